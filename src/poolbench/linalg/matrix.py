@@ -1,0 +1,320 @@
+"""Adjacency matrices of a batch of graphs, in the two layouts, behind one interface.
+
+`Sparse` holds many graphs of different size as one block-diagonal matrix in CSR; `Dense` holds graphs of one size as
+[b, k, k]. Both are differentiable in their values, and a layer above never asks which one it holds.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable
+
+import torch
+from torch import Tensor
+
+from poolbench.linalg import products
+from poolbench.linalg.nodes import Nodes, Padded, Ragged
+
+EPS = 1e-7  # added to the root of a degree, so that a row of zeros stays zero
+
+
+class Matrix(ABC):
+    """An adjacency matrix a. Convention: a[u, v] is the weight with which u hears v; degrees are row sums."""
+
+    nodes: Nodes
+    symmetric: bool
+
+    def __init__(self) -> None:
+        self._views: dict[Hashable, Matrix] = {}
+
+    def view(self, connectivity: Callable[[Matrix], Matrix]) -> Matrix:
+        """`connectivity(self)`, computed once and kept: the layers of a level share it.
+
+        The packed store fills this in for what does not change between epochs, so that nothing is computed here.
+        """
+        if connectivity not in self._views:
+            self._views[connectivity] = connectivity(self)
+        return self._views[connectivity]
+
+    def keep_view(self, connectivity: Callable[[Matrix], Matrix], matrix: Matrix) -> None:
+        """Hand in a view that was computed elsewhere."""
+        self._views[connectivity] = matrix
+
+    @abstractmethod
+    def __matmul__(self, x: Tensor) -> Tensor:
+        """a x at node level."""
+
+    @abstractmethod
+    def degree(self) -> Tensor:
+        """Row sums, weights included: node level."""
+
+    @abstractmethod
+    def nnz(self) -> Tensor:
+        """Entries other than zero of each graph (both directions of an edge count): [b], float."""
+
+    @abstractmethod
+    def scale(self, left: Tensor, right: Tensor) -> Matrix:
+        """diag(left) a diag(right), for node-level vectors."""
+
+    @abstractmethod
+    def times(self, factor: float) -> Matrix:
+        """factor a."""
+
+    @abstractmethod
+    def add_identity(self, weight: float = 1.0) -> Matrix:
+        """a + weight I (over real nodes): a self-loop of weight w becomes w + weight."""
+
+    @abstractmethod
+    def without_diagonal(self) -> Matrix:
+        """a with its diagonal set to zero."""
+
+    @abstractmethod
+    def edges(self) -> tuple[Tensor, Tensor, Tensor]:
+        """(row, column, value) of the entries, nodes numbered as the real rows in flat order."""
+
+    @abstractmethod
+    def to_dense(self) -> Tensor:
+        """For tests and for small graphs: [n, n] (disjoint) or [b, k, k] (batch)."""
+
+    @abstractmethod
+    def sparse(self) -> Sparse:
+        """The same graphs in the disjoint layout, padding nodes left out."""
+
+    def total(self) -> Tensor:
+        """Sum of all entries of each graph: [b]."""
+        return self.nodes.sum(self.degree())
+
+    def normalize(self) -> Matrix:
+        """a_uv / ((sqrt(d_u) + eps) (sqrt(d_v) + eps)), d the row sums on both sides; a zero row stays zero."""
+        d = self.degree()
+        zero = d == 0
+        root = torch.where(zero, torch.ones_like(d), d).sqrt() + EPS
+        inverse = torch.where(zero, torch.zeros_like(root), root.reciprocal())
+        return self.scale(inverse, inverse)
+
+
+class Sparse(Matrix):
+    """The disjoint layout: one block-diagonal CSR matrix. An entry may stand in several parts: they add up.
+
+    Args:
+        crow, col: int64 [n + 1], [e].
+        value: [e], None for ones.
+        nodes: which rows belong to which graph.
+        symmetric: True only where the matrix is known to equal its transpose, values included.
+    """
+
+    nodes: Ragged
+
+    def __init__(
+        self,
+        crow: Tensor,
+        col: Tensor,
+        value: Tensor | None,
+        nodes: Ragged,
+        symmetric: bool = False,
+        transposed: tuple[Tensor, Tensor, Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.crow, self.col, self.value, self.nodes = crow, col, value, nodes
+        self.symmetric = symmetric
+        self._transposed = transposed
+        self._row: Tensor | None = None
+
+    @classmethod
+    def from_edges(
+        cls, row: Tensor, col: Tensor, value: Tensor | None, nodes: Ragged, symmetric: bool = False
+    ) -> Sparse:
+        """From edges in any order; edges that stand several times are merged, their weights added."""
+        n = nodes.num_rows
+        key = row * n + col
+        if key.numel() and bool((key.diff() <= 0).any()):
+            key, inverse = torch.unique(key, return_inverse=True)
+            if value is not None or key.numel() != row.numel():
+                ones = torch.ones(row.numel(), device=row.device) if value is None else value
+                value = _merge(ones, inverse, key.numel())
+            row, col = key // n, key % n
+        return cls(products.pointers(row, n), col, value, nodes, symmetric)
+
+    @property
+    def row(self) -> Tensor:
+        if self._row is None:
+            self._row = products.rows(self.crow, self.col.numel())
+        return self._row
+
+    @property
+    def weights(self) -> Tensor:
+        """The values, ones where none are stored: [e]."""
+        if self.value is not None:
+            return self.value
+        return torch.ones(self.col.numel(), device=self.col.device, dtype=torch.get_default_dtype())
+
+    def transposed(self) -> tuple[Tensor, Tensor, Tensor]:
+        if self._transposed is None:
+            self._transposed = products.transpose(self.crow, self.col, self.nodes.num_rows)
+        return self._transposed
+
+    def __matmul__(self, x: Tensor) -> Tensor:
+        self_adjoint = self.symmetric and not (self.value is not None and self.value.requires_grad)
+        needs = x.requires_grad or (self.value is not None and self.value.requires_grad)
+        back = self.transposed() if needs and not self_adjoint else None
+        return products.spmm(self.value, x, self.crow, self.col, back)
+
+    def degree(self) -> Tensor:
+        if self.value is None:
+            return self.crow.diff().to(torch.get_default_dtype())
+        return products.segment_sum(self.value, self.crow, self.row)
+
+    def nnz(self) -> Tensor:
+        if self.value is None:
+            stored = self.crow[self.nodes.ptr].diff()
+            return stored.to(torch.get_default_dtype())
+        hit = (self.value.detach() != 0).to(self.value.dtype)
+        return self.nodes.sum(products.segment_sum(hit, self.crow, self.row))
+
+    def with_value(self, value: Tensor | None, symmetric: bool = False) -> Sparse:
+        """The same pattern with other values."""
+        out = Sparse(self.crow, self.col, value, self.nodes, symmetric, self._transposed)
+        out._row = self._row
+        return out
+
+    def scale(self, left: Tensor, right: Tensor) -> Sparse:
+        value = left.index_select(0, self.row) * right.index_select(0, self.col)
+        if self.value is not None:
+            value = value * self.value
+        return self.with_value(value, symmetric=self.symmetric and left is right)
+
+    def times(self, factor: float) -> Sparse:
+        return self.with_value(factor * self.weights, self.symmetric)
+
+    def add_identity(self, weight: float = 1.0) -> Sparse:
+        # The new entry goes to the end of its row: index arithmetic alone, no sort. Where there is a self-loop
+        # already, two entries stand for one.
+        n, e = self.nodes.num_rows, self.col.numel()
+        each = torch.arange(n, device=self.col.device)
+        place, last = torch.arange(e, device=self.col.device) + self.row, self.crow[1:] + each
+        col = self.col.new_empty(e + n)
+        col[place], col[last] = self.col, each
+        value = None
+        if self.value is not None or weight != 1.0:
+            old = self.weights
+            value = old.new_zeros(e + n).index_put((place,), old).index_put((last,), old.new_full((n,), weight))
+        crow = self.crow + torch.arange(n + 1, device=col.device)
+        return Sparse(crow, col, value, self.nodes, self.symmetric)
+
+    def without_diagonal(self) -> Sparse:
+        return self.filter(self.row != self.col)
+
+    def filter(self, keep: Tensor) -> Sparse:
+        """The entries that the mask `keep` [e] names."""
+        row, value = self.row[keep], None if self.value is None else self.value[keep]
+        crow = products.pointers(row, self.nodes.num_rows)
+        return Sparse(crow, self.col[keep], value, self.nodes, self.symmetric)
+
+    def edges(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.row, self.col, self.weights
+
+    def to_dense(self) -> Tensor:
+        n = self.nodes.num_rows
+        out = self.weights.new_zeros(n * n)
+        return out.index_add(0, self.row * n + self.col, self.weights).reshape(n, n)
+
+    def sparse(self) -> Sparse:
+        return self
+
+
+class Dense(Matrix):
+    """The batch layout: value [b, k, k]; rows and columns of padding nodes are zero."""
+
+    nodes: Padded
+
+    def __init__(self, value: Tensor, nodes: Padded | None = None, symmetric: bool = False) -> None:
+        super().__init__()
+        self.value = value
+        self.nodes = nodes or Padded(value.shape[0], value.shape[1], None, value.device)
+        self.symmetric = symmetric
+
+    def __matmul__(self, x: Tensor) -> Tensor:
+        value = self.value if self.value.dtype == x.dtype else self.value.to(x.dtype)
+        return value @ x if x.ndim == 3 else (value @ x.unsqueeze(-1)).squeeze(-1)
+
+    def degree(self) -> Tensor:
+        return self.value.sum(-1)
+
+    def nnz(self) -> Tensor:
+        return (self.value.detach() != 0).to(self.value.dtype).sum((1, 2))
+
+    def scale(self, left: Tensor, right: Tensor) -> Dense:
+        value = left.unsqueeze(-1) * self.value * right.unsqueeze(-2)
+        return Dense(value, self.nodes, self.symmetric and left is right)
+
+    def times(self, factor: float) -> Dense:
+        return Dense(factor * self.value, self.nodes, self.symmetric)
+
+    def add_identity(self, weight: float = 1.0) -> Dense:
+        ones = self.value.new_full(self.value.shape[:2], weight)
+        return Dense(self.value + torch.diag_embed(self.nodes.zero_padding(ones)), self.nodes, self.symmetric)
+
+    def without_diagonal(self) -> Dense:
+        eye = torch.eye(self.value.shape[-1], dtype=torch.bool, device=self.value.device)
+        return Dense(self.value.masked_fill(eye, 0.0), self.nodes, self.symmetric)
+
+    def edges(self) -> tuple[Tensor, Tensor, Tensor]:
+        a = self.sparse()
+        return a.edges()
+
+    def to_dense(self) -> Tensor:
+        return self.value
+
+    def sparse(self) -> Sparse:
+        b, k, _ = self.value.shape
+        mask = self.nodes.mask
+        if mask is None:
+            mask = torch.ones(b, k, dtype=torch.bool, device=self.value.device)
+        nodes = Ragged.from_index(self.nodes.index[mask.reshape(-1)], b)
+        number = torch.cumsum(mask.reshape(-1), 0) - 1
+        g, u, v = (self.value.detach() != 0).nonzero(as_tuple=True)
+        real = mask[g, u] & mask[g, v]
+        g, u, v = g[real], u[real], v[real]
+        row, col = number[g * k + u], number[g * k + v]
+        return Sparse(products.pointers(row, nodes.num_rows), col, self.value[g, u, v], nodes, self.symmetric)
+
+
+def _merge(value: Tensor, index: Tensor, count: int) -> Tensor:
+    """Sum of the values that share an index: [count]. Sorted first, so that the order of additions is fixed."""
+    order = torch.argsort(index, stable=True)
+    index = index[order]
+    return products.segment_sum(value[order], products.pointers(index, count), index)
+
+
+def to_padded(x: Tensor, a: Sparse) -> tuple[Tensor, Dense]:
+    """The same graphs in the batch layout: x [b, k, ...] and a [b, k, k], k the largest size, with a mask.
+
+    For the way out of an operator that was called in batch mode; nothing on the way of a disjoint batch uses it.
+    """
+    nodes = a.nodes
+    b, width = nodes.num_graphs, max(nodes.host_sizes, default=0)
+    offset = torch.arange(nodes.num_rows, device=x.device) - nodes.expand(nodes.ptr[:-1])
+    place = nodes.index * width + offset
+    padded = x.new_zeros(b * width, *x.shape[1:]).index_copy(0, place, x).reshape(b, width, *x.shape[1:])
+    weights = a.weights.to(x.dtype)
+    flat = weights.new_zeros(b * width * width).index_add(0, place[a.row] * width + offset[a.col], weights)
+    mask = torch.arange(width, device=x.device) < nodes.sizes.unsqueeze(-1)
+    return padded, Dense(flat.reshape(b, width, width), Padded(b, width, mask), a.symmetric)
+
+
+def to_flat(x: Tensor, a: Dense) -> tuple[Tensor, Sparse]:
+    """The same graphs in the disjoint layout, padding nodes left out."""
+    sparse = a.sparse()
+    mask = a.nodes.mask
+    return (x.reshape(-1, *x.shape[2:]) if mask is None else x[mask]), sparse
+
+
+def block_diagonal(a: Dense) -> Sparse:
+    """Every entry of the blocks, zeros too, as one CSR matrix: differentiable in each of them."""
+    b, k, _ = a.value.shape
+    start = torch.arange(b * k, device=a.value.device) // max(k, 1) * k
+    col = (start.unsqueeze(-1) + torch.arange(k, device=a.value.device)).reshape(-1)
+    crow = torch.arange(b * k + 1, device=a.value.device) * k
+    nodes = Ragged(torch.arange(b + 1, device=a.value.device) * k, [k] * b)
+    return Sparse(crow, col, a.value.reshape(-1), nodes, a.symmetric)
+

@@ -1,0 +1,125 @@
+"""TopKPool: Gao & Ji, "Graph U-Nets", ICML 2019, arXiv 1905.05178; Cangea et al., "Towards Sparse Hierarchical Graph
+Classifiers", 2018, arXiv 1811.01287."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from poolbench.linalg import Matrix, Ragged
+from poolbench.pool.layers import Constraint, Initializer, Linear, Regularizer
+from poolbench.pool.src import KeptSelection, SparseSelection, SRCPool
+
+
+class ScorePool(SRCPool):
+    """Base of the operators that score the nodes, keep the best of each graph and gate their features.
+
+        y  = score(X, A)                        [n]
+        s  = of each graph the ceil(ratio n) nodes with the largest y, in input order
+        X' = (X * gate(y))[s],   A' = A[s, s]    gate tanh, or a sigmoid
+
+    Of equal scores the lower node comes first. The gradient flows through the gate, not through the choice.
+
+    Args:
+        ratio: in (0, 1], the share of nodes to keep: ceil(ratio n - 1e-6) in float64, at least one of each graph
+            that has nodes (1.0 keeps all); or a whole number >= 2, a number of nodes. The integer 1 keeps all too.
+        return_selection: also return the selection: its `mask` [n] (0/1), `kept` indices and `dense()` matrix.
+        return_score: also return y.
+        sigmoid_gating: gate with a sigmoid instead of a tanh.
+    """
+
+    def __init__(
+        self,
+        ratio: float | int,
+        return_selection: bool = False,
+        return_score: bool = False,
+        sigmoid_gating: bool = False,
+        **unknown: Any,
+    ) -> None:
+        super().__init__(return_selection=return_selection, **unknown)
+        self.ratio = check_ratio(ratio)
+        self.return_score = return_score
+        self.sigmoid_gating = sigmoid_gating
+
+    def score(self, x: Tensor, a: Matrix) -> Tensor:
+        """A number a node: [n]."""
+        raise NotImplementedError
+
+    def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> KeptSelection:
+        nodes = a.sparse().nodes
+        y = self.score(x, a)
+        kept = top_k(y.detach(), nodes, self.ratio)
+        if self.return_score:
+            self._score = y
+        gate = self.gate(y)
+        return SparseSelection.keep(kept, None if gate is None else gate.index_select(0, kept), nodes)
+
+    def gate(self, y: Tensor) -> Tensor | None:
+        """What multiplies the features of a node: [n], None for nothing."""
+        return torch.sigmoid(y) if self.sigmoid_gating else torch.tanh(y)
+
+
+class TopKPool(ScorePool):
+    """Keeps the nodes with the largest projection on a trainable vector: y = X p / ||p||.
+
+    Cost O(n f + n log n + E). No losses. See `ScorePool` for what follows the score and for `ratio`,
+    `return_selection`, `return_score` and `sigmoid_gating`; A is never squared (Gao & Ji do).
+
+    Args:
+        kernel_initializer, kernel_regularizer, kernel_constraint: of p, under Keras's names.
+        in_channels: f, inferred at the first call where it is None.
+    """
+
+    def __init__(
+        self,
+        ratio: float | int,
+        return_selection: bool = False,
+        return_score: bool = False,
+        sigmoid_gating: bool = False,
+        kernel_initializer: Initializer = "glorot_uniform",
+        kernel_regularizer: Regularizer = None,
+        kernel_constraint: Constraint = None,
+        in_channels: int | None = None,
+        **unknown: Any,
+    ) -> None:
+        super().__init__(ratio, return_selection, return_score, sigmoid_gating, **unknown)
+        self.projection = Linear(
+            in_channels,
+            1,
+            bias=False,
+            kernel_initializer=kernel_initializer,
+            kernel_regularizer=kernel_regularizer,
+            kernel_constraint=kernel_constraint,
+        )
+
+    def score(self, x: Tensor, a: Matrix) -> Tensor:
+        y = self.projection(x).squeeze(-1)
+        return y * self.projection.weight.square().sum().clamp(min=1e-12).rsqrt()
+
+
+def check_ratio(ratio: float | int) -> float | int:
+    """The ratio, or ValueError with what it may be."""
+    whole = isinstance(ratio, int) and not isinstance(ratio, bool)
+    if whole and ratio >= 1:
+        return ratio
+    if isinstance(ratio, float) and 0.0 < ratio <= 1.0:
+        return ratio
+    raise ValueError(f"ratio={ratio!r}: give a share of the nodes in (0, 1], or a whole number of nodes >= 2")
+
+
+def top_k(y: Tensor, nodes: Ragged, ratio: float | int) -> Tensor:
+    """The best nodes of each graph by y [n], equal ones by node number, in increasing node number: [k]."""
+    sizes = nodes.sizes
+    if isinstance(ratio, int) and ratio > 1:
+        k = sizes.clamp(max=ratio)
+    else:
+        k = torch.ceil(sizes.to(torch.float64) * float(ratio) - 1e-6).to(torch.int64)
+        k = torch.minimum(k.clamp(min=1), sizes)
+    # A stable sort by score, then by graph: the rank of a node in its graph is its place less the graph's start.
+    order = torch.argsort(y, descending=True, stable=True)
+    order = order[torch.argsort(nodes.index[order], stable=True)]
+    place = torch.arange(y.numel(), device=y.device)
+    first = place < (nodes.ptr[:-1] + k)[nodes.index]
+    return order[first].sort().values
