@@ -1,0 +1,126 @@
+"""Node features: how labels, attributes and degrees of `RawGraphs` become the matrix x [N, F]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from poolbench.data.raw import RawGraphs
+from poolbench.errors import PoolBenchError, nearest
+
+FEATURES = ("labels", "attributes", "degree", "degree-scalar", "constant")
+_CHOICES = ", ".join(FEATURES)
+
+MAX_BYTES = 1 << 32
+"""x is dense; above this size the choice of features is at fault, not the machine."""
+_MAX_RANGE = 1000
+
+
+class NodeFeatures:
+    """`node_features(raw) -> (x, names)`: x [N, F] float32, and what each of its columns is.
+
+    Args:
+        features: 'auto', or one or several of
+            `labels` (node labels one-hot, all label columns; a column for each value between the smallest and the
+            largest label, as PyG has it, or for each value that occurs where that would be more than 1000),
+            `attributes` (as they are in the files), `degree` (one-hot), `degree-scalar` (log(1 + degree)),
+            `constant` (1). Columns come in the order of the names. 'auto' is labels and attributes as far as there
+            are any, else degree.
+        use_node_attr: whether 'auto' takes attributes.
+        max_degree: larger degrees share the last column of `degree`. 135, the largest degree in IMDB-BINARY, makes
+            the IMDB sets what they are elsewhere; REDDIT's 3062 would make x a matrix of 10 GB.
+
+    Raises `PoolBenchError` for a name that is none of these; when called, for features that the dataset has not.
+    """
+
+    def __init__(
+        self, features: str | Sequence[str] = "auto", use_node_attr: bool = True, max_degree: int = 135
+    ) -> None:
+        self.auto = features == "auto"
+        chosen = ["auto"] if self.auto else [features] if isinstance(features, str) else list(features)
+        for name in [] if self.auto else chosen:
+            if name not in FEATURES:
+                hint = nearest(str(name), FEATURES)
+                raise PoolBenchError(f"features={name!r} is unknown{hint}; expected auto, or some of {_CHOICES}")
+        if not chosen or len(set(chosen)) < len(chosen):
+            raise PoolBenchError(f"features={chosen} must name each feature once, and at least one of {_CHOICES}")
+        if not isinstance(use_node_attr, bool):
+            raise PoolBenchError(f"use_node_attr={use_node_attr!r} must be true or false")
+        if isinstance(max_degree, bool) or not isinstance(max_degree, int) or max_degree < 1:
+            raise PoolBenchError(f"max_degree={max_degree!r} must be a whole number, 1 or more")
+        self.features: tuple[str, ...] = () if self.auto else tuple(chosen)
+        self.use_node_attr = use_node_attr
+        self.max_degree = max_degree
+
+    def __call__(self, raw: RawGraphs) -> tuple[Tensor, list[str]]:
+        blocks = [block for name in self.chosen(raw) for block in self._blocks(name, raw)]
+        names = [column for columns, _ in blocks for column in columns]
+        size = 4 * raw.total_nodes * len(names)
+        if size > MAX_BYTES:
+            raise PoolBenchError(
+                f"dataset {raw.name}: features {', '.join(self.chosen(raw))} make {len(names)} columns for "
+                f"{raw.total_nodes} nodes ({size / 2**30:.1f} GiB); choose others, such as features=[degree-scalar]"
+            )
+        # Filled in place: stacking the blocks would hold the matrix twice.
+        x = torch.zeros(raw.total_nodes, len(names))
+        start = 0
+        for columns, fill in blocks:
+            fill(x[:, start : start + len(columns)])
+            start += len(columns)
+        return x, names
+
+    def chosen(self, raw: RawGraphs) -> tuple[str, ...]:
+        """The names of the features that this dataset gets."""
+        if not self.auto:
+            return self.features
+        labels = ("labels",) if raw.node_labels is not None else ()
+        attributes = ("attributes",) if self.use_node_attr and raw.node_attributes is not None else ()
+        return labels + attributes or ("degree",)
+
+    def _blocks(self, name: str, raw: RawGraphs) -> list[_Block]:
+        if name == "labels":
+            labels = _need(raw.node_labels, "node labels", name, raw)
+            return [_one_hot(column, f"label{k}") for k, column in enumerate(labels.T)]
+        if name == "attributes":
+            attributes = _need(raw.node_attributes, "node attributes", name, raw)
+            return [([f"attribute{k}" for k in range(attributes.size(1))], lambda out: out.copy_(attributes))]
+        if name == "degree":
+            return [_one_hot_degree(raw.degree(), self.max_degree)]
+        if name == "degree-scalar":
+            return [(["log(1+degree)"], lambda out: out.copy_(raw.degree().float().log1p_()[:, None]))]
+        return [(["constant"], lambda out: out.fill_(1.0))]
+
+
+_Block = tuple[list[str], Callable[[Tensor], object]]
+"""Names of columns, and what fills them."""
+
+
+def _need(value: Tensor | None, what: str, name: str, raw: RawGraphs) -> Tensor:
+    if value is None:
+        held = (("labels", raw.node_labels), ("attributes", raw.node_attributes))
+        has = [key for key, rows in held if rows is not None]
+        raise PoolBenchError(
+            f"features={name}: dataset {raw.name} has no {what}; choose from {', '.join([*has, *FEATURES[2:]])}"
+        )
+    return value
+
+
+def _one_hot(column: Tensor, prefix: str) -> _Block:
+    if column.numel() == 0:
+        return [], lambda out: out
+    low, high = int(column.min()), int(column.max())
+    if high - low < _MAX_RANGE:
+        values, index = torch.arange(low, high + 1), column - low
+    else:
+        values, index = column.unique(return_inverse=True)
+    return [f"{prefix}={value}" for value in values.tolist()], lambda out: out.scatter_(1, index[:, None], 1.0)
+
+
+def _one_hot_degree(degree: Tensor, max_degree: int) -> _Block:
+    largest = int(degree.max()) if degree.numel() else 0
+    names = [f"degree={d}" for d in range(min(largest, max_degree) + 1)]
+    if largest > max_degree:
+        names[-1] = f"degree>={max_degree}"
+    return names, lambda out: out.scatter_(1, degree.clamp(max=max_degree)[:, None], 1.0)

@@ -1,0 +1,36 @@
+"""The errors that a user can cause, and the text that helps to mend them.
+
+Everything that a person can get wrong (a name, a number, a file, a permission) is raised as one of these two, with
+one line that names the input, says what was expected and what to do. The command line prints that line and ends
+with `exit_code`; whoever calls the library catches an ordinary exception.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class PoolBenchError(Exception):
+    """Bad input, found before any work was done with it."""
+
+    exit_code = 2
+
+
+class RunError(PoolBenchError):
+    """A failure while running, of input that was sound: out of memory, a loss that is not a number, a full disk."""
+
+    exit_code = 1
+
+
+def nearest(name: str, choices: Iterable[str], n: int = 3) -> str:
+    """' (did you mean X, Y?)' with the at most `n` choices closest to `name`, or '' where none is close.
+
+    Case does not count, so that `proteins` finds `PROTEINS`.
+    """
+    by_key: dict[str, list[str]] = {}
+    for choice in choices:
+        by_key.setdefault(choice.lower(), []).append(choice)
+    keys = difflib.get_close_matches(name.lower(), list(by_key), n=n, cutoff=0.6)
+    found = [choice for key in keys for choice in by_key[key]][:n]
+    return f" (did you mean {', '.join(found)}?)" if found else ""

@@ -1,0 +1,195 @@
+"""Parsing of the TU format, from generated files and, with a mirror, against the official statistics."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from poolbench.data import tu
+from poolbench.data.prepare import prepare
+from poolbench.data.tu import TU_NAMES, TUDataset, parse
+from poolbench.errors import PoolBenchError
+
+Unpacked = Callable[..., Path]
+
+
+def test_content(unpacked: Unpacked) -> None:
+    raw = parse("TINY", unpacked("TINY"))
+    assert raw.num_nodes.tolist() == [3, 2, 1]
+    assert raw.edge_index.tolist() == [[0, 0, 1, 1, 2, 2, 3, 4], [1, 2, 0, 2, 0, 1, 4, 3]]
+    assert raw.y.tolist() == [0, 1, 0] and raw.num_classes == 2 and raw.targets is None
+    assert raw.node_labels.tolist() == [[3], [5], [3], [4], [4], [3]]
+    assert raw.node_attributes[1].tolist() == [1.5, 2.0] and raw.node_attributes.dtype == torch.float32
+    assert raw.symmetric
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 16, 1 << 20])
+def test_pieces_of_any_size_give_the_same(unpacked: Unpacked, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    whole = parse("TINY", unpacked("TINY")).fingerprint()
+    monkeypatch.setattr(tu, "_CHUNK", chunk)
+    assert parse("TINY", unpacked("TINY")).fingerprint() == whole
+
+
+def test_the_fingerprint_does_not_hang_on_how_it_was_written(unpacked: Unpacked) -> None:
+    plain = parse("TINY", unpacked("TINY")).fingerprint()
+    edges = "5,4\r\n4,5\r\n\r\n1 , 3\r\n2,3\r\n3,2\r\n3,1\r\n1,2\r\n2,1"
+    assert parse("TINY", unpacked("TINY", A=edges)).fingerprint() == plain
+    assert parse("TINY", unpacked("TINY", node_labels="3.0\n5.0\n3.0\n4.0\n4.0\n3.0\n\n")).fingerprint() == plain
+    # nodes that are not in the order of their graphs are put in order
+    mixed = {
+        "A": "1, 4\n4, 1\n4, 6\n6, 4\n6, 1\n1, 6\n2, 5\n5, 2\n",
+        "graph_indicator": "1\n2\n3\n1\n2\n1\n",
+        "node_labels": "3\n4\n3\n5\n4\n3\n",
+        "node_attributes": "0.5,1\n3.5,4\n5.5,6\n1.5,2\n4.5,5\n2.5,3\n",
+    }
+    assert parse("TINY", unpacked("TINY", **mixed)).fingerprint() == plain
+
+
+def test_edge_labels_follow_their_edges(unpacked: Unpacked) -> None:
+    """The loop 2, 2 goes with its label; of 1, 3, given with labels 9 and 6, the smaller one stays."""
+    labels = "1\n2\n3\n4\n5\n9\n6\n7\n8\n0\n"
+    attributes = "".join(f"{k}.5\n" for k in range(10))
+    raw = parse("TINY", unpacked("TINY", edge_labels=labels, edge_attributes=attributes))
+    assert raw.edge_labels.tolist() == [[1], [6], [2], [3], [5], [4], [8], [0]]
+    assert raw.edge_attributes[:, 0].tolist() == [0.5, 6.5, 1.5, 2.5, 4.5, 3.5, 8.5, 9.5]
+
+
+def test_directed_edges_stay_directed(unpacked: Unpacked) -> None:
+    raw = parse("TINY", unpacked("TINY", A="1, 2\n3, 2\n"))
+    assert not raw.symmetric and raw.edge_index.tolist() == [[0, 2], [1, 1]]
+
+
+def test_no_edges_and_graphs_without_nodes(unpacked: Unpacked) -> None:
+    raw = parse("TINY", unpacked("TINY", A="", graph_labels="0\n1\n0\n1\n"))
+    assert raw.num_edges == 0 and raw.num_nodes.tolist() == [3, 2, 1, 0] and raw.symmetric
+
+
+@pytest.mark.parametrize(
+    ("changed", "width"),
+    [
+        ({"graph_labels": "0.5\n1\n2\n"}, 1),
+        ({"graph_labels": "1, 2\n1, 3\n0, 0\n"}, 2),
+        ({"graph_labels": None, "graph_attributes": "0.5, 1\n1, 2\nnan, 3\n"}, 2),
+    ],
+)
+def test_labels_that_are_no_classes_are_held_as_targets(unpacked: Unpacked, changed: dict, width: int) -> None:
+    raw = parse("TINY", unpacked("TINY", **changed))
+    assert raw.y is None and raw.targets.shape == (3, width)
+    with pytest.raises(PoolBenchError, match="TINY has no classes"):
+        raw.class_labels()
+
+
+@pytest.mark.parametrize(
+    ("changed", "text"),
+    [
+        ({"graph_indicator": None}, "TINY_graph_indicator.txt is missing"),
+        ({"graph_labels": None}, "TINY_graph_labels.txt is missing"),
+        ({"graph_labels": "1\n0\n"}, "names graph 3, but 2 graphs have labels"),
+        ({"graph_indicator": "0\n1\n1\n2\n2\n3\n"}, "TINY_graph_indicator.txt names graph"),
+        ({"node_labels": "1\n2\n"}, "TINY_node_labels.txt has 2 lines, but the dataset has 6 nodes"),
+        ({"node_attributes": "1\n" * 7}, "TINY_node_attributes.txt has 7 lines"),
+        ({"edge_labels": "1\n"}, "TINY_edge_labels.txt has 1 lines, but TINY_A.txt has 10"),
+        ({"A": "1, 7\n"}, "TINY_A.txt names node 7, but nodes are 1 to 6"),
+        ({"A": "0, 1\n"}, "names node 0"),
+        ({"A": "1, 2\n3, 4\n"}, "edge between two graphs: nodes 3 and 4"),
+        ({"A": "1, 2\n3\n"}, "has 3 numbers in 2 lines, expected 2"),
+        ({"A": "1, two\n"}, "holds something that is no number"),
+        ({"A": "1, 2\n1, 2.5\n"}, "holds something that is no number"),
+        ({"A": "1, 99999999999999999999\n"}, "names node"),
+        ({"node_labels": "0, 0\n0\n0\n0\n0\n0\n"}, "expected 2 in each line"),
+        ({"node_attributes": "1;2;3\nx\n"}, "is no number"),
+    ],
+)
+def test_malformed_files(unpacked: Unpacked, changed: dict, text: str) -> None:
+    with pytest.raises(PoolBenchError, match=text) as caught:
+        parse("TINY", unpacked("TINY", **changed))
+    assert "\n" not in str(caught.value) and "dataset TINY: " in str(caught.value)
+
+
+def test_a_damaged_parsed_form_is_made_anew(unpacked: Unpacked, cache: Path) -> None:
+    unpacked("TINY", cache / "TUDataset/TINY/raw")
+    whole = TUDataset("TINY").load()
+    parsed = cache / "TUDataset/TINY/parsed-v1.pt"
+    parsed.write_bytes(parsed.read_bytes()[:100])
+    assert TUDataset("TINY").load().fingerprint() == whole.fingerprint()
+    assert parsed.stat().st_size > 100
+
+
+def test_prepare_says_what_there_is(unpacked: Unpacked, cache: Path) -> None:
+    unpacked("TINY", cache / "TUDataset/TINY")
+    facts = prepare(TUDataset("TINY"))
+    assert (facts["name"], facts["graphs"], facts["classes"], facts["source"]) == ("TINY", 3, 2, "cache")
+    assert facts["path"] == str(cache / "TUDataset/TINY") and len(facts["fingerprint"]) == 64
+
+
+def test_features_are_checked_when_the_dataset_is_made() -> None:
+    with pytest.raises(PoolBenchError, match="did you mean labels"):
+        TUDataset("MUTAG", features="label")
+    assert TUDataset("MUTAG", features=["degree"], max_degree=3).node_features.max_degree == 3
+
+
+def test_names() -> None:
+    assert len(TU_NAMES) > 120 and TU_NAMES["PROTEINS"] == (1113, 2) and TU_NAMES["QM9"] == (129433, 0)
+    for name in TU_NAMES:
+        TUDataset(name)
+
+
+# ---------------------------------------------------------------- real data
+
+needs_mirror = [
+    pytest.mark.mirror,
+    pytest.mark.skipif(not os.environ.get("POOLBENCH_MIRROR"), reason="POOLBENCH_MIRROR is not set"),
+]
+
+# name: graphs, classes, mean nodes, mean undirected edges without loops, columns of x
+OFFICIAL = {
+    "MUTAG": (188, 2, 17.93, 19.79, 7),
+    "PROTEINS": (1113, 2, 39.06, 72.82, 4),
+    "ENZYMES": (600, 6, 32.63, 62.14, 21),
+    "NCI1": (4110, 2, 29.87, 32.30, 37),
+    "IMDB-BINARY": (1000, 2, 19.77, 96.53, 136),
+    "IMDB-MULTI": (1500, 3, 13.00, 65.94, 89),
+    "COX2": (467, 2, 41.22, 43.45, 38),
+    "Mutagenicity": (4337, 2, 30.32, 30.77, 14),
+    "DD": (1178, 2, 284.32, 715.66, 89),
+    "REDDIT-BINARY": (2000, 2, 429.63, 497.75, 136),
+    "COLLAB": (5000, 3, 74.49, 2457.22, 136),
+}
+LARGE = ("DD", "REDDIT-BINARY", "COLLAB")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[*needs_mirror, *([pytest.mark.slow] if name in LARGE else [])]) for name in OFFICIAL],
+)
+def test_statistics_are_the_official_ones(name: str) -> None:
+    dataset = TUDataset(name)
+    raw = dataset.load()
+    stats = raw.stats()
+    graphs, classes, nodes, edges, columns = OFFICIAL[name]
+    assert (stats["graphs"], stats["classes"]) == (graphs, classes) == TU_NAMES[name]
+    assert (round(stats["mean_nodes"], 2), round(stats["mean_edges"], 2)) == (nodes, edges)
+    assert not stats["directed"]
+    if name in LARGE[1:]:
+        return  # x of these is large, and made as for the others
+    x, names = dataset.node_features(raw)
+    assert x.shape == (raw.total_nodes, columns) and len(names) == columns
+    if raw.node_labels is not None:
+        labels = sum(column.startswith("label") for column in names)
+        assert (x[:, :labels].sum(1) == raw.node_labels.size(1)).all()
+
+
+@pytest.mark.mirror
+@pytest.mark.skipif(not os.environ.get("POOLBENCH_MIRROR"), reason="POOLBENCH_MIRROR is not set")
+def test_shipped_mutag_is_that_of_the_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("grakel", reason="no wheel for this Python")
+    shipped = TUDataset("MUTAG").load()
+    assert shipped.provenance["kind"] == "shipped"
+    monkeypatch.setenv("POOLBENCH_DATA", os.environ["POOLBENCH_DATA"] + "-other")
+    monkeypatch.setattr("poolbench.data.fetch.shipped_folder", lambda name: None)
+    other = TUDataset("MUTAG").load()
+    assert other.provenance["kind"] == "mirror" and other.fingerprint() == shipped.fingerprint()
