@@ -1,0 +1,1 @@
+"""Message passing, MLPs and the model templates that put pools between them."""

@@ -1,0 +1,71 @@
+"""Message passing layers, a readout and an MLP: the template for global operators (`model=global`)."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from poolbench.linalg import Connectivity, Matrix
+from poolbench.nn.model import Block, DataFacts, GraphModel, ModelOutput, Part, build_readout, check_choices, head
+from poolbench.pool.src import GlobalPool, Operator
+
+
+class Global(GraphModel):
+    """Message passing on the graph as it is, then the readout under test and an MLP.
+
+    Args:
+        data: widths of the data.
+        pool: the readout.
+        mp: gcn, gin, graphconv or gcs. depth: number of layers. hidden: width of all layers.
+        activation, norm (none, batch, layer), dropout: after each layer.
+        jumping: none: the readout sees the last layer; cat, sum, max: the outputs of all layers, combined.
+        head_layers: linear layers of the MLP.
+    """
+
+    def __init__(
+        self,
+        data: DataFacts,
+        pool: Part,
+        mp: str = "gcn",
+        depth: int = 3,
+        hidden: int = 64,
+        activation: str = "relu",
+        norm: str = "none",
+        dropout: float = 0.0,
+        jumping: str = "none",
+        head_layers: int = 2,
+    ) -> None:
+        super().__init__()
+        check_choices(mp=mp, depth=depth, hidden=hidden, activation=activation, norm=norm, dropout=dropout,
+                      jumping=jumping, head_layers=head_layers)  # fmt: skip
+        self.jumping = jumping
+        widths = [data.in_channels, *[hidden] * depth]
+        self.blocks = nn.ModuleList(Block(mp, pair, activation, norm, dropout) for pair in pairwise(widths))
+        width = hidden * depth if jumping == "cat" else hidden
+        self.readout = build_readout(pool, width, hidden)
+        self.head = head(self.readout.out_channels(width), hidden, data.out_channels, head_layers, activation, dropout)
+
+    @classmethod
+    def refuses(cls, pool: type[Operator]) -> str | None:
+        if not issubclass(pool, GlobalPool):
+            return "it is a hierarchical operator, and model=global takes a readout: add model=hierarchical"
+        return None
+
+    def requirements(self) -> set[Connectivity]:
+        first = self.blocks[0]
+        assert isinstance(first, Block)
+        return first.connectivities
+
+    def forward(self, x: Tensor, a: Matrix) -> ModelOutput:
+        layers = []
+        for block in self.blocks:
+            x = block(x, a)
+            layers.append(x)
+        if self.jumping == "cat":
+            x = torch.cat(layers, -1)
+        elif self.jumping != "none":
+            stacked = torch.stack(layers)
+            x = stacked.sum(0) if self.jumping == "sum" else stacked.amax(0)
+        return ModelOutput(self.head(self.readout(x, a.nodes)), {}, [a.nodes.sizes])

@@ -1,0 +1,107 @@
+"""[message passing, pool] x L, message passing, readout, MLP: the template of the field's hierarchical models."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from poolbench.linalg import Connectivity, Matrix
+from poolbench.nn.model import (
+    Block,
+    DataFacts,
+    GraphModel,
+    ModelOutput,
+    Part,
+    build_pool,
+    build_readout,
+    check_choices,
+    head,
+)
+from poolbench.pool.src import GlobalPool, Operator, SRCPool
+
+
+class Hierarchical(GraphModel):
+    """Levels of message passing and pooling, then a readout and an MLP.
+
+    Args:
+        data: widths of the data and the mean size of the training graphs.
+        pool: the hierarchical operator, built once a level (`pool.ratio` and `pool.k` may be lists, one a level).
+        readout: any global operator.
+        mp: gcn, gin, graphconv or gcs.
+        levels: number of pools. depth: message passing layers before each pool and after the last.
+        hidden: width of all layers. activation, norm (none, batch, layer), dropout: after each layer.
+        jumping: none: the readout sees the last level; cat, sum, max: readouts after every level, combined.
+        head_layers: linear layers of the MLP.
+    """
+
+    def __init__(
+        self,
+        data: DataFacts,
+        pool: Part,
+        readout: Part,
+        mp: str = "gcn",
+        levels: int = 2,
+        depth: int = 1,
+        hidden: int = 64,
+        activation: str = "relu",
+        norm: str = "none",
+        dropout: float = 0.0,
+        jumping: str = "none",
+        head_layers: int = 2,
+    ) -> None:
+        super().__init__()
+        check_choices(mp=mp, levels=levels, depth=depth, hidden=hidden, activation=activation, norm=norm,
+                      dropout=dropout, jumping=jumping, head_layers=head_layers)  # fmt: skip
+        self.jumping = jumping
+        self.blocks = nn.ModuleList()
+        width = data.in_channels
+        pools: list[SRCPool] = []
+        for level in range(levels):
+            self.blocks.append(Block(mp, [width, *[hidden] * depth], activation, norm, dropout))
+            op = build_pool(pool, level, hidden, data.mean_nodes)
+            pools.append(op)
+            width = op.out_channels(hidden)
+        self.pools = nn.ModuleList(pools)
+        self.blocks.append(Block(mp, [width, *[hidden] * depth], activation, norm, dropout))
+        widths = [hidden] * (levels + 1) if jumping != "none" else [hidden]
+        readouts = [build_readout(readout, w, hidden) for w in widths]
+        self.readouts = nn.ModuleList(readouts)
+        out = [r.out_channels(w) for r, w in zip(readouts, widths, strict=True)]
+        self.head = head(sum(out) if jumping == "cat" else out[0], hidden, data.out_channels, head_layers,
+                         activation, dropout)  # fmt: skip
+
+    @classmethod
+    def refuses(cls, pool: type[Operator]) -> str | None:
+        if issubclass(pool, GlobalPool):
+            return "it is a readout, and model=hierarchical takes a hierarchical operator: add model=global"
+        return None
+
+    def requirements(self) -> set[Connectivity]:
+        first = self.pools[0]
+        assert isinstance(first, SRCPool) and isinstance(self.blocks[0], Block)
+        return self.blocks[0].connectivities | {first.connectivity}
+
+    def forward(self, x: Tensor, a: Matrix) -> ModelOutput:
+        losses: dict[str, Tensor] = {}
+        sizes, summaries = [a.nodes.sizes], []
+        for level, (block, pool) in enumerate(zip(self.blocks[:-1], self.pools, strict=True)):
+            x = block(x, a)
+            if self.jumping != "none":
+                summaries.append(self.readouts[level](x, a.nodes))
+            # The first pool gets the matrix it was designed for; the next ones what the pool before them returned.
+            assert isinstance(pool, SRCPool)
+            out = pool(x, a.view(pool.connectivity) if level == 0 else a)
+            x, a = out.x, out.a
+            sizes.append(out.sizes)
+            losses.update({f"{name}_{level + 1}": value for name, value in out.losses.items()})
+        x = self.blocks[-1](x, a)
+        summaries.append(self.readouts[-1](x, a.nodes))
+        return ModelOutput(self.head(self._combine(summaries)), losses, sizes)
+
+    def _combine(self, summaries: list[Tensor]) -> Tensor:
+        if self.jumping == "cat":
+            return torch.cat(summaries, -1)
+        if len(summaries) == 1:
+            return summaries[0]
+        stacked = torch.stack(summaries)
+        return stacked.sum(0) if self.jumping == "sum" else stacked.amax(0)

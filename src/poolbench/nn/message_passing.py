@@ -1,0 +1,78 @@
+"""Message passing on both matrix layouts. A layer asks the graph for its normalised matrix: `a.view(...)`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from poolbench.linalg import GCN as GCN_MATRIX
+from poolbench.linalg import RAW, SYMMETRIC, Connectivity, Matrix
+from poolbench.nn.mlp import MLP
+
+
+class MessagePassing(nn.Module):
+    """x [.., f], a -> [.., f']. `connectivity` is the matrix that the layer multiplies with."""
+
+    connectivity: Connectivity = RAW
+
+    def forward(self, x: Tensor, a: Matrix) -> Tensor:
+        raise NotImplementedError
+
+
+class GCN(MessagePassing):
+    """norm(A + I) X W + b. Kipf & Welling, ICLR 2017, arXiv 1609.02907, eq. 2, without the activation."""
+
+    connectivity = GCN_MATRIX
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Linear(in_channels, out_channels, bias=False)
+        nn.init.xavier_uniform_(self.weight.weight)
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+
+    def forward(self, x: Tensor, a: Matrix) -> Tensor:
+        a = a.view(self.connectivity)
+        # The product with A costs what the width of its factor costs: take the narrower side.
+        y = self.weight(a @ x) if x.shape[-1] < self.weight.out_features else a @ self.weight(x)
+        return y + self.bias
+
+
+class GIN(MessagePassing):
+    """MLP((1 + eps) X + A X), eps trainable. Xu et al., ICLR 2019, arXiv 1810.00826, eq. 4.1."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.eps = nn.Parameter(torch.zeros(()))
+        self.mlp = MLP([in_channels, out_channels, out_channels])
+
+    def forward(self, x: Tensor, a: Matrix) -> Tensor:
+        return self.mlp(torch.addcmul(x + a @ x, self.eps, x))
+
+
+class GraphConv(MessagePassing):
+    """X W1 + A X W2 + b. Morris et al., AAAI 2019, arXiv 1810.02244, eq. 5, without the activation."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.root = nn.Linear(in_channels, out_channels)
+        self.neighbours = nn.Linear(in_channels, out_channels, bias=False)
+        for layer in (self.root, self.neighbours):
+            nn.init.xavier_uniform_(layer.weight)
+        nn.init.zeros_(self.root.bias)
+
+    def forward(self, x: Tensor, a: Matrix) -> Tensor:
+        a = a.view(self.connectivity)
+        narrow = self.neighbours.in_features < self.neighbours.out_features
+        y = self.neighbours(a @ x) if narrow else a @ self.neighbours(x)
+        return self.root(x) + y
+
+
+class GCS(GraphConv):
+    """X W1 + norm(A) X W2 + b: the graph convolution with a skip connection of MinCutPool's authors."""
+
+    connectivity = SYMMETRIC
+
+
+LAYERS: dict[str, type[Any]] = {"gcn": GCN, "gin": GIN, "graphconv": GraphConv, "gcs": GCS}

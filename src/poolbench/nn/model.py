@@ -1,0 +1,153 @@
+"""What the model templates share: the parts list, the arguments that a pool gets from data and model, the output."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from poolbench.linalg import Connectivity, Matrix
+from poolbench.nn.message_passing import LAYERS, MessagePassing
+from poolbench.nn.mlp import ACTIVATIONS, MLP, NORMS, Norm
+from poolbench.pool.src import GlobalPool, Operator, SRCPool, constructor_arguments
+
+
+class ModelOutput(NamedTuple):
+    """y: [b, out_channels]; losses: auxiliary losses by name and level; sizes: nodes of each graph at each level."""
+
+    y: Tensor
+    losses: dict[str, Tensor]
+    sizes: list[Tensor]
+
+
+@dataclass(frozen=True)
+class Part:
+    """An operator that a template builds once a level: its class and its own arguments."""
+
+    cls: type[Operator]
+    args: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What a model needs to know of the data: widths, and the mean size of the training graphs."""
+
+    in_channels: int
+    out_channels: int
+    mean_nodes: float
+
+
+class GraphModel(nn.Module):
+    """Base of the templates for whole graphs: (x, a) -> `ModelOutput`.
+
+    A template is constructed with `data` and `pool` and its own keyword arguments, and says in `refuses` which pools
+    it cannot take.
+    """
+
+    #: Message passing layers and operators of level 0 ask for these matrices; they are computed once a dataset.
+    def requirements(self) -> set[Connectivity]:
+        """The connectivities that the first level asks its graphs for."""
+        raise NotImplementedError
+
+    @classmethod
+    def refuses(cls, pool: type[Operator]) -> str | None:
+        """Why this template cannot take an operator, None where it can."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, a: Matrix) -> ModelOutput:
+        raise NotImplementedError
+
+
+class Block(nn.Module):
+    """`depth` message passing layers, each with normalisation, activation and dropout."""
+
+    def __init__(self, mp: str, widths: Sequence[int], activation: str, norm: str, dropout: float) -> None:
+        super().__init__()
+        pairs = list(pairwise(widths))
+        self.layers = nn.ModuleList(LAYERS[mp](n, m) for n, m in pairs)
+        self.norms = nn.ModuleList(Norm(norm, m) for _, m in pairs)
+        self.activation, self.dropout = ACTIVATIONS[activation], nn.Dropout(dropout)
+
+    @property
+    def connectivities(self) -> set[Connectivity]:
+        return {layer.connectivity for layer in self.layers if isinstance(layer, MessagePassing)}
+
+    def forward(self, x: Tensor, a: Matrix) -> Tensor:
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            x = self.dropout(self.activation(norm(layer(x, a))))
+        return x
+
+
+def check_choices(**values: Any) -> None:
+    """Raise ValueError for an impossible value of an argument that the templates share, naming the choices."""
+    for name, choices in (("mp", LAYERS), ("activation", ACTIVATIONS), ("norm", NORMS), ("jumping", JUMPING)):
+        if name in values and values[name] not in choices:
+            raise ValueError(f"model.{name}={values[name]!r} is not one of {', '.join(choices)}")
+    for name in ("levels", "depth", "hidden", "head_layers"):
+        if name in values and (isinstance(values[name], bool) or int(values[name]) != values[name] or values[name] < 1):
+            raise ValueError(f"model.{name}={values[name]!r}: a whole number of at least 1 is expected")
+    if not 0.0 <= values.get("dropout", 0.0) < 1.0:
+        raise ValueError(f"model.dropout={values['dropout']!r}: a share in [0, 1) is expected")
+
+
+JUMPING = ("none", "cat", "sum", "max")
+
+
+def head(in_channels: int, hidden: int, out_channels: int, layers: int, activation: str, dropout: float) -> MLP:
+    """The classifier: `layers` linear layers, halving from `hidden`."""
+    widths = [in_channels, *(max(hidden // 2**j, 1) for j in range(1, layers)), out_channels]
+    return MLP(widths, activation, dropout)
+
+
+def build_pool(part: Part, level: int, in_channels: int, mean_nodes: float) -> SRCPool:
+    """A hierarchical operator for one level (0, 1, ...), what depends on data and model filled in.
+
+    `ratio` and `k` may be lists, one entry a level. An operator with a number of clusters k and no ratio of its own
+    gets k = floor(ceil(mean) * ratio_1 ... ratio_level), as MinCutPool's authors do, where k is null.
+    """
+    args, names = dict(part.args), constructor_arguments(part.cls)
+    ratios = _levels(args.get("ratio"), level)
+    args = {**args, **{n: _levels(args[n], level)[-1] for n in ("ratio", "k") if n in args}}
+    if "k" in names and "ratio" not in names:
+        args.pop("ratio", None)
+        if args.get("k") is None:
+            args["k"] = clusters(mean_nodes, ratios)
+    if "in_channels" in names:
+        args["in_channels"] = in_channels
+    pool = part.cls(**args)
+    assert isinstance(pool, SRCPool)
+    return pool
+
+
+def clusters(mean_nodes: float, ratios: Sequence[float | None]) -> int:
+    """k of a dense pool after the given ratios, at least 2 (one cluster would be a global pool)."""
+    share = 1.0
+    for ratio in ratios:
+        if ratio is None or isinstance(ratio, bool) or not 0.0 < ratio <= 1.0:
+            raise ValueError(f"pool.ratio={ratio!r}: a share of the nodes in (0, 1] is expected, or give pool.k")
+        share *= ratio
+    return max(2, math.floor(math.ceil(mean_nodes) * share + 1e-6))
+
+
+def build_readout(part: Part, in_channels: int, hidden: int) -> GlobalPool:
+    """A readout, what depends on the model filled in."""
+    args, names = dict(part.args), constructor_arguments(part.cls)
+    if "channels" in names and args.get("channels") is None:
+        args["channels"] = hidden
+    if "in_channels" in names:
+        args["in_channels"] = in_channels
+    readout = part.cls(**args)
+    assert isinstance(readout, GlobalPool)
+    return readout
+
+
+def _levels(value: Any, level: int) -> list[Any]:
+    """The values of levels 0 .. level: a list gives one a level, its last one for all that follow."""
+    values = list(value) if isinstance(value, list | tuple) else [value]
+    if not values:
+        raise ValueError("an empty list for pool.ratio or pool.k: give one value a level")
+    return [values[min(j, len(values) - 1)] for j in range(level + 1)]
