@@ -1,0 +1,1 @@
+"""Runs and what becomes of them: identity, records, resume, statistics, tables."""

@@ -1,0 +1,285 @@
+"""The console command `poolbench`, and the door through which `train.py` goes to Hydra.
+
+Hydra composes the configuration; here its errors become one line each, with the nearest name, and exit code 2. What
+is heavy (torch, Lightning) is imported only by a job.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from poolbench import __version__
+from poolbench.data.tu_names import TU_NAMES
+from poolbench.errors import PoolBenchError, nearest
+
+#: Other names that the operators go by.
+ALIASES = {
+    "acc": "asymcheegercut",
+    "avg": "globalavg",
+    "diff": "diffpool",
+    "identity": "none",
+    "jb": "justbalance",
+    "lap": "lapool",
+    "max": "globalmax",
+    "mean": "globalavg",
+    "nopool": "none",
+    "random": "random-sparse",
+    "sagpool": "sag",
+    "sum": "globalsum",
+    "top-k": "topk",
+}
+GROUPS = {"pools": "pool", "models": "model", "datasets": "dataset", "protocols": "protocol"}
+
+USAGE = """usage: poolbench train [GROUP=NAME ...] [KEY=VALUE ...] [-m]   train; train --help says more
+       poolbench prepare dataset=NAME                       fetch and parse a dataset ahead of time
+       poolbench list pools|models|datasets|protocols       print what there is
+       poolbench --version"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The console command; returns the exit code."""
+    command, *rest = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    if command in ("-h", "--help", "help"):
+        print(USAGE)
+        return 0
+    if command == "--version":
+        print(f"poolbench {__version__}")
+        return 0
+    commands = {"train": train, "prepare": prepare, "list": list_choices}
+    if command not in commands:
+        return _fail(f"poolbench has no command {command!r}{nearest(command, commands)}; see poolbench --help", 2)
+    return commands[command](rest)
+
+
+def conf_dir() -> Path:
+    """The configuration folder: inside an installed package, or beside src/ in a checkout."""
+    inside = Path(__file__).parent / "conf"
+    return inside if inside.is_dir() else Path(__file__).parents[2] / "conf"
+
+
+# -- train --------
+
+
+def train(argv: Sequence[str]) -> int:
+    """Compose the configuration from the command line and do the run, or the sweep; returns the exit code."""
+    return _with_hydra(argv, _job)
+
+
+def prepare(argv: Sequence[str]) -> int:
+    """Fetch and parse a dataset ahead of time; returns the exit code."""
+    return _with_hydra(argv, _prepare_job)
+
+
+def _job(config: DictConfig) -> float | None:
+    job = HydraConfig.get()
+    if job.mode == RunMode.MULTIRUN:
+        print(f"[{job.job.num + 1}] {' '.join(job.overrides.task)}", flush=True)
+    from poolbench.bench.run import run
+
+    record = run(resolve(config))
+    return record["metrics"]["val"].get("loss")
+
+
+def _prepare_job(config: DictConfig) -> None:
+    from poolbench.data.prepare import prepare as fetch
+    from poolbench.learn.build import build_dataset
+
+    plain = resolve(config)
+    for name, value in fetch(build_dataset(plain["dataset"], plain["paths"])).items():
+        print(f"{name:<16} {value}")
+
+
+def resolve(config: DictConfig) -> dict[str, Any]:
+    """The composed configuration as a plain dictionary, a readout's name replaced by its configuration."""
+    missing = OmegaConf.missing_keys(config)
+    if missing:
+        raise PoolBenchError(f"{', '.join(sorted(missing))} must be given, such as {sorted(missing)[0]}=VALUE")
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    plain.pop("hydra", None)
+    readout = (plain.get("model") or {}).get("readout")
+    if isinstance(readout, str):
+        readout = ALIASES.get(readout, readout)
+        path = conf_dir() / "pool" / f"{readout}.yaml"
+        if not path.is_file():
+            known = [name for name in choices("pool") if _about("pool", name).startswith("Readout")]
+            raise PoolBenchError(f"model.readout={readout} is unknown{nearest(readout, known) or _some(known)}")
+        plain["model"]["readout"] = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    plain["paths"] = {k: v if v is None or "://" in str(v) else str(Path(v).absolute())
+                      for k, v in plain["paths"].items()}  # fmt: skip
+    return plain  # type: ignore[return-value]
+
+
+def _with_hydra(argv: Sequence[str], job: Any) -> int:
+    failed: list[int] = []
+
+    def guarded(config: DictConfig) -> Any:
+        # A failed job says why at once; the other jobs of a sweep go on.
+        try:
+            return job(config)
+        except Exception as error:
+            failed.append(_fail(*_verdict(error), error))
+            if "basic_launcher" not in str(HydraConfig.get().launcher.get("_target_")):
+                raise  # a job of another process can tell of its failure in no other way
+        return None
+
+    register_datasets()
+    arguments = [_alias(word) for word in argv]
+    program, old_argv, old_full = sys.argv[0], sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv = [program, *arguments]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises; what is shown is decided here
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(guarded)()
+    except KeyboardInterrupt:
+        return _fail("interrupted; the same command goes on from the last checkpoint", 130)
+    except (HydraException, OmegaConfBaseException) as error:
+        failed.append(_fail(explain(error, arguments), 2, error))
+    except Exception as error:
+        if not failed:
+            failed.append(_fail(*_verdict(error), error))
+    except SystemExit as end:  # --help, --version and the like
+        return int(end.code or 0)
+    finally:
+        sys.argv = old_argv
+        if old_full is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = old_full
+    return max(failed, default=0) if set(failed) <= {2} else 1
+
+
+def _verdict(error: Exception) -> tuple[str, int]:
+    """The line and the exit code for an error of a job."""
+    if isinstance(error, PoolBenchError):
+        return str(error), error.exit_code
+    if isinstance(error, OmegaConfBaseException | HydraException):
+        return _plain(error), 2
+    if isinstance(error, OSError):
+        return _os_error(error), 2
+    return f"{type(error).__name__}: {error} (HYDRA_FULL_ERROR=1 shows where)", 1
+
+
+def _fail(message: str, code: int, error: BaseException | None = None) -> int:
+    """Print one line; the traceback only where HYDRA_FULL_ERROR=1 was asked for."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    if error is not None and TRACEBACKS:
+        import traceback
+
+        traceback.print_exception(error)
+    return code
+
+
+TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"
+
+
+def register_datasets() -> None:
+    """Make `dataset=NAME` mean the TU dataset of that name, for every official name without a file of its own."""
+    store = ConfigStore.instance()
+    for name in TU_NAMES:
+        if not (conf_dir() / "dataset" / f"{name}.yaml").is_file():
+            store.store(group="dataset", name=name, node={"defaults": ["tu"], "name": name}, provider="poolbench")
+
+
+def _alias(word: str) -> str:
+    key, equals, value = word.partition("=")
+    if key != "pool" or not equals:
+        return word
+    return "pool=" + ",".join(ALIASES.get(name, name) for name in value.split(","))
+
+
+# -- errors --------
+
+
+def explain(error: BaseException, arguments: Sequence[str]) -> str:
+    """What is wrong with the command line, in one line that names the nearest choice."""
+    text = _plain(error)
+    for word in arguments:
+        key, equals, value = word.lstrip("+~").partition("=")
+        if not equals:
+            continue
+        if (conf_dir() / key).is_dir():
+            known = choices(key)
+            for name in value.split(","):
+                if name not in known and f"{key}/{name}" in text:
+                    return f"{key}={name} is unknown{nearest(name, known) or _some(known)}"
+        elif not word.startswith("+") and f"'{key}'" in text and "override" in text.lower():
+            return f"{key} is no key of the configuration{nearest(key, _keys(arguments))}; see train.py --help"
+    return text
+
+
+def _some(known: Sequence[str]) -> str:
+    return f"; there are {', '.join(known)}" if len(known) < 40 else "; poolbench list prints the choices"
+
+
+def _plain(error: BaseException) -> str:
+    """The lines of an error that say what is wrong, as one."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    kept = [line for line in lines if not line.startswith(("full_key:", "object_type=", "See https", "Set the env"))]
+    return "; ".join(kept[:2]) or type(error).__name__
+
+
+def _keys(arguments: Sequence[str]) -> list[str]:
+    """All keys of the configuration that the group choices alone make, or of the default one."""
+    groups = [w for w in arguments if "," not in w and "=" in w and (conf_dir() / w.partition("=")[0]).is_dir()]
+    for overrides in (groups, []):
+        try:
+            with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+                config = hydra.compose("train", overrides=overrides)
+            return _flat(OmegaConf.to_container(config, resolve=False))
+        except (HydraException, OmegaConfBaseException):
+            continue
+    return []
+
+
+def _flat(node: Any, prefix: str = "") -> list[str]:
+    if not isinstance(node, Mapping):
+        return [prefix]
+    inner = [name for key, value in node.items() for name in _flat(value, f"{prefix}.{key}" if prefix else str(key))]
+    return [*([prefix] if prefix else []), *inner]
+
+
+def _os_error(error: OSError) -> str:
+    what = (error.strerror or str(error)).lower()
+    return f"{error.filename or 'a file'}: {what}; set paths.results= to a folder that can be written to"
+
+
+# -- list --------
+
+
+def choices(group: str) -> list[str]:
+    """The names of a configuration group."""
+    names = {path.stem for path in (conf_dir() / group).glob("*.yaml")}
+    return sorted(names | (set(TU_NAMES) if group == "dataset" else set()), key=str.lower)
+
+
+def list_choices(argv: Sequence[str]) -> int:
+    """Print the names of a group, each with the first comment line of its file."""
+    kind = argv[0] if argv else ""
+    if kind not in GROUPS:
+        return _fail(f"poolbench list {kind or '?'}: give one of {', '.join(GROUPS)}{nearest(kind, GROUPS)}", 2)
+    names = choices(GROUPS[kind])
+    width = max(len(name) for name in names)
+    for name in names:
+        print(f"{name:<{width}}  {_about(GROUPS[kind], name)}".rstrip())
+    return 0
+
+
+def _about(group: str, name: str) -> str:
+    path = conf_dir() / group / f"{name}.yaml"
+    if not path.is_file():
+        graphs, classes = TU_NAMES[name]
+        return f"TU: {graphs or '?'} graphs, {classes or 'real-valued'} {'classes' if classes else 'targets'}"
+    comment = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("# ")]
+    return comment[0][2:] if comment else ""

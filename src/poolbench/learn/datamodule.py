@@ -1,0 +1,59 @@
+"""The data module: a packed store and its three parts, batches cut on the training device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from poolbench.data.splits import Split
+from poolbench.data.store import Batch, BatchLoader, GraphStore, mix
+
+
+class GraphData(pl.LightningDataModule):
+    """Batches of the three parts of a split.
+
+    Args:
+        store: makes the store on a device.
+        split: which graph is trained, validated and tested on.
+        batch_size: graphs in a batch. seed: of the order of the training batches.
+    """
+
+    def __init__(self, store: Callable[[torch.device], GraphStore], split: Split, batch_size: int, seed: int) -> None:
+        super().__init__()
+        self._make_store, self.split, self.batch_size, self.seed = store, split, batch_size, seed
+        self._store: GraphStore | None = None
+
+    @property
+    def store(self) -> GraphStore:
+        if self._store is None:
+            device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
+            self._store = self._make_store(device)
+        return self._store
+
+    def loader(self, part: str, shuffle: bool = False) -> BatchLoader:
+        """The batches of `train`, `val` or `test`."""
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+        seed = mix(self.seed, 0x0BDE5) if shuffle else None
+        return BatchLoader(self.store, getattr(self.split, part), self.batch_size, seed, rank, world)
+
+    def whole(self, part: str) -> BatchLoader:
+        """The batches of a part for one process that evaluates it alone."""
+        return BatchLoader(self.store, getattr(self.split, part), self.batch_size)
+
+    def train_dataloader(self) -> BatchLoader:
+        return self.loader("train", shuffle=True)
+
+    def val_dataloader(self) -> BatchLoader:
+        return self.loader("val")
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        return batch  # the store cut it there
+
+    def teardown(self, stage: str) -> None:
+        pass
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}

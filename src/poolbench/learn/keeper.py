@@ -1,0 +1,222 @@
+"""What a run keeps from epoch to epoch: the curve, the best weights, when to stop, and where to go on after a kill.
+
+One callback, so that the order of these things is in one place: the epoch's numbers, the scheduler's step, the
+selection, the loggers, and last the resume checkpoint, which holds the state of all of them after the step. (A
+checkpoint written before the scheduler stepped would make a resumed run differ from one that was never killed.)
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from poolbench.data.store import BatchLoader, mix
+from poolbench.errors import RunError
+from poolbench.learn.classification import GraphClassification
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+
+
+class Selection:
+    """The epoch with the best monitored value, and how long there was none better.
+
+    Args:
+        monitor: a name in the curve's rows, such as val/loss.
+        mode: min or max.
+        patience: stop after so many epochs without a better one.
+    """
+
+    def __init__(self, monitor: str = "val/loss", mode: str = "min", patience: int = 50) -> None:
+        if mode not in ("min", "max"):
+            raise ValueError(f"callbacks.mode={mode!r}: min or max is expected")
+        self.monitor, self.mode, self.patience = monitor, mode, patience
+        self.epoch: int | None = None
+        self.value = math.inf
+        self.stale = 0
+        self.weights: dict[str, torch.Tensor] = {}
+
+    def update(self, epoch: int, row: dict[str, float], model: torch.nn.Module) -> None:
+        """Take an epoch's row into account. Raises `RunError` where the row lacks the monitored value."""
+        if self.monitor not in row:
+            raise RunError(f"callbacks.monitor={self.monitor} is not measured; there are {', '.join(sorted(row))}")
+        value = row[self.monitor] if self.mode == "min" else -row[self.monitor]
+        if value < self.value:
+            self.epoch, self.value, self.stale = epoch, value, 0
+            self.weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+        else:
+            self.stale += 1
+
+    @property
+    def exhausted(self) -> bool:
+        return self.stale >= self.patience
+
+    def state(self) -> dict[str, Any]:
+        return {"epoch": self.epoch, "value": self.value, "stale": self.stale, "weights": self.weights}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.epoch, self.value, self.stale = state["epoch"], state["value"], state["stale"]
+        self.weights = state["weights"]
+
+
+class Keeper(pl.Callback):
+    """Keeps the books of a training run.
+
+    Args:
+        selection: which epoch counts, and when to stop.
+        scheduler: stepped once an epoch, or None.
+        seed: the run's seed; the global generator is seeded anew from (seed, epoch).
+        resume: file of the resume checkpoint; None writes none. every: seconds between two of them at the least.
+        on_epoch: called with (epoch, row) after each epoch, for loggers.
+        identity: of the run, checked when a checkpoint is read.
+    """
+
+    def __init__(
+        self,
+        selection: Selection,
+        scheduler: Any | None,
+        seed: int,
+        resume: Path | None = None,
+        every: float = 5.0,
+        on_epoch: Callable[[int, dict[str, float]], None] = lambda epoch, row: None,
+        identity: str = "",
+    ) -> None:
+        self.selection, self.scheduler, self.seed = selection, scheduler, seed
+        self.resume, self.every, self.on_epoch, self.identity = resume, every, on_epoch, identity
+        self.curve: list[dict[str, float]] = []
+        self._pending: dict[str, Any] | None = None
+        self._saved = time.monotonic()
+        self._train: dict[str, float] = {}
+        self._clock = (0.0, 0.0)
+        self._spent = (0.0, 0.0)
+
+    @property
+    def epoch(self) -> int:
+        """Epochs finished so far; during an epoch, its number."""
+        return len(self.curve)
+
+    def epoch_times(self) -> tuple[float | None, float | None]:
+        """Median wall and CPU seconds of a training epoch (validation apart)."""
+        if not self.curve:
+            return None, None
+        return median(row["time"] for row in self.curve), median(row["time_cpu"] for row in self.curve)
+
+    # -- Lightning's hooks, in the order in which they are called ------------------------------------------------
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, GraphClassification)
+        if self._pending is not None:
+            self._restore(pl_module, self._pending)
+            self._pending = None
+            for field in ("ready", "started", "processed", "completed"):
+                setattr(trainer.fit_loop.epoch_progress.current, field, self.epoch)
+        if self.selection.exhausted:
+            trainer.should_stop = True
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        torch.manual_seed(mix(self.seed, 1 + self.epoch))
+        assert isinstance(trainer.train_dataloader, BatchLoader)
+        trainer.train_dataloader.epoch = self.epoch
+        self._clock = (time.perf_counter(), time.process_time())
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, GraphClassification)
+        self._train = pl_module.tally.means(_reducer(trainer))  # waits for the device, so the clock is right
+        wall, cpu = self._clock
+        self._spent = (time.perf_counter() - wall, time.process_time() - cpu)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, GraphClassification)
+        epoch = self.epoch
+        val = pl_module.tally.means(_reducer(trainer))
+        row = {f"train/{name}": value for name, value in self._train.items()}
+        row |= {f"val/{name}": value for name, value in val.items()}
+        row |= {"lr": pl_module.optimizer.param_groups[0]["lr"], "time": self._spent[0], "time_cpu": self._spent[1]}
+        _refuse_nan(epoch, row)
+        self._step_scheduler(row)
+        self.selection.update(epoch, row, pl_module.model)
+        self.curve.append(row)
+        self.on_epoch(epoch, row)
+        if self.selection.exhausted:
+            trainer.should_stop = True
+        if trainer.is_global_zero and self.resume is not None and time.monotonic() - self._saved >= self.every:
+            self.save(pl_module)
+
+    # -- the resume checkpoint ------------------------------------------------------------------------------------
+
+    def save(self, module: GraphClassification) -> None:
+        """Write the resume checkpoint, whole or not at all."""
+        assert self.resume is not None
+        state = {
+            "version": VERSION,
+            "identity": self.identity,
+            "model": module.model.state_dict(),
+            "optimizer": module.optimizer.state_dict(),
+            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+            "selection": self.selection.state(),
+            "curve": self.curve,
+        }
+        temporary = self.resume.with_name(f".{self.resume.name}.{os.getpid()}.tmp")
+        try:
+            with open(temporary, "wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self.resume)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise RunError(f"cannot write {self.resume}: {(error.strerror or str(error)).lower()}") from error
+        self._saved = time.monotonic()
+
+    def read(self) -> bool:
+        """Read the resume checkpoint where there is one that fits; training then goes on behind its last epoch."""
+        if self.resume is None or not self.resume.exists():
+            return False
+        try:
+            state = torch.load(self.resume, map_location="cpu", weights_only=True)
+            if state["version"] != VERSION or state["identity"] != self.identity:
+                return False
+            self.selection.restore(state["selection"])
+            self.curve = list(state["curve"])
+        except Exception as error:  # whatever a damaged file makes torch raise: it costs epochs, not the run
+            log.warning("the checkpoint %s cannot be read (%s): starting from the first epoch", self.resume, error)
+            return False
+        self._pending = state
+        return True
+
+    def _restore(self, module: GraphClassification, state: dict[str, Any]) -> None:
+        module.model.load_state_dict(state["model"])
+        module.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+
+    def _step_scheduler(self, row: dict[str, float]) -> None:
+        if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            self.scheduler.step(row[self.selection.monitor])
+        elif self.scheduler is not None:
+            self.scheduler.step()
+
+
+def _refuse_nan(epoch: int, row: dict[str, float]) -> None:
+    bad = [name for name, value in row.items() if not math.isfinite(value)]
+    if bad:
+        raise RunError(
+            f"{bad[0]} became {row[bad[0]]} in epoch {epoch + 1}: the run has diverged; "
+            "try a smaller optimizer.lr or trainer.gradient_clip_val=1.0"
+        )
+
+
+def _reducer(trainer: pl.Trainer) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    if trainer.world_size == 1:
+        return None
+    return lambda tensor: trainer.strategy.reduce(tensor, reduce_op="sum")
