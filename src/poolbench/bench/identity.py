@@ -50,7 +50,7 @@ EXECUTION_KEYS = (
 """Dotted names in the configuration that say where and how a run is executed, and so are no part of what it is."""
 
 
-# ---------------------------------------------------------------------------------------------- modules and their files
+# -------------------------------------------------------------------------------------------- modules and their files
 
 
 @dataclass(frozen=True)
@@ -265,7 +265,7 @@ def _defined(body: Iterable[ast.stmt]) -> Iterator[str]:
             yield from (t.id for t in targets if isinstance(t, ast.Name))
 
 
-# ---------------------------------------------------------------------------------------------------- what is imported
+# --------------------------------------------------------------------------------------------------- what is imported
 
 
 def _absolute(module: Module, name: str, level: int) -> str:
@@ -404,7 +404,7 @@ def config_targets(config: Any) -> list[str]:
     return sorted(found)
 
 
-# -------------------------------------------------------------------------------------------------------- run identity
+# ------------------------------------------------------------------------------------------------------- run identity
 
 
 def run_identity(

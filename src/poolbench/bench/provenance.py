@@ -50,7 +50,7 @@ def provenance(*, data: Any = None, split: Any = None) -> dict[str, Any]:
     return dict(git=commit, dirty=dirty, packages=packages(), hardware=hardware(), data=data, split=split)
 
 
-# ----------------------------------------------------------------------------------------------------------------- git
+# ---------------------------------------------------------------------------------------------------------------- git
 
 
 def git_state(package: Path = PACKAGE_ROOT) -> tuple[str | None, bool | None]:
@@ -88,7 +88,7 @@ def _git(folder: Path, *arguments: str) -> list[str] | None:
     return done.stdout.splitlines()
 
 
-# ------------------------------------------------------------------------------------------------ packages and machine
+# ----------------------------------------------------------------------------------------------- packages and machine
 
 
 @lru_cache(maxsize=1)

@@ -65,7 +65,7 @@ DEATHS_ALLOWED = 2
 """So many deaths by a signal, with no epoch finished in between, and the attempt counts as failed."""
 
 
-# ------------------------------------------------------------------------------------------------------- the record
+# --------------------------------------------------------------------------------------------------------- the record
 
 
 def make_record(
@@ -237,7 +237,7 @@ def remove_temporaries(folder: Path) -> None:
             path.unlink()
 
 
-# -------------------------------------------------------------------------------------------------- reading records
+# ---------------------------------------------------------------------------------------------------- reading records
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -284,7 +284,7 @@ def find_done(results_dir: Path, id: str) -> Path | None:
     return None
 
 
-# ---------------------------------------------------------------------------------------------------------- attempts
+# ----------------------------------------------------------------------------------------------------------- attempts
 
 
 def run_folder(results_dir: Path, id: str) -> Path:

@@ -138,7 +138,7 @@ def _line(error: BaseException) -> str:
     return " ".join(str(error).split())[:200] or "no message"
 
 
-# ------------------------------------------------------------------------------------------------------------ the curve
+# ---------------------------------------------------------------------------------------------------------- the curve
 
 
 class CSVCurve:
@@ -231,7 +231,7 @@ class CSVLogger:
         """The curve is there already."""
 
 
-# ---------------------------------------------------------------------------------------------------------- TensorBoard
+# -------------------------------------------------------------------------------------------------------- TensorBoard
 
 
 @dataclass(frozen=True)
@@ -279,7 +279,7 @@ class TensorBoardRun:
         self._writer.close()
 
 
-# ------------------------------------------------------------------------------------------------------------------ W&B
+# ---------------------------------------------------------------------------------------------------------------- W&B
 
 
 @dataclass(frozen=True)
@@ -415,7 +415,7 @@ class WandbRun:
         self._thread = threading.Thread(target=self._serve, name="poolbench-wandb", daemon=True)
         self._thread.start()
 
-    # ------------------------------------------------------------------------------------ called by the training thread
+    # ---------------------------------------------------------------------------------- called by the training thread
 
     def log(self, epoch: int, metrics: Mapping[str, float]) -> None:
         self._queue.put(("log", {**metrics, "epoch": epoch}))
@@ -442,7 +442,7 @@ class WandbRun:
         for line in self._said:
             log.info("%s", line)
 
-    # ---------------------------------------------------------------------------------------------------- in the thread
+    # -------------------------------------------------------------------------------------------------- in the thread
 
     def _serve(self) -> None:
         try:
@@ -551,7 +551,7 @@ def _how_to_sync(folder: Path) -> str:
     return f"to upload the run: wandb sync {shlex.quote(str(folder) if near.startswith('..') else near)}"
 
 
-# --------------------------------------------------------------------------------------------- the package wandb itself
+# ------------------------------------------------------------------------------------------- the package wandb itself
 
 
 def _import_wandb() -> Any:
@@ -576,7 +576,8 @@ def _silence_service() -> None:
     def popen(*args: Any, **options: Any) -> subprocess.Popen:
         return subprocess.Popen(*args, **{**options, "stderr": subprocess.DEVNULL})
 
-    service_process.subprocess = SimpleNamespace(Popen=popen)
+    module: Any = service_process
+    module.subprocess = SimpleNamespace(Popen=popen)
 
 
 def _settings(wandb: Any, budget: float) -> Any:

@@ -1,0 +1,231 @@
+"""Training: the same seed gives the same bits, killed or not; what is selected, what is refused."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from poolbench.data.features import NodeFeatures
+from poolbench.data.splits import Holdout
+from poolbench.data.synthetic import PlantedGraphs
+from poolbench.errors import PoolBenchError, RunError
+from poolbench.learn.build import check, loss_weights
+from poolbench.learn.keeper import Selection
+from poolbench.learn.train import Outcome, train
+
+RAW = PlantedGraphs(num_graphs=48)
+SPLIT_SEED = 0
+
+
+def config(name: str = "mincut", **changes: Any) -> dict[str, Any]:
+    """A small configuration; `changes` are dotted keys with __ for the dot."""
+    pools = {
+        "mincut": {"_target_": "poolbench.pool.mincut.MinCutPool", "ratio": 0.5, "k": None, "mlp_hidden": [8]},
+        "topk": {"_target_": "poolbench.pool.topk.TopKPool", "ratio": 0.5},
+        "random-dense": {"_target_": "poolbench.pool.randompool.RandomDensePool", "ratio": 0.5, "k": None},
+    }
+    made: dict[str, Any] = {
+        "pool": pools[name],
+        "model": {
+            "_target_": "poolbench.nn.hierarchical.Hierarchical",
+            "readout": {"_target_": "poolbench.pool.globalpool.GlobalSumPool"},
+            "hidden": 8,
+            "levels": 1,
+            "dropout": 0.2,
+        },
+        "dataset": {"_target_": "poolbench.data.synthetic.PlantedGraphs", "num_graphs": 48},
+        "protocol": {"_target_": "poolbench.data.splits.Holdout"},
+        "optimizer": {"_target_": "torch.optim.Adam", "lr": 0.01},
+        "scheduler": {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR", "T_max": 8},
+        "trainer": {"accelerator": "cpu", "devices": 1, "max_epochs": 6, "precision": "32-true", "threads": 1,
+                    "compile": False, "deterministic": True},
+        "callbacks": {"monitor": "val/loss", "mode": "min", "patience": 50, "resume_every": 0.0, "progress": "none"},
+        "paths": {"results": "results", "data": None, "mirror": None},
+        "seed": 3,
+        "split": {"seed": SPLIT_SEED},
+        "batch_size": 16,
+        "loss_weights": 1.0,
+        "evaluate_test": True,
+        "names": {"pool": name},
+    }  # fmt: skip
+    for key, value in changes.items():
+        node = made
+        *path, last = key.split("__")
+        for step in path:
+            node = node[step]
+        node[last] = value
+    return made
+
+
+def run(made: dict[str, Any], **kwargs: Any) -> Outcome:
+    raw = RAW.load()
+    features, _ = NodeFeatures()(raw)
+    split = Holdout(SPLIT_SEED, test=0.2, val=0.2).split(raw.class_labels(), raw.fingerprint())
+    return train(made, raw, features, split, **kwargs)
+
+
+def bits(outcome: Outcome) -> Any:
+    curve = [{k: v for k, v in row.items() if not k.startswith("time")} for row in outcome.curve]
+    return outcome.metrics, outcome.selected_epoch, curve, outcome.losses, outcome.diagnostics
+
+
+@pytest.mark.parametrize("pool", ["mincut", "topk", "random-dense"])
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(pool: str) -> None:
+    first = run(config(pool))
+    torch.manual_seed(99)  # whatever was drawn before must not matter
+    assert bits(run(config(pool))) == bits(first)
+    assert bits(run(config(pool, seed=4))) != bits(first)
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("pool", ["mincut", "random-dense"])
+@pytest.mark.parametrize("scheduler", ["cosine", "plateau"])
+def test_a_killed_run_ends_with_the_same_bits(pool: str, scheduler: str, tmp_path: Path) -> None:
+    plateau = {"_target_": "torch.optim.lr_scheduler.ReduceLROnPlateau", "patience": 0, "factor": 0.3}
+    made = config(pool, **({} if scheduler == "cosine" else {"scheduler": plateau}))
+    whole = run(made)
+    resume = tmp_path / "resume.ckpt"
+    starts: list[int] = []
+
+    def die(epoch: int, row: dict[str, float]) -> None:
+        if epoch in (2, 4) and starts[-1] <= epoch - 1:
+            raise Killed
+
+    for _ in range(2):
+        with pytest.raises(Killed):
+            run(made, resume=resume, identity="x", on_start=starts.append, on_epoch=die)
+    last = run(made, resume=resume, identity="x", on_start=starts.append)
+    assert starts == [0, 2, 4]
+    assert bits(last) == bits(whole)
+
+
+def test_a_checkpoint_of_another_run_or_a_damaged_one_is_not_used(tmp_path: Path) -> None:
+    resume = tmp_path / "resume.ckpt"
+    run(config(), resume=resume, identity="x")
+    assert resume.exists()
+    starts: list[int] = []
+    run(config(), resume=resume, identity="y", on_start=starts.append)
+    resume.write_bytes(resume.read_bytes()[:100])
+    run(config(), resume=resume, identity="x", on_start=starts.append)
+    assert starts == [0, 0]
+
+
+def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
+    resume = tmp_path / "resume.ckpt"
+    first = run(config(), resume=resume, identity="x")
+    epochs: list[int] = []
+    again = run(config(), resume=resume, identity="x", on_epoch=lambda epoch, row: epochs.append(epoch))
+    assert epochs == []
+    assert bits(again) == bits(first)
+
+
+def test_early_stopping_and_selection() -> None:
+    outcome = run(config(callbacks__patience=2, trainer__max_epochs=200, optimizer__lr=0.05))
+    losses = [row["val/loss"] for row in outcome.curve]
+    best = min(range(len(losses)), key=losses.__getitem__)
+    assert outcome.selected_epoch == best
+    assert len(losses) == best + 1 + 2 < 200
+    assert outcome.metrics["val"]["loss"] == pytest.approx(losses[best], rel=1e-6)
+    assert outcome.metrics["val"]["accuracy"] == outcome.curve[best]["val/accuracy"]
+
+
+def test_accuracy_is_over_graphs() -> None:
+    outcome = run(config())  # batches of 16, the last one smaller
+    split = Holdout(SPLIT_SEED, test=0.2, val=0.2).split(RAW.load().class_labels(), RAW.load().fingerprint())
+    assert split.train.numel() % 16
+    for part in ("train", "val", "test"):
+        graphs = getattr(split, part).numel()
+        hits = outcome.metrics[part]["accuracy"] * graphs
+        assert hits == pytest.approx(round(hits)), part
+
+
+def test_the_test_split_can_be_left_alone() -> None:
+    assert set(run(config(evaluate_test=False)).metrics) == {"train", "val"}
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run_with_the_reason() -> None:
+    with pytest.raises(RunError, match=r"became (nan|inf) in epoch \d+.*smaller optimizer.lr"):
+        run(config(optimizer={"_target_": "torch.optim.SGD", "lr": 1e30}))
+
+
+def test_auxiliary_losses_reach_the_optimiser_with_their_weights() -> None:
+    plain, weighted = run(config(loss_weights=0.0)), run(config(loss_weights=10.0))
+    assert plain.curve[0]["train/total_loss"] == pytest.approx(plain.curve[0]["train/loss"])
+    row = weighted.curve[0]
+    total = row["train/loss"] + 10 * (row["train/loss_cut_1"] + row["train/loss_ortho_1"])
+    assert row["train/total_loss"] == pytest.approx(total, rel=1e-5)
+    assert sum(weighted.losses.values()) < sum(plain.losses.values())
+    some = loss_weights({"cut": 0.5}, {"cut_1": torch.ones(()), "ortho_1": torch.ones(()), "cut_2": torch.ones(())})
+    assert some == {"cut_1": 0.5, "ortho_1": 1.0, "cut_2": 0.5}
+    with pytest.raises(PoolBenchError, match=r"loss_weights.ctu.*did you mean cut"):
+        loss_weights({"ctu": 1.0}, {"cut_1": torch.ones(())})
+
+
+def test_constraints_hold_after_each_step() -> None:
+    made = config("topk", pool={**config("topk")["pool"], "kernel_constraint": "unit_norm"})
+    norms: list[float] = []
+    from poolbench.pool.topk import TopKPool
+
+    original = TopKPool.apply_constraints
+    TopKPool.apply_constraints = lambda self: (original(self), norms.append(float(self.projection.weight.norm())))[0]
+    try:
+        run(made)
+    finally:
+        TopKPool.apply_constraints = original
+    assert norms and all(norm == pytest.approx(1.0, abs=1e-5) for norm in norms)
+
+
+def test_selection_takes_the_first_of_equals_and_counts_the_rest() -> None:
+    model = torch.nn.Linear(1, 1)
+    selection = Selection("val/accuracy", "max", patience=2)
+    for epoch, value in enumerate([0.5, 0.7, 0.7, 0.6]):
+        selection.update(epoch, {"val/accuracy": value}, model)
+    assert (selection.epoch, selection.stale, selection.exhausted) == (1, 2, True)
+    with pytest.raises(RunError, match="val/f1 is not measured"):
+        Selection("val/f1").update(0, {"val/loss": 1.0}, model)
+
+
+def test_mixed_precision_trains() -> None:
+    outcome = run(config(trainer__precision="bf16-mixed"))
+    assert math.isfinite(outcome.metrics["test"]["loss"])
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("batch_size", 0),
+        ("seed", -1),
+        ("trainer__max_epochs", 0),
+        ("trainer__threads", 0),
+        ("callbacks__patience", 0),
+        ("loss_weights", -1.0),
+        ("loss_weights", {"cut": "much"}),
+        ("optimizer", {"_target_": "torch.optim.Adam", "lr": -1}),
+        ("optimizer", {"_target_": "torch.optim.Adamm"}),
+        ("optimizer", {"_target_": "torch.optim.Adam", "rate": 1}),
+        ("pool__ratio", 0),
+        ("pool__ratio", 1.5),
+        ("pool__k", 0),
+        ("pool__k", 2.5),
+        ("model__dropout", 1.0),
+        ("trainer__precision", "31"),
+        ("scheduler", {"_target_": "torch.optim.lr_scheduler.StepLR"}),
+        ("pool", {"_target_": "poolbench.pool.globalpool.GlobalSumPool"}),
+        ("pool", {"_target_": "torch.nn.Linear"}),
+        ("model__readout", {"_target_": "poolbench.pool.nopool.NoPool"}),
+        ("dataset__num_graphs", 1),
+        ("protocol", {"_target_": "poolbench.data.splits.Holdout", "test": 2}),
+    ],
+)
+def test_impossible_configurations_are_refused_before_data_is_touched(key: str, value: Any) -> None:
+    check(config())
+    with pytest.raises(PoolBenchError) as refusal:
+        check(config(**{key: value}))
+    assert "\n" not in str(refusal.value)
