@@ -6,6 +6,7 @@ is heavy (torch, Lightning) is imported only by a job.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -40,6 +41,10 @@ ALIASES = {
     "sum": "globalsum",
     "top-k": "topk",
 }
+#: Hydra's own options.
+FLAGS = ("-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "--resolve", "-p", "--package", "-r", "--run",
+         "-m", "--multirun", "-sc", "--shell-completion", "-cp", "--config-path", "-cn", "--config-name", "-cd",
+         "--config-dir", "--experimental-rerun", "-i", "--info")  # fmt: skip
 GROUPS = {"pools": "pool", "models": "model", "datasets": "dataset", "protocols": "protocol"}
 
 USAGE = """usage: poolbench train [GROUP=NAME ...] [KEY=VALUE ...] [-m]   train; train --help says more
@@ -88,8 +93,26 @@ def _job(config: DictConfig) -> float | None:
         print(f"[{job.job.num + 1}] {' '.join(job.overrides.task)}", flush=True)
     from poolbench.bench.run import run
 
+    _speak()
     record = run(resolve(config))
     return record["metrics"]["val"].get("loss")
+
+
+def _speak() -> None:
+    """Let what PoolBench has to say (where a run lies, what a logger lost) reach the terminal, a line each."""
+    logger = logging.getLogger("poolbench")
+    if not logger.handlers:
+        handler = logging.StreamHandler(sys.stdout)
+        handler.setFormatter(_Format())
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+
+
+class _Format(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        level = f"{record.levelname.lower()}: " if record.levelno > logging.INFO else ""
+        return level + record.getMessage()
 
 
 def _prepare_job(config: DictConfig) -> None:
@@ -137,6 +160,11 @@ def _with_hydra(argv: Sequence[str], job: Any) -> int:
 
     register_datasets()
     arguments = [_alias(word) for word in argv]
+    unknown = [word for word in arguments if word.startswith("-") and word.partition("=")[0] not in FLAGS]
+    if unknown:
+        return _fail(f"there is no option {unknown[0]}{nearest(unknown[0], FLAGS)}; parts are chosen as GROUP=NAME", 2)
+    # Hydra wants its flags before the overrides.
+    arguments.sort(key=lambda word: word not in ("-m", "--multirun"))
     program, old_argv, old_full = sys.argv[0], sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     sys.argv = [program, *arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises; what is shown is decided here

@@ -26,6 +26,7 @@ Config = Mapping[str, Any]
 
 #: Settings in conf/trainer that are PoolBench's own and not pl.Trainer's.
 OWN = ("threads", "compile")
+PROGRESS = ("auto", "bar", "lines", "none")
 
 
 def locate(path: str, key: str) -> type[Any]:
@@ -133,6 +134,8 @@ def check(config: Config) -> None:
     _at_least("trainer.max_epochs", config["trainer"]["max_epochs"], 1)
     _at_least("trainer.threads", config["trainer"]["threads"], 1)
     _at_least("callbacks.patience", config["callbacks"]["patience"], 1)
+    _one_of("callbacks.mode", config["callbacks"]["mode"], ("min", "max"))
+    _one_of("callbacks.progress", config["callbacks"]["progress"], PROGRESS)
     weights = config["loss_weights"]
     for name, value in (weights if isinstance(weights, Mapping) else {"": weights}).items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
@@ -143,6 +146,11 @@ def check(config: Config) -> None:
     build_trainer(config["trainer"], [])
     optimizer = build_optimizer(config["optimizer"], [nn.Parameter(torch.zeros(1))])
     build_scheduler(config["scheduler"], optimizer)
+
+
+def _one_of(key: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise PoolBenchError(f"{key}={value!r} is not one of {', '.join(choices)}")
 
 
 def build_trainer(settings: Config, callbacks: list[pl.Callback]) -> pl.Trainer:

@@ -38,8 +38,6 @@ class Selection:
     """
 
     def __init__(self, monitor: str = "val/loss", mode: str = "min", patience: int = 50) -> None:
-        if mode not in ("min", "max"):
-            raise ValueError(f"callbacks.mode={mode!r}: min or max is expected")
         self.monitor, self.mode, self.patience = monitor, mode, patience
         self.epoch: int | None = None
         self.value = math.inf

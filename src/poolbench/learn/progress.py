@@ -9,11 +9,6 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import RichProgressBar
 
-from poolbench.errors import PoolBenchError
-
-KINDS = ("auto", "bar", "lines", "none")
-
-
 class Lines(pl.Callback):
     """A line after the first epoch, then one every `every` seconds, and one for the last epoch."""
 
@@ -51,8 +46,6 @@ class Bar(RichProgressBar):
 
 def progress(kind: str) -> Lines | Bar | None:
     """The display for `callbacks.progress`: auto takes the bar on a terminal and lines elsewhere."""
-    if kind not in KINDS:
-        raise PoolBenchError(f"callbacks.progress={kind!r} is not one of {', '.join(KINDS)}")
     if kind == "auto":
         kind = "bar" if sys.stdout.isatty() else "lines"
     if kind == "none":
