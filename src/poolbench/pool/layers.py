@@ -164,14 +164,23 @@ class AssignmentMLP(nn.Module):
             raise ValueError(f"mlp_hidden={widths}: widths are whole numbers of at least 1")
         self.activation = activation(hidden_activation)
         inputs: list[int | None] = [in_channels, *widths]
-        self.layers = nn.ModuleList(
-            Linear(n, m, **options) for n, m in zip(inputs, [*widths, k], strict=True)
-        )
+        self.layers = nn.ModuleList(Linear(n, m, **options) for n, m in zip(inputs, [*widths, k], strict=True))
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers[:-1]:
             x = self.activation(layer(x))
-        return self.layers[-1](x).softmax(-1)
+        return row_softmax(self.layers[-1](x))
+
+
+def row_softmax(x: Tensor) -> Tensor:
+    """Softmax over the last axis, in float32 under autocast on every device (the CPU's own would stay in bf16)."""
+    return x.softmax(-1, dtype=torch.float32 if torch.is_autocast_enabled(x.device.type) else None)
+
+
+def root(x: Tensor) -> Tensor:
+    """sqrt(max(x, 0)) with the gradient 0 where x <= 0; a NaN stays one."""
+    positive = ~(x <= 0)
+    return torch.where(positive, x, 1.0).sqrt() * positive
 
 
 def penalty(module: nn.Module) -> Tensor | None:

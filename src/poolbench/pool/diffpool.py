@@ -1,0 +1,146 @@
+"""DiffPool: Ying et al., "Hierarchical Graph Representation Learning with Differentiable Pooling", NeurIPS 2018,
+arXiv 1806.08804."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from poolbench.linalg import GCN, Dense, Matrix, Nodes, Sparse
+from poolbench.linalg.matrix import EPS
+from poolbench.pool.layers import Activation, Constraint, Initializer, Linear, Regularizer, root, row_softmax
+from poolbench.pool.layers import activation as as_function
+from poolbench.pool.src import DenseSelection, SoftPool
+
+
+class DiffPool(SoftPool):
+    r"""Soft clusters from one graph convolution, features from another.
+
+        F  = D^-1/2 (A + I) D^-1/2                    D the row sums of A + I
+        S  = softmax(F X W_pool)                      [n, k]        (eq. 6)
+        X' = activation(S' F X W_emb)                 [k, channels] (eq. 5 and eq. 3)
+        A' = S'AS                                     [k, k], A as given, diagonal kept, not normalised (eq. 4)
+        L_link    = ||A - SS'||_F                     (times 1/n with `normalize_link_loss`)
+        L_entropy = mean_u [-sum_c S_uc log(S_uc + 1e-7)]
+
+    each a mean over graphs, over real nodes alone. Where sources differ: the filter has self-loops, as paper and
+    Spektral's code have (its document leaves them out); `activation` comes after the reduction, as documented
+    (Spektral's code applies it to F X W_emb); the link loss is the norm of each graph, not of the batch, and not
+    divided by its number of entries (PyTorch Geometric divides by the entries of the padded batch). The paper's GNNs
+    are deeper; here, as in Spektral, they are one linear filter, and a model puts its own layers before.
+
+    SS' is never formed: ||A - SS'||_F^2 = sum_uv a_uv^2 - 2 Tr(S'AS) + ||S'S||_F^2. The three terms cancel where the
+    clusters explain A, so they are added in float64; where rounding leaves nothing, loss and gradient are 0.
+    Cost O(E (f + k) + n k (k + f)) time, O(n (f + k)) memory.
+
+    The filter is made here from A as given (`a.view(GCN)`), hence the raw connectivity.
+
+    Args:
+        k: number of clusters of each graph.
+        channels: features of a pooled node, None for as many as the input has.
+        return_selection: also return S.
+        activation: of the pooled features, None for linear.
+        kernel_initializer, kernel_regularizer, kernel_constraint: of both kernels, under Keras's names
+            (`poolbench.pool.layers`); their initial values are independent draws.
+        normalize_link_loss: divide the link loss of a graph by its number of nodes, the root of its number of entries,
+            so that it does not grow with the graph.
+        in_channels: f, inferred at the first call where it is None.
+    """
+
+    def __init__(
+        self,
+        k: int,
+        channels: int | None = None,
+        return_selection: bool = False,
+        activation: Activation = None,
+        kernel_initializer: Initializer = "glorot_uniform",
+        kernel_regularizer: Regularizer = None,
+        kernel_constraint: Constraint = None,
+        normalize_link_loss: bool = False,
+        in_channels: int | None = None,
+        **unknown: Any,
+    ) -> None:
+        super().__init__(k, return_selection, **unknown)
+        if channels is not None and (isinstance(channels, bool) or int(channels) != channels or channels < 1):
+            raise ValueError(f"channels={channels!r}: the number of features is a whole number of at least 1, or None")
+        self.channels = None if channels is None else int(channels)
+        self.activation = as_function(activation)
+        self.normalize_link_loss = normalize_link_loss
+        options: dict[str, Any] = {
+            "kernel_initializer": kernel_initializer,
+            "kernel_regularizer": kernel_regularizer,
+            "kernel_constraint": kernel_constraint,
+        }
+        width = self.channels or in_channels
+        self.embedding = (
+            _Square(bias=False, **options) if width is None else Linear(in_channels, width, bias=False, **options)
+        )
+        self.assignment = Linear(in_channels, self.k, bias=False, **options)
+
+    def out_channels(self, in_channels: int) -> int:
+        return self.channels or in_channels
+
+    def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> DenseSelection:
+        filtered = a.view(GCN) @ x
+        return _Filtered(row_softmax(self.assignment(filtered)), a.nodes, filtered)
+
+    def reduce(self, x: Tensor, s: DenseSelection, a: Matrix | None = None) -> Tensor:  # type: ignore[override]
+        if isinstance(s, _Filtered):
+            x = s.filtered
+        elif a is not None:
+            x = a.view(GCN) @ x
+        return self.activation(self.embedding(s.reduce(x)))  # S'(FX) first: k rows go through the kernel, not n
+
+    def connect(self, a: Matrix, s: DenseSelection) -> Matrix:  # type: ignore[override]
+        with torch.autocast(s.s.device.type, enabled=False):
+            m = s.connect(a)
+            link = _link(a, m, s)
+        if self.normalize_link_loss:
+            link = link / a.nodes.sizes.clamp(min=1)
+        self.add_loss("link", self.per_graph(link, a.nodes))
+        entropy = -(s.s * (s.s + EPS).log()).sum(-1)
+        self.add_loss("entropy", self.per_graph(a.nodes.mean(entropy), a.nodes))
+        return m
+
+
+class _Filtered(DenseSelection):
+    """An assignment that carries the filtered features that it was made from, so that they are computed once."""
+
+    def __init__(self, s: Tensor, nodes: Nodes, filtered: Tensor) -> None:
+        super().__init__(s, nodes)
+        self.filtered = filtered
+
+
+class _Square(Linear):
+    """As many outputs as inputs, both inferred at the first call."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(None, 0, **options)
+
+    def initialize_parameters(self, input: Tensor) -> None:
+        self.out_features = input.shape[-1]
+        super().initialize_parameters(input)
+
+
+def _link(a: Matrix, m: Dense, s: DenseSelection) -> Tensor:
+    """||A - SS'||_F of each graph, given m = S'AS: [b]."""
+    cross = m.value.diagonal(dim1=1, dim2=2).to(torch.float64).sum(-1)
+    model = s.nodes.gram(s.s, s.s).to(torch.float64).square().sum((1, 2))
+    return root(_squared_norm(a) - 2.0 * cross + model).to(s.s.dtype)
+
+
+def _squared_norm(a: Matrix) -> Tensor:
+    """Sum of the squared entries of each graph in float64: [b]."""
+    if isinstance(a, Dense):
+        return a.value.to(torch.float64).square().sum((1, 2))
+    merged = a.view(_merged).sparse()
+    squares = merged if merged.value is None else merged.with_value(merged.value.to(torch.float64).square())
+    return merged.nodes.sum(squares.degree().to(torch.float64))
+
+
+def _merged(a: Matrix) -> Matrix:
+    """The same matrix, with one part for each entry."""
+    a = a.sparse()
+    return Sparse.from_edges(a.row, a.col, a.value, a.nodes, a.symmetric)
