@@ -1,4 +1,4 @@
-"""The packed store: a batch cut from it is the graphs that were asked for, with the matrices that were computed once."""
+"""The packed store: a batch is the graphs that were asked for, with the matrices that were computed once."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import RichProgressBar
 
+
 class Lines(pl.Callback):
     """A line after the first epoch, then one every `every` seconds, and one for the last epoch."""
 

@@ -317,4 +317,3 @@ def block_diagonal(a: Dense) -> Sparse:
     crow = torch.arange(b * k + 1, device=a.value.device) * k
     nodes = Ragged(torch.arange(b + 1, device=a.value.device) * k, [k] * b)
     return Sparse(crow, col, a.value.reshape(-1), nodes, a.symmetric)
-

@@ -63,7 +63,8 @@ class Nodes(ABC):
     def softmax(self, v: Tensor) -> Tensor:
         """Softmax over the nodes of each graph (not over features); padding gets 0."""
         top = self.max(v.detach())
-        weight = self.zero_padding((v - self.expand(top)).exp())
+        # padding is zeroed before exp too: there v - top knows no bound
+        weight = self.zero_padding(self.zero_padding(v - self.expand(top)).exp())
         return weight / self.expand(self.sum(weight).clamp(min=torch.finfo(weight.dtype).tiny))
 
 

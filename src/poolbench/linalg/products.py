@@ -7,6 +7,7 @@ CUDA too. Shapes: n rows, m columns, e stored entries, b graphs, k clusters, f f
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -207,8 +208,15 @@ class Plan:
                 self._classes.append((graphs, index.reshape(-1), width))
         return self._classes
 
+    def prepare(self) -> None:
+        """What a traced call must find made before it enters a product."""
+        if torch.compiler.is_compiling():
+            self.classes  # noqa: B018
+
     def _grouped(self, s: Tensor) -> bool:
-        return s.device.type == "cpu" and s.dtype in (torch.float32, torch.bfloat16, torch.float16)
+        # torch.compile knows the grouped product for bf16 alone, so a traced call takes the size classes
+        known = s.dtype in (torch.float32, torch.bfloat16, torch.float16)
+        return known and s.device.type == "cpu" and not torch.compiler.is_compiling()
 
     def gram(self, s: Tensor, x: Tensor) -> Tensor:
         b, k, f = len(self.sizes), s.shape[1], x.shape[1]
@@ -301,7 +309,7 @@ def spmm(
 
     `transposed` is the result of `transpose`; None says that A, values included, equals its transpose.
     """
-    flat = x.reshape(x.shape[0], -1)
+    flat = x.reshape(x.shape[0], math.prod(x.shape[1:]))  # -1 would not do for a matrix without rows
     if value is not None and value.dtype != flat.dtype:
         value = value.to(flat.dtype)
     y = _SpMM.apply(value, flat, crow, col, *(transposed or (None, None, None)))
@@ -331,9 +339,11 @@ def expand(y: Tensor, ptr: Tensor, index: Tensor) -> Tensor:
 
 def gram(s: Tensor, x: Tensor, plan: Plan) -> Tensor:
     """s_g' x_g for each graph: [n, k], [n, f] -> [b, k, f], without padding to the largest graph."""
+    plan.prepare()
     return _Gram.apply(s, x if x.dtype == s.dtype else x.to(s.dtype), plan)
 
 
 def spread(s: Tensor, y: Tensor, plan: Plan) -> Tensor:
     """s_g y_g for each graph: [n, k], [b, k, f] -> [n, f]."""
+    plan.prepare()
     return _Spread.apply(s, y if y.dtype == s.dtype else y.to(s.dtype), plan)

@@ -8,7 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from poolbench.linalg import Connectivity, Matrix
-from poolbench.nn.model import Block, DataFacts, GraphModel, ModelOutput, Part, build_readout, check_choices, head
+from poolbench.nn.model import (
+    Block,
+    DataFacts,
+    GraphModel,
+    ModelOutput,
+    Part,
+    add_penalties,
+    build_readout,
+    check_choices,
+    head,
+)
 from poolbench.pool.src import GlobalPool, Operator
 
 
@@ -68,4 +78,6 @@ class Global(GraphModel):
         elif self.jumping != "none":
             stacked = torch.stack(layers)
             x = stacked.sum(0) if self.jumping == "sum" else stacked.amax(0)
-        return ModelOutput(self.head(self.readout(x, a.nodes)), {}, [a.nodes.sizes])
+        losses: dict[str, Tensor] = {}
+        add_penalties(losses, [self.readout])
+        return ModelOutput(self.head(self.readout(x, a.nodes)), losses, [a.nodes.sizes])

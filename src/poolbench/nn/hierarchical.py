@@ -12,6 +12,7 @@ from poolbench.nn.model import (
     GraphModel,
     ModelOutput,
     Part,
+    add_penalties,
     build_pool,
     build_readout,
     check_choices,
@@ -96,6 +97,7 @@ class Hierarchical(GraphModel):
             losses.update({f"{name}_{level + 1}": value for name, value in out.losses.items()})
         x = self.blocks[-1](x, a)
         summaries.append(self.readouts[-1](x, a.nodes))
+        add_penalties(losses, self.readouts)
         return ModelOutput(self.head(self._combine(summaries)), losses, sizes)
 
     def _combine(self, summaries: list[Tensor]) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -121,6 +121,14 @@ def build_pool(part: Part, level: int, in_channels: int, mean_nodes: float) -> S
     pool = part.cls(**args)
     assert isinstance(pool, SRCPool)
     return pool
+
+
+def add_penalties(losses: dict[str, Tensor], readouts: Iterable[nn.Module]) -> None:
+    """Add the weight penalties of readouts (hierarchical operators return theirs with their losses)."""
+    for number, readout in enumerate(readouts):
+        weights = readout.penalty() if isinstance(readout, Operator) else None
+        if weights is not None:
+            losses[f"regularization_readout_{number + 1}"] = weights
 
 
 def clusters(mean_nodes: float, ratios: Sequence[float | None]) -> int:

@@ -82,9 +82,7 @@ def enter(
     return x, _sparse(a, kind, edge_weight, nodes), Form("single" if i is None else "disjoint", kind)
 
 
-def leave(
-    form: Form, x: Tensor, a: Matrix
-) -> tuple[Tensor, Matrix | Tensor, Tensor | None, Tensor, Tensor | None]:
+def leave(form: Form, x: Tensor, a: Matrix) -> tuple[Tensor, Matrix | Tensor, Tensor | None, Tensor, Tensor | None]:
     """(x, a, mask, sizes, edge_weight) in the form in which the input came."""
     sizes = a.nodes.sizes
     mask = a.nodes.mask if isinstance(a.nodes, Padded) else None

@@ -97,7 +97,7 @@ def _penalty_of(value: Regularizer) -> Callable[[Tensor], Tensor] | None:
 class Linear(nn.LazyLinear):
     """y = x W' + b with W [out, in], `in_features` inferred at the first call where it is None."""
 
-    cls_to_become = None  # it stays this class once its shape is known
+    cls_to_become = None  # type: ignore[assignment]  # it stays this class once its shape is known
 
     def __init__(
         self,
@@ -183,11 +183,9 @@ def root(x: Tensor) -> Tensor:
     return torch.where(positive, x, 1.0).sqrt() * positive
 
 
-def penalty(module: nn.Module) -> Tensor | None:
-    """Sum of the weight penalties of all layers of a module, None where it has none."""
-    layers = [m for m in module.modules() if isinstance(m, Linear) and any(m._penalties)]
-    terms = [p for p in (m.penalty() for m in layers) if p is not None]
-    return torch.stack(terms).sum() if terms else None
+def penalised(module: nn.Module) -> list[Linear]:
+    """The layers of a module that have a weight penalty."""
+    return [m for m in module.modules() if isinstance(m, Linear) and any(m._penalties)]
 
 
 def apply_constraints(module: nn.Module) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from poolbench.linalg import RAW, Connectivity, Dense, Matrix, Nodes, Padded, Ragged, to_flat
 from poolbench.pool.door import Form, PoolOutput, enter, leave
-from poolbench.pool.layers import apply_constraints, penalty
+from poolbench.pool.layers import Linear, apply_constraints, penalised
 from poolbench.pool.selection import DenseSelection, Identity, KeptSelection, Selection, SparseSelection
 
 
@@ -29,6 +29,14 @@ class Operator(nn.Module):
         super().__init__()
         if unknown:
             raise TypeError(_unknown(type(self).__name__, next(iter(unknown)), constructor_arguments(type(self))))
+        self._penalised: list[Linear] | None = None
+
+    def penalty(self) -> Tensor | None:
+        """Sum of the weight penalties (`*_regularizer`), None where there are none."""
+        if self._penalised is None:
+            self._penalised = penalised(self)
+        terms = [p for p in (layer.penalty() for layer in self._penalised) if p is not None]
+        return torch.stack(terms).sum() if terms else None
 
     def apply_constraints(self) -> None:
         """Project the weights on their constraints; the training loop calls this after each optimiser step."""
@@ -73,9 +81,7 @@ class SRCPool(Operator):
         self._n_nodes: int | None = None
         self._losses: dict[str, Tensor] = {}
         self._score: Tensor | None = None
-        self._routes = {
-            name: _routed(getattr(self, name)) for name in ("select", "reduce", "connect", "reduce_index")
-        }
+        self._routes = {name: _routed(getattr(self, name)) for name in ("select", "reduce", "connect", "reduce_index")}
 
     @property
     def n_nodes(self) -> int:
@@ -103,8 +109,8 @@ class SRCPool(Operator):
         **kwargs: Any,
     ) -> PoolOutput:
         """Pool (x, a, i), given in any of the forms of `poolbench.pool.door`."""
-        self._n_nodes, self._losses, self._score = x.shape[-2], {}, None
         x, matrix, form = enter(x, a, i, edge_weight, mask)
+        self._n_nodes, self._losses, self._score = x.shape[-2], {}, None
         if isinstance(matrix, Dense) and not self.batched:
             x, matrix = to_flat(x, matrix)
         given = {"x": x, "a": matrix, "i": i}
@@ -115,10 +121,12 @@ class SRCPool(Operator):
         index = None if i is None else self.reduce_index(i, s, **self._take("reduce_index", given, kwargs))
         connected = self.connect(matrix, s, **self._take("connect", given, kwargs))
 
-        weights = penalty(self)
+        weights = self.penalty()
         if weights is not None:
             self.add_loss("regularization", weights)
-        return self.get_outputs(form, pooled, connected, index, s)
+        out = self.get_outputs(form, pooled, connected, index, s)
+        self._losses, self._score = {}, None  # kept, they would hold the graph of this call and forbid a deepcopy
+        return out
 
     def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> Selection | Tensor:
         """Which nodes go where. Here: every node is kept."""
