@@ -41,8 +41,11 @@ class Matrix(ABC):
         self._views[connectivity] = matrix
 
     @abstractmethod
+    def matmul(self, x: Tensor) -> Tensor:
+        """a x at node level. Where torch.compile should trace it, call it by this name: it knows no @ of a class."""
+
     def __matmul__(self, x: Tensor) -> Tensor:
-        """a x at node level."""
+        return self.matmul(x)
 
     @abstractmethod
     def degree(self) -> Tensor:
@@ -85,7 +88,10 @@ class Matrix(ABC):
         return self.nodes.sum(self.degree())
 
     def normalize(self) -> Matrix:
-        """a_uv / ((sqrt(d_u) + eps) (sqrt(d_v) + eps)), d the row sums on both sides; a zero row stays zero."""
+        """a_uv / ((sqrt(d_u) + eps) (sqrt(d_v) + eps)), d the row sums on both sides; a zero row stays zero.
+
+        In a directed graph an edge into a node with row sum 0 is dropped (the formula would give it 1 / eps).
+        """
         d = self.degree()
         zero = d == 0
         root = torch.where(zero, torch.ones_like(d), d).sqrt() + EPS
@@ -153,7 +159,7 @@ class Sparse(Matrix):
             self._transposed = products.transpose(self.crow, self.col, self.nodes.num_rows)
         return self._transposed
 
-    def __matmul__(self, x: Tensor) -> Tensor:
+    def matmul(self, x: Tensor) -> Tensor:
         self_adjoint = self.symmetric and not (self.value is not None and self.value.requires_grad)
         needs = x.requires_grad or (self.value is not None and self.value.requires_grad)
         back = self.transposed() if needs and not self_adjoint else None
@@ -233,7 +239,7 @@ class Dense(Matrix):
         self.nodes = nodes or Padded(value.shape[0], value.shape[1], None, value.device)
         self.symmetric = symmetric
 
-    def __matmul__(self, x: Tensor) -> Tensor:
+    def matmul(self, x: Tensor) -> Tensor:
         value = self.value if self.value.dtype == x.dtype else self.value.to(x.dtype)
         return value @ x if x.ndim == 3 else (value @ x.unsqueeze(-1)).squeeze(-1)
 

@@ -340,6 +340,8 @@ def expand(y: Tensor, ptr: Tensor, index: Tensor) -> Tensor:
 def gram(s: Tensor, x: Tensor, plan: Plan) -> Tensor:
     """s_g' x_g for each graph: [n, k], [n, f] -> [b, k, f], without padding to the largest graph."""
     plan.prepare()
+    if x is s:
+        x = s.view_as(s)  # torch.compile traces no Function that gets a tensor twice
     return _Gram.apply(s, x if x.dtype == s.dtype else x.to(s.dtype), plan)
 
 

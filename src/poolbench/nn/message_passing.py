@@ -35,7 +35,7 @@ class GCN(MessagePassing):
     def forward(self, x: Tensor, a: Matrix) -> Tensor:
         a = a.view(self.connectivity)
         # The product with A costs what the width of its factor costs: take the narrower side.
-        y = self.weight(a @ x) if x.shape[-1] < self.weight.out_features else a @ self.weight(x)
+        y = self.weight(a.matmul(x)) if x.shape[-1] < self.weight.out_features else a.matmul(self.weight(x))
         return y + self.bias
 
 
@@ -48,7 +48,7 @@ class GIN(MessagePassing):
         self.mlp = MLP([in_channels, out_channels, out_channels])
 
     def forward(self, x: Tensor, a: Matrix) -> Tensor:
-        return self.mlp(torch.addcmul(x + a @ x, self.eps, x))
+        return self.mlp(torch.addcmul(x + a.matmul(x), self.eps, x))
 
 
 class GraphConv(MessagePassing):
@@ -65,7 +65,7 @@ class GraphConv(MessagePassing):
     def forward(self, x: Tensor, a: Matrix) -> Tensor:
         a = a.view(self.connectivity)
         narrow = self.neighbours.in_features < self.neighbours.out_features
-        y = self.neighbours(a @ x) if narrow else a @ self.neighbours(x)
+        y = self.neighbours(a.matmul(x)) if narrow else a.matmul(self.neighbours(x))
         return self.root(x) + y
 
 

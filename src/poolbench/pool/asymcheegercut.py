@@ -30,8 +30,8 @@ class AsymCheegerCutPool(MLPPool):
     of an edge: 2E for an undirected graph without self-loops. Each loss is a mean over graphs (the authors' code
     divides the total variation of a batch by the edges of the whole batch); a graph without edges adds 0 to L_totvar.
 
-    The total variation of a sparse A is a sum over its entries: O(E k + n k (k + f)) time and O(n k + E) memory, with
-    O(E k) at work. The quantiles take one sort by (graph, value), O(n k log n).
+    The total variation of a sparse A is a sum over its entries, with O(E k) memory at work; the quantiles take one
+    sort by (graph, value). Cost O(E k + n k (k + f + log n)) time, O(n k + E) memory.
 
     Args:
         totvar_coeff, balance_coeff: factors of the losses.

@@ -83,14 +83,14 @@ class DiffPool(SoftPool):
         return self.channels or in_channels
 
     def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> DenseSelection:
-        filtered = a.view(GCN) @ x
+        filtered = a.view(GCN).matmul(x)
         return _Filtered(row_softmax(self.assignment(filtered)), a.nodes, filtered)
 
     def reduce(self, x: Tensor, s: DenseSelection, a: Matrix | None = None) -> Tensor:  # type: ignore[override]
         if isinstance(s, _Filtered):
             x = s.filtered
         elif a is not None:
-            x = a.view(GCN) @ x
+            x = a.view(GCN).matmul(x)
         return self.activation(self.embedding(s.reduce(x)))  # S'(FX) first: k rows go through the kernel, not n
 
     def connect(self, a: Matrix, s: DenseSelection) -> Matrix:  # type: ignore[override]

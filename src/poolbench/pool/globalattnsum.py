@@ -1,5 +1,5 @@
-"""GlobalAttnSumPool: a readout with one attention weight a node; the simplest form of the attention of Li et al.,
-"Gated Graph Sequence Neural Networks", ICLR 2016, arXiv 1511.05493."""
+"""GlobalAttnSumPool: Li, Tarlow, Brockschmidt, Zemel, "Gated Graph Sequence Neural Networks", ICLR 2016,
+arXiv 1511.05493; the simplest form of its attention, one weight a node."""
 
 from __future__ import annotations
 

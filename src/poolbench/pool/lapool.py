@@ -45,8 +45,8 @@ class LaPool(SRCPool):
     * The authors' own code differs in more: L = I - D^-1 A by default, leaders whose neighbours all lead are dropped,
       the diagonal of A' is removed, X' goes through a dense layer.
 
-    Cost, n_g nodes and k_g leaders of graph g: O(E f + sum_g n_g k_g (f + k_g)) time, the k_g^2 for A' (less where S
-    is sparse), and O(E f + sum_g n_g k_g) memory, graph by graph: nothing is padded to the largest. Hop counts take
+    Cost O(E f + sum_g n_g k_g (f + k_g)) time, O(E f + sum_g n_g k_g) memory, where graph g has n_g nodes and k_g
+    leaders. The k_g^2 is for A' (less where S is sparse); nothing is padded to the largest graph. Hop counts take
     O(E ceil(k / 64)) for each level of the breadth-first search; weighted paths are computed on the host, by
     Dijkstra's algorithm, in O(k_g (E_g + n_g log n_g)).
 

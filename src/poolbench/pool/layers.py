@@ -46,6 +46,7 @@ INITIALIZERS: dict[str, Callable[[Tensor], Any]] = {
     "orthogonal": nn.init.orthogonal_,
     "zeros": nn.init.zeros_,
     "ones": nn.init.ones_,
+    "truncated_normal": lambda w: nn.init.trunc_normal_(w, 0.0, 0.05, -0.1, 0.1),
     "random_normal": lambda w: nn.init.normal_(w, 0.0, 0.05),
     "random_uniform": lambda w: nn.init.uniform_(w, -0.05, 0.05),
 }

@@ -6,6 +6,11 @@ from poolbench.pool.src import SRCPool
 
 
 class NoPool(SRCPool):
-    """S = I, X' = X, A' = A. No parameters, no losses, no cost."""
+    """Every node is kept, the graph stays as it is.
+
+        S = I,   X' = X,   A' = A
+
+    Cost O(1). No parameters, no losses.
+    """
 
     size_depends_on_data = False

@@ -1,7 +1,8 @@
-"""Random selections: controls that show what a learned one is worth.
+"""Random controls: Mesquita, Souza, Kaski, "Rethinking pooling in graph neural networks", NeurIPS 2020,
+arXiv 2010.11418.
 
-Mesquita, Souza, Kaski, "Rethinking pooling in graph neural networks", NeurIPS 2020, arXiv 2010.11418, replace learned
-assignments by random ones; the draws here are made anew at each forward pass, from torch's global generator.
+They show what a learned selection is worth: the paper replaces learned assignments by random ones. The draws here are
+made anew at each forward pass, from torch's global generator.
 """
 
 from __future__ import annotations
@@ -18,6 +19,11 @@ from poolbench.pool.topk import ScorePool
 
 class RandomDensePool(SoftPool):
     """A soft assignment by the row softmax of standard normal noise; pooled graphs as MinCutPool makes them.
+
+        S  = softmax(Z),   Z_uc ~ N(0, 1)                          [n, k]
+        X' = S'X,   M = S'AS,   A' = D'^-1/2 (M - diag M) D'^-1/2
+
+    Cost O(E k + n k (k + f)) time, O(n k) memory. No parameters, no losses.
 
     Args:
         k: number of clusters of each graph.
@@ -40,6 +46,12 @@ class RandomDensePool(SoftPool):
 
 class RandomSparsePool(ScorePool):
     """Keeps a random share of each graph's nodes, features as they are (no gate).
+
+        y_u ~ U(0, 1)                           [n]
+        s  = of each graph the ceil(ratio n) nodes with the largest y, in input order
+        X' = X[s],   A' = A[s, s]
+
+    Cost O(n f + n log n + E). No parameters, no losses.
 
     Args:
         ratio: as for TopKPool.

@@ -49,4 +49,4 @@ class SAGPool(ScorePool):
         )
 
     def score(self, x: Tensor, a: Matrix) -> Tensor:
-        return a.view(GCN) @ self.projection(x).squeeze(-1)
+        return a.view(GCN).matmul(self.projection(x).squeeze(-1))

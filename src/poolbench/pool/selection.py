@@ -67,7 +67,7 @@ class DenseSelection(Selection):
         return self.nodes.gram(self.s, x)
 
     def connect(self, a: Matrix) -> Dense:
-        return Dense(self.nodes.gram(self.s, a @ self.s), self.pooled, a.symmetric)
+        return Dense(self.nodes.gram(self.s, a.matmul(self.s)), self.pooled, a.symmetric)
 
     def lift(self, x: Tensor) -> Tensor:
         return self.nodes.spread(self.s, self._blocks(x))

@@ -1,0 +1,1 @@
+"""What scripts/check_reference.py is made of: PoolBench's operators against recorded answers of other libraries."""
