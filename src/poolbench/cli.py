@@ -62,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command == "--version":
         print(f"poolbench {__version__}")
         return 0
+    if "=" in command or command in FLAGS:  # poolbench pool=mincut means poolbench train pool=mincut
+        return train([command, *rest])
     commands = {"train": train, "prepare": prepare, "list": list_choices}
     if command not in commands:
         return _fail(f"poolbench has no command {command!r}{nearest(command, commands)}; see poolbench --help", 2)
@@ -91,6 +93,8 @@ def _job(config: DictConfig) -> float | None:
     job = HydraConfig.get()
     if job.mode == RunMode.MULTIRUN:
         print(f"[{job.job.num + 1}] {' '.join(job.overrides.task)}", flush=True)
+        if str(config.trainer.get("strategy", "auto")).startswith("ddp"):
+            raise PoolBenchError("trainer=ddp starts its own processes and does not go with -m: start the runs apart")
     from poolbench.bench.run import run
 
     _speak()

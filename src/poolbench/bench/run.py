@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from poolbench.errors import PoolBenchError, RunError
 
 log = logging.getLogger(__name__)
 
+#: Where the first process of a distributed run tells the others its attempt's folder.
+LEADER = "POOLBENCH_ATTEMPT"
 #: Modules that every run imports, beside the classes that its configuration names.
 ENTRY = ("poolbench.learn.train",)
 
@@ -46,6 +49,8 @@ def run(config: Mapping[str, Any]) -> dict[str, Any]:
         evaluate_test=config["evaluate_test"],
     )
     results = Path(config["paths"]["results"])
+    if int(os.environ.get("LOCAL_RANK", "0")) > 0:
+        return _follow(config, id, raw, features, split)
     with records.lease(results, id) as mine:
         if not mine:
             raise RunError(f"run {id} is being done by another process; wait for it, or leave it to it")
@@ -55,6 +60,16 @@ def run(config: Mapping[str, Any]) -> dict[str, Any]:
             print(f"run {id} is done: {_headline(found)}\nrecord: {done}   (force=true makes another attempt)")
             return found
         return _attempt(config, id, results, raw, features, split, loggers, {"features": names})
+
+
+def _follow(config: Mapping[str, Any], id: str, raw: Any, features: Any, split: Any) -> dict[str, Any]:
+    """One of the further processes of a distributed run: it trains along, and the first one keeps the books."""
+    from poolbench.learn.train import train
+
+    quiet = {**config, "callbacks": {**config["callbacks"], "progress": "none"}}
+    folder = os.environ.get(LEADER)
+    train(quiet, raw, features, split, resume=folder and Path(folder) / records.CHECKPOINT, identity=id)
+    return {"metrics": {"val": {}}}
 
 
 def _attempt(
@@ -71,6 +86,7 @@ def _attempt(
     from poolbench.learn.train import Outcome, train
 
     attempt = records.begin_attempt(results, id)
+    os.environ[LEADER] = str(attempt.folder)  # for the processes that a distributed strategy starts
     outcome = Outcome()
     name = run_name(config)
     info = RunInfo(id, attempt.number, attempt.folder, name, dict(config), config.get("group"),

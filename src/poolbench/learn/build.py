@@ -173,7 +173,7 @@ def build_trainer(settings: Config, callbacks: list[pl.Callback]) -> pl.Trainer:
 
 
 def _hush() -> None:
-    for name in ("pytorch_lightning", "lightning.pytorch", "pytorch_lightning.utilities.rank_zero"):
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     for text in (".*does not have many workers.*", ".*smaller than the logging interval.*", ".*GPU available but.*",
                  ".*`training_step` returned.*", ".*LeafSpec.*", ".*treespec.*"):  # fmt: skip

@@ -112,6 +112,8 @@ def train(
         outcome.memory_peak = _memory_peak(data)
         outcome.time["total"] = time.perf_counter() - started
 
+    if not trainer.is_global_zero:
+        return outcome  # the first process evaluates
     if selection.weights:
         model.load_state_dict(selection.weights)
     parts = ["train", "val"] + (["test"] if config["evaluate_test"] else [])
