@@ -20,4 +20,5 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("POOLBENCH_RESULTS", str(tmp_path / "results"))
     monkeypatch.setenv("POOLBENCH_DATA", str(tmp_path / "cache"))
     monkeypatch.delenv("POOLBENCH_MIRROR", raising=False)
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
     return tmp_path / "results"

@@ -50,6 +50,8 @@ GROUPS = {"pools": "pool", "models": "model", "datasets": "dataset", "protocols"
 USAGE = """usage: poolbench train [GROUP=NAME ...] [KEY=VALUE ...] [-m]   train; train --help says more
        poolbench prepare dataset=NAME                       fetch and parse a dataset ahead of time
        poolbench list pools|models|datasets|protocols       print what there is
+       poolbench report [FOLDER] [--gather]                 table of the records in a results folder; --gather
+                                                            also writes them to its records.jsonl
        poolbench --version"""
 
 
@@ -64,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if "=" in command or command in FLAGS:  # poolbench pool=mincut means poolbench train pool=mincut
         return train([command, *rest])
-    commands = {"train": train, "prepare": prepare, "list": list_choices}
+    commands = {"train": train, "prepare": prepare, "list": list_choices, "report": report}
     if command not in commands:
         return _fail(f"poolbench has no command {command!r}{nearest(command, commands)}; see poolbench --help", 2)
     return commands[command](rest)
@@ -285,6 +287,28 @@ def _flat(node: Any, prefix: str = "") -> list[str]:
 def _os_error(error: OSError) -> str:
     what = (error.strerror or str(error)).lower()
     return f"{error.filename or 'a file'}: {what}; set paths.results= to a folder that can be written to"
+
+
+# -- report --------
+
+
+def report(argv: Sequence[str]) -> int:
+    """Print the table of a results folder's records; returns the exit code."""
+    from poolbench.bench.report import GATHERED, gather, table, write_gathered
+
+    folders = [word for word in argv if not word.startswith("-")]
+    wrong = [word for word in argv if word.startswith("-") and word != "--gather"] + folders[1:]
+    if wrong:
+        return _fail(f"poolbench report: {wrong[0]} is not understood; see poolbench --help", 2)
+    results = Path(folders[0] if folders else os.environ.get("POOLBENCH_RESULTS", "results"))
+    try:
+        records = gather(results)
+        if "--gather" in argv:
+            write_gathered(records, results / GATHERED)
+        print(table(records))
+    except PoolBenchError as error:
+        return _fail(str(error), error.exit_code, error)
+    return 0
 
 
 # -- list --------

@@ -11,6 +11,7 @@ from typing import Any
 from poolbench.bench import record as records
 from poolbench.bench.identity import code_version, config_targets, run_identity
 from poolbench.bench.provenance import provenance
+from poolbench.data.splits import PARTS
 from poolbench.errors import PoolBenchError, RunError
 
 log = logging.getLogger(__name__)
@@ -38,11 +39,12 @@ def run(config: Mapping[str, Any]) -> dict[str, Any]:
     features, names = dataset.node_features(raw)
     split = protocol.split(raw.class_labels(), raw.fingerprint())
     trainer = config["trainer"]
+    code = code_version([*ENTRY, *config_targets(config)])
     id, _ = run_identity(
         config,
         dataset_fingerprint=raw.fingerprint(),
         split_hash=split.hash,
-        code=code_version([*ENTRY, *config_targets(config)]),
+        code=code,
         precision=trainer["precision"],
         processes=_processes(trainer),
         threads=trainer["threads"],
@@ -59,7 +61,7 @@ def run(config: Mapping[str, Any]) -> dict[str, Any]:
             found = records.read_record(done)
             print(f"run {id} is done: {_headline(found)}\nrecord: {done}   (force=true makes another attempt)")
             return found
-        return _attempt(config, id, results, raw, features, split, loggers, {"features": names})
+        return _attempt(config, id, results, raw, features, split, loggers, code, {"features": names})
 
 
 def _follow(config: Mapping[str, Any], id: str, raw: Any, features: Any, split: Any) -> dict[str, Any]:
@@ -68,7 +70,8 @@ def _follow(config: Mapping[str, Any], id: str, raw: Any, features: Any, split: 
 
     quiet = {**config, "callbacks": {**config["callbacks"], "progress": "none"}}
     folder = os.environ.get(LEADER)
-    train(quiet, raw, features, split, resume=folder and Path(folder) / records.CHECKPOINT, identity=id)
+    resume = Path(folder) / records.CHECKPOINT if folder else None
+    train(quiet, raw, features, split, resume=resume, identity=id)
     return {"metrics": {"val": {}}}
 
 
@@ -80,6 +83,7 @@ def _attempt(
     features: Any,
     split: Any,
     loggers: list[Any],
+    code: str,
     facts: dict[str, Any],
 ) -> dict[str, Any]:
     from poolbench.learn.loggers import Loggers, RunInfo
@@ -100,9 +104,8 @@ def _attempt(
             status=status,
             reason=reason,
             task="graph-classification",
-            config=config,
-            splits={"hash": split.hash, **{k: v for k, v in split.as_dict().items() if k not in ("val", "test")},
-                    "train": split.train.numel(), "val": split.val.numel(), "test": split.test.numel()},
+            config={key: value for key, value in config.items() if key != "paths"},  # where files lie is nobody's
+            splits={**split.as_dict(), "hash": split.hash, **{p: getattr(split, p).numel() for p in PARTS}},
             metrics=outcome.metrics,
             selected_epoch=outcome.selected_epoch,
             curve=outcome.curve,
@@ -112,7 +115,10 @@ def _attempt(
             memory_peak=outcome.memory_peak,
             parameters=outcome.parameters,
             seeds={"seed": config["seed"], "split": config["split"]["seed"]},
-            provenance=provenance(data={**raw.provenance, "fingerprint": raw.fingerprint(), **facts}, split=split.hash),
+            provenance={
+                **provenance(data={**raw.provenance, "fingerprint": raw.fingerprint(), **facts}, split=split.hash),
+                "code": code,
+            },
         )  # fmt: skip
         return made, records.write_record(attempt.folder, made)
 

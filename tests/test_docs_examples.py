@@ -1,0 +1,135 @@
+"""The examples of docs/new_operator.md, as they stand on the page."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from poolbench import cli
+from poolbench.linalg import SYMMETRIC
+
+PAGE = (Path(__file__).parents[1] / "docs" / "new_operator.md").read_text(encoding="utf-8")
+NAMES = ("my_module", "my_clusters", "my_readout")
+QUICK = ["dataset=planted", "dataset.num_graphs=40", "trainer.max_epochs=2", "model.hidden=8", "logger=none",
+         "callbacks.progress=none"]  # fmt: skip
+
+
+def blocks(language: str) -> list[str]:
+    """The code blocks of a language, their indentation removed."""
+    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```$", PAGE, flags=re.M | re.S)
+    return [re.sub(rf"^{indent}", "", text, flags=re.M) for indent, text in found]
+
+
+@pytest.fixture
+def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, ModuleType]]:
+    """The blocks that name a file, as files on the Python path."""
+    for text in blocks("python"):
+        if named := re.match(r"# (\w+)\.py\n", text):
+            (tmp_path / f"{named[1]}.py").write_text(text, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield {name: import_module(name) for name in NAMES}
+    for name in NAMES:
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def graphs() -> tuple[Tensor, Tensor, Tensor]:
+    """x, edge_index and i of two graphs, a star of 5 nodes and a path of 4."""
+    pairs = [(0, 1), (0, 2), (0, 3), (0, 4), (5, 6), (6, 7), (7, 8)]
+    index = torch.tensor(pairs + [(v, u) for u, v in pairs]).T
+    return torch.randn(9, 6, generator=torch.Generator().manual_seed(0)), index, torch.tensor([0] * 5 + [1] * 4)
+
+
+def test_an_operator_takes_under_twenty_lines() -> None:
+    python = blocks("python")
+    assert len(python) == len(NAMES) + 1
+    for text in python:
+        assert len([line for line in text.splitlines() if line.strip()]) < 20
+
+
+def test_the_example_of_a_call(modules: dict[str, ModuleType]) -> None:
+    (text,) = (text for text in blocks("python") if not text.startswith("# my_"))
+    assert text.count("assert") == 5
+    exec(text, {})
+
+
+def test_select_alone_makes_an_operator(modules: dict[str, ModuleType], graphs: tuple[Tensor, Tensor, Tensor]) -> None:
+    x, index, i = graphs
+    pool = modules["my_module"].MyPool(return_selection=True)
+    out = pool(x, index, i)
+    assert out.s.kept.tolist() == [0, 1, 2, 6, 7]
+    assert out.sizes.tolist() == [3, 2] and out.i.tolist() == [0, 0, 0, 1, 1]
+    assert torch.equal(out.x, x[out.s.kept])
+    assert out.a.tolist() == [[0, 0, 1, 2, 3, 4], [1, 2, 0, 0, 4, 3]]
+    a = torch.zeros(9, 9).index_put(tuple(index), torch.ones(14))
+    batch = pool(torch.stack([x[:4], x[5:]]), torch.stack([a[:4, :4], a[5:, 5:]]))
+    assert batch.x.shape == (2, 2, 6) and torch.equal(batch.x[1], x[6:8])
+    with pytest.raises(TypeError, match="return_selection"):
+        modules["my_module"].MyPool(return_selecton=True)
+
+
+def test_the_soft_example_learns(modules: dict[str, ModuleType], graphs: tuple[Tensor, Tensor, Tensor]) -> None:
+    x, index, i = graphs
+    torch.manual_seed(0)
+    pool = modules["my_clusters"].MyClusters(k=3)
+    assert pool.connectivity == SYMMETRIC
+    first = pool(x, index, i)
+    assert first.x.shape == (6, 6) and list(first.losses) == ["balance"]
+    optimizer = torch.optim.Adam(pool.parameters(), lr=0.05)
+    for _ in range(100):
+        optimizer.zero_grad()
+        pool(x, index, i).losses["balance"].backward()
+        assert all(p.grad is not None and p.grad.any() for p in pool.parameters())
+        optimizer.step()
+    last = pool(x, index, i).losses["balance"]
+    assert 1 / 3 - 1e-6 < last < first.losses["balance"] and last < 0.34
+
+
+def test_keywords_are_routed_by_name(modules: dict[str, ModuleType], graphs: tuple[Tensor, Tensor, Tensor]) -> None:
+    x, index, i = graphs
+    pool = modules["my_clusters"].MyClusters(k=3, return_selection=True)
+    crisp = pool(x, index, i, temperature=1e-3).s.dense()
+    assert torch.equal(crisp.round(), crisp.round(decimals=3)) and not torch.equal(crisp, pool(x, index, i).s.dense())
+    with pytest.raises(TypeError, match="'temperature'"):
+        pool(x, index, i, temprature=0.5)
+
+
+def test_the_readout(modules: dict[str, ModuleType], graphs: tuple[Tensor, Tensor, Tensor]) -> None:
+    x, _, i = graphs
+    out = modules["my_readout"].MyReadout()(x, i)
+    torch.testing.assert_close(out, torch.stack([x[:5].square().mean(0).sqrt(), x[5:].square().mean(0).sqrt()]))
+
+
+def test_the_commands_train(modules: dict[str, ModuleType], results: Path) -> None:
+    commands = [shlex.split(text.replace("\\\n", " ")) for text in blocks("bash")]
+    assert len(commands) == 2
+    for command in commands:
+        assert command[:2] == ["python", "train.py"]
+        assert cli.train([word for word in command[2:] if not word.startswith("dataset=")] + QUICK) == 0
+    records = [json.loads(path.read_text()) for path in results.glob("runs/*/*/record.json")]
+    assert {r["config"]["pool"]["_target_"] for r in records} == {"my_module.MyPool", "my_clusters.MyClusters"}
+    assert all(r["status"] == "done" for r in records)
+    assert any("balance_1" in name for r in records for name in r["losses"])
+
+
+def test_the_configuration_file(modules: dict[str, ModuleType], results: Path, tmp_path: Path) -> None:
+    (text,) = blocks("yaml")
+    assert set(OmegaConf.create(text)) == {"_target_", "ratio", "k"}
+    folder = tmp_path / "own" / "pool"
+    folder.mkdir(parents=True)
+    text = text.replace("poolbench.pool.myclusters", "my_clusters")
+    (folder / "myclusters.yaml").write_text(text, encoding="utf-8")
+    assert cli.train(["--config-dir", str(tmp_path / "own"), "pool=myclusters", *QUICK]) == 0
+    (record,) = [json.loads(path.read_text()) for path in results.glob("runs/*/*/record.json")]
+    assert record["config"]["names"]["pool"] == "myclusters"
