@@ -15,32 +15,27 @@ from __future__ import annotations
 import argparse
 import importlib
 import inspect
-import io
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from omegaconf import OmegaConf
-from torch import Tensor
+from operators_pictures import GRAPH, SMOOTHING, STARTS, STEPS, draw, influence, molecule
 
 from poolbench import linalg
-from poolbench.linalg import GCN, Matrix, Ragged, Sparse
 from poolbench.nn.model import Part, build_pool, build_readout
-from poolbench.pool.src import DenseSelection, GlobalPool, KeptSelection, Operator, PoolOutput, SRCPool
+from poolbench.pool.src import DenseSelection, GlobalPool, Operator, SRCPool
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, PICTURES, POOLS = ROOT / "docs/operators.md", ROOT / "docs/operators", ROOT / "conf/pool"
 
 FEATURES, CLUSTERS = 64, 6  # of the counted parameters; CLUSTERS of the pictures too
-GRAPH, STEPS, SMOOTHING = 31, 500, 2  # of MUTAG, counted from 0; steps of training; graph convolutions before the pool
-#: Okabe and Ito's colours, which people with any colour vision tell apart, then tints of them.
-COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#999999", "#F6D58A", "#BFE0F5")
-INK, FAINT = "#222222", "#B8B8B8"
 KINDS = ("dense", "sparse", "readout", "control, dense", "control, sparse")
 
 HEAD = f"""# Operators
@@ -64,12 +59,14 @@ BELOW = f"""
 All show one molecule, graph {GRAPH} of MUTAG (counted from 0): 24 atoms, unmarked ones carbon. Its node features are
 the atom types and a one-hot number of each node, so that no two nodes look alike, after {SMOOTHING} graph convolutions
 without weights. Operators with losses were trained on this one graph, {STEPS} steps on their losses alone, so the
-picture shows what these ask for, not what a task would make of them; all others are as initialised (seed 0).
+picture shows what these ask for, not what a task would make of them; the lowest of {STARTS} starts is drawn. All others
+are as initialised (seed 0).
 
 * Left, soft clusters: the slices of a node are its shares in the clusters, white what is in none.
 * Left, kept nodes: ringed; the colour is the score. The others are dropped.
 * Right: the pooled graph. The area of a node is its mass (the sum of its column of S), the width of an edge its weight,
-  a loop the weight of a cluster with itself (both relative to the largest of their kind).
+  a loop the weight of a cluster with itself (both relative to the largest of their kind). A dot is a cluster that no
+  node is in.
 * Readouts: how far the result moves when one node is left out, as a share of the sum over nodes.
 """
 
@@ -82,11 +79,11 @@ class Entry:
     cls: type[Operator]
     args: dict[str, Any]
 
-    def make(self, in_channels: int, nodes: float) -> Any:
-        torch.manual_seed(0)
+    def make(self, in_channels: int, nodes: float, seed: int = 0) -> Any:
+        torch.manual_seed(seed)
         if issubclass(self.cls, GlobalPool):
             return build_readout(Part(self.cls, self.args), in_channels, FEATURES)
-        pool = build_pool(Part(self.cls, self.args), 0, in_channels, nodes)
+        pool: Any = build_pool(Part(self.cls, self.args), 0, in_channels, nodes)
         pool.return_selection = True
         if hasattr(pool, "return_score"):
             pool.return_score = True
@@ -145,7 +142,7 @@ def linked(arxiv: str) -> str:
 
 def short(authors: str) -> str:
     """Three authors at most."""
-    return authors if authors.count(",") < 3 else f"{authors.split(',')[0]} et al."
+    return authors if authors.count(",") < 3 else f"{authors.partition(',')[0]} et al."
 
 
 def facts(entry: Entry) -> dict[str, str]:
@@ -153,7 +150,8 @@ def facts(entry: Entry) -> dict[str, str]:
     generator = torch.Generator().manual_seed(0)
     x, pattern = torch.randn(8, FEATURES, generator=generator), torch.rand(8, 8, generator=generator) < 0.5
     a = (pattern | pattern.T).float().fill_diagonal_(0.0)
-    i, operator = torch.tensor([0] * 4 + [1] * 4), entry.make(FEATURES, 8.0)
+    twice, i = torch.stack([x, x]), torch.tensor([0] * 4 + [1] * 4)
+    operator = entry.make(FEATURES, 8.0)
     row = {"operator": f"[{entry.name}](#{entry.name})", "class": f"`{entry.cls.__name__}`"}
     row["paper"] = "; ".join(f"{short(p[0])}, {p[2]}{linked(p[3])}" for p in papers(entry.cls)) or "none"
     control = "control" in paragraphs(sys.modules[entry.cls.__module__])[0].lower()
@@ -162,17 +160,15 @@ def facts(entry: Entry) -> dict[str, str]:
     if isinstance(operator, SRCPool):
         disjoint = torch.block_diag(a[:4, :4], a[4:, 4:])
         calls = {"single": lambda: operator(x, a), "disjoint": lambda: operator(x, disjoint, i),
-                 "batch": lambda: operator(torch.stack([x, x]), torch.stack([a, a])),
-                 "mixed": lambda: operator(torch.stack([x, x]), a)}  # fmt: skip
+                 "batch": lambda: operator(twice, a.expand(2, 8, 8)), "mixed": lambda: operator(twice, a)}  # fmt: skip
         out = operator(x, a)
         row["kind"] = ("control, " if control else "") + ("dense" if isinstance(out.s, DenseSelection) else "sparse")
-        losses = ", ".join(out.losses) or "none"
-        size = "data" if operator.size_depends_on_data else "fixed"
+        losses, size = ", ".join(out.losses) or "none", "data" if operator.size_depends_on_data else "fixed"
         names = (name for name in linalg.__all__ if getattr(linalg, name) == operator.connectivity)
         connectivity = next(names, str(operator.connectivity))
     else:
         calls = {"single": lambda: operator(x), "disjoint": lambda: operator(x, i),
-                 "batch": lambda: operator(torch.stack([x, x])), "mixed": lambda: operator(torch.stack([x, x]))}  # fmt: skip
+                 "batch": lambda: operator(twice), "mixed": lambda: operator(twice)}  # fmt: skip
         row["kind"] = "readout"
     row["modes"] = ", ".join(mode for mode, call in calls.items() if works(call))
     parameters = sum(p.numel() for p in operator.parameters())
@@ -196,8 +192,8 @@ def page(entries: Sequence[Entry]) -> str:
     """The whole Markdown text."""
     rows = {entry.name: facts(entry) for entry in entries}
     ordered = sorted(entries, key=lambda e: (KINDS.index(rows[e.name]["kind"]), e.name))
-    titles = {**dict.fromkeys(rows[entries[0].name]), "trainable": "trainable, parameters"}
-    lines = [HEAD, "| " + " | ".join(titles[t] or t for t in titles) + " |", "| --- " * len(titles) + "|"]
+    titles = [title.replace("trainable", "trainable, parameters") for title in rows[entries[0].name]]
+    lines = [HEAD, "| " + " | ".join(titles) + " |", "| --- " * len(titles) + "|"]
     lines += ["| " + " | ".join(rows[e.name].values()) + " |" for e in ordered]
     return "\n".join([*lines, BELOW, *(section(e) for e in ordered)])
 
@@ -205,10 +201,49 @@ def page(entries: Sequence[Entry]) -> str:
 def section(entry: Entry) -> str:
     cls = entry.cls
     first = " ".join(paragraphs(cls)[0].split())
-    parts = [f"## {entry.name}", f"`{cls.__module__}.{cls.__name__}`: {first[0].lower() + first[1:]}"]
-    parts += [f"```text\n{block}\n```" for block in formulas(cls)]
+    home = f"[source](../src/{cls.__module__.replace('.', '/')}.py), [configuration](../conf/pool/{entry.name}.yaml)"
+    parts = [f"## {entry.name}", f"**{cls.__name__}** ({home})", textwrap.fill(first, 120)]
+    if blocks := formulas(cls):
+        parts.append("```text\n" + "\n\n".join(blocks) + "\n```")
     parts += [f'{authors}, "{title}", {venue}{linked(arxiv)}.' for authors, title, venue, arxiv in papers(cls)]
-    if drawn(entry):
+    if has_picture(entry):
         what = "with and without each atom" if issubclass(cls, GlobalPool) else "before and after"
         parts.append(f"![A molecule {what} {cls.__name__}](operators/{entry.name}.png)")
     return "\n\n".join(parts) + "\n"
+
+
+def has_picture(entry: Entry) -> bool:
+    """Readouts have one where some nodes can count more than others: they are trainable, or leave nodes out."""
+    operator = entry.make(FEATURES, 8.0)
+    if not isinstance(operator, GlobalPool) or any(True for _ in operator.parameters()):
+        return True
+    return bool((influence(operator, torch.randn(8, FEATURES)) == 0).any())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the page and the pictures, or check the page; returns the exit code."""
+    parser = argparse.ArgumentParser(description="Write docs/operators.md and its pictures.")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 where the page is stale")
+    check = parser.parse_args(argv).check
+    torch.set_num_threads(1)
+    entries = registry()
+    text, pictured = page(entries), [entry for entry in entries if has_picture(entry)]
+    if check:
+        wrong = [f"{e.name}.png is missing" for e in pictured if not (PICTURES / f"{e.name}.png").is_file()]
+        if not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != text:
+            wrong.append("docs/operators.md is stale")
+        for what in wrong:
+            print(f"{what}: run python scripts/operators_page.py", file=sys.stderr)
+        return 1 if wrong else 0
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    PAGE.write_text(text, encoding="utf-8")
+    for old in PICTURES.glob("*.png"):
+        old.unlink()
+    nodes, width = molecule().x.shape
+    for entry in pictured:
+        draw(partial(entry.make, width, float(nodes)), PICTURES / f"{entry.name}.png")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

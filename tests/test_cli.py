@@ -82,6 +82,7 @@ def test_a_sweep_does_every_job_and_goes_on_after_a_failure(results: Path, capsy
         (["pool.ratoi=0.5"], "pool.ratoi is no key of the configuration (did you mean pool.ratio"),
         (["trainer.max_epoch=5"], "did you mean trainer.max_epochs"),
         (["poool=topk"], "did you mean pool"),
+        (["loss_weights.cut=0.5"], "'loss_weights={cut: 0.5}'"),
         (["pool.ratio=0"], "pool.ratio=0"),
         (["pool=topk", "pool.ratio=1.5"], "ratio=1.5"),
         (["pool.k=0"], "k=0"),
@@ -130,6 +131,7 @@ def test_an_operator_of_ones_own(results: Path, tmp_path: Path, monkeypatch: pyt
     monkeypatch.syspath_prepend(str(tmp_path))
     assert cli.train(["pool=none", "pool._target_=my_pool.EveryOther", *QUICK]) == 0
     (record,) = records(results).values()
+    assert record["config"]["names"]["pool"] == "EveryOther"
     levels = record["diagnostics"]["nodes_per_level"]
     assert levels[1] < 0.6 * levels[0]
 

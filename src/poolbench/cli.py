@@ -146,9 +146,18 @@ def resolve(config: DictConfig) -> dict[str, Any]:
             known = [name for name in choices("pool") if _about("pool", name).startswith("Readout")]
             raise PoolBenchError(f"model.readout={readout} is unknown{nearest(readout, known) or _some(known)}")
         plain["model"]["readout"] = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    _name_own_pool(plain)
     plain["paths"] = {k: v if v is None or "://" in str(v) else str(Path(v).absolute())
                       for k, v in plain["paths"].items()}  # fmt: skip
     return plain  # type: ignore[return-value]
+
+
+def _name_own_pool(plain: dict[str, Any]) -> None:
+    """Call an operator that `pool._target_=` brought by its class, not by the choice that it stands in for."""
+    target, chosen = str(plain["pool"].get("_target_")), plain["names"]["pool"]
+    path = conf_dir() / "pool" / f"{chosen}.yaml"
+    if path.is_file() and OmegaConf.load(path).get("_target_") != target:
+        plain["names"]["pool"] = target.rpartition(".")[2]
 
 
 def _with_hydra(argv: Sequence[str], job: Any) -> int:
@@ -248,6 +257,9 @@ def explain(error: BaseException, arguments: Sequence[str]) -> str:
             for name in value.split(","):
                 if name not in known and f"{key}/{name}" in text:
                     return f"{key}={name} is unknown{nearest(name, known) or _some(known)}"
+        elif key.startswith("loss_weights."):
+            name = key.partition(".")[2]
+            return f"{key}={value}: weights of single losses are given together, as 'loss_weights={{{name}: {value}}}'"
         elif not word.startswith("+") and f"'{key}'" in text and "override" in text.lower():
             return f"{key} is no key of the configuration{nearest(key, _keys(arguments))}; see train.py --help"
     return text

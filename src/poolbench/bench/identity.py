@@ -43,9 +43,6 @@ EXECUTION_KEYS = (
     "trainer.enable_progress_bar",
     "callbacks.progress",
     "callbacks.resume_every",
-    "names",
-    "group",
-    "callbacks.resume_every",
 )
 """Dotted names in the configuration that say where and how a run is executed, and so are no part of what it is."""
 

@@ -26,15 +26,15 @@ def gather(results: Path) -> list[dict[str, Any]]:
     Raises `PoolBenchError` where there are none.
     """
     found = {(r["id"], r["attempt"]): dict(r) for r in _read_gathered(results / GATHERED)}
-    found |= {(r["id"], r["attempt"]): _without_places(r) for _, r in iter_records(results)}
+    found |= {(r["id"], r["attempt"]): _lean(r) for _, r in iter_records(results)}
     if not found:
         raise PoolBenchError(f"{results} holds no records; train first, or give paths.results=FOLDER")
     return [found[key] for key in sorted(found)]
 
 
-def _without_places(record: dict[str, Any]) -> dict[str, Any]:
-    """Where files lay on somebody's machine is no part of a result."""
-    return {**record, "config": {k: v for k, v in record["config"].items() if k != "paths"}}
+def _lean(record: dict[str, Any]) -> dict[str, Any]:
+    """A record as it is committed: without its curve, nine tenths of it, and where files lay on somebody's machine."""
+    return {**record, "curve": [], "config": {k: v for k, v in record["config"].items() if k != "paths"}}
 
 
 def _read_gathered(path: Path) -> Iterable[Record]:

@@ -26,8 +26,8 @@ class JustBalancePool(MLPPool):
     Spektral take the entrywise root, and so does this.
 
     A is used as it is given. The method is designed for message passing with I - delta (I - D^-1/2 A D^-1/2), which is
-    what `connectivity` says, with the delta = 0.85 of the author's code: a model asks `a.view(pool.connectivity)` for
-    its layers, and need not hand that matrix to the pool. Cost O(E k + n k (k + f)) time, O(n k) memory.
+    what `connectivity` says, with the delta = 0.85 of the author's code: a model hands the
+    operator that view of the input graph. Cost O(E k + n k (k + f)) time, O(n k) memory.
 
     Args:
         normalized_loss: divide the loss of a graph by sqrt(n k), so that it lies in [-1, 0); the author's default.
