@@ -100,7 +100,10 @@ def _job(config: DictConfig) -> float | None:
     from poolbench.bench.run import run
 
     _speak()
-    record = run(resolve(config))
+    plain = resolve(config)
+    if job.mode == RunMode.MULTIRUN and plain["group"] is None:
+        plain["group"] = f"sweep-{Path(job.sweep.dir).name}"
+    record = run(plain)
     return record["metrics"]["val"].get("loss")
 
 
@@ -333,7 +336,7 @@ def choices(group: str) -> list[str]:
 
 
 def list_choices(argv: Sequence[str]) -> int:
-    """Print the names of a group, each with the first comment line of its file."""
+    """Print the names of a group, each with the first sentence of its file."""
     kind = argv[0] if argv else ""
     if kind not in GROUPS:
         return _fail(f"poolbench list {kind or '?'}: give one of {', '.join(GROUPS)}{nearest(kind, GROUPS)}", 2)
@@ -350,4 +353,4 @@ def _about(group: str, name: str) -> str:
         graphs, classes = TU_NAMES[name]
         return f"TU: {graphs or '?'} graphs, {classes or 'real-valued'} {'classes' if classes else 'targets'}"
     comment = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("# ")]
-    return comment[0][2:] if comment else ""
+    return comment[0][2:].split(". ")[0].rstrip(".") if comment else ""
