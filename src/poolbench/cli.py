@@ -138,8 +138,7 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     missing = OmegaConf.missing_keys(config)
     if missing:
         raise PoolBenchError(f"{', '.join(sorted(missing))} must be given, such as {sorted(missing)[0]}=VALUE")
-    plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict)
+    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     plain.pop("hydra", None)
     readout = (plain.get("model") or {}).get("readout")
     if isinstance(readout, str):
@@ -152,14 +151,14 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     _name_own_pool(plain)
     plain["paths"] = {k: v if v is None or "://" in str(v) else str(Path(v).absolute())
                       for k, v in plain["paths"].items()}  # fmt: skip
-    return plain  # type: ignore[return-value]
+    return plain
 
 
 def _name_own_pool(plain: dict[str, Any]) -> None:
     """Call an operator that `pool._target_=` brought by its class, not by the choice that it stands in for."""
     target, chosen = str(plain["pool"].get("_target_")), plain["names"]["pool"]
     path = conf_dir() / "pool" / f"{chosen}.yaml"
-    if path.is_file() and OmegaConf.load(path).get("_target_") != target:
+    if path.is_file() and OmegaConf.to_container(OmegaConf.load(path)).get("_target_") != target:  # type: ignore
         plain["names"]["pool"] = target.rpartition(".")[2]
 
 

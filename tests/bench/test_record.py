@@ -20,6 +20,7 @@ from poolbench.bench import record as records
 from poolbench.bench.record import (
     CHECKPOINT,
     KEYS,
+    Attempt,
     begin_attempt,
     find_done,
     iter_records,
@@ -27,6 +28,7 @@ from poolbench.bench.record import (
     make_record,
     next_attempt,
     note_epoch,
+    note_start,
     note_stop,
     read_record,
     run_folder,
@@ -258,39 +260,46 @@ def test_attempts_are_numbered_without_a_race(tmp_path: Path) -> None:
     assert sorted(int(f.name) for f in folders) == list(range(1, 41))
 
 
+def started(results: Path) -> Attempt:
+    """What a process does that begins to train."""
+    attempt = begin_attempt(results, ID)
+    note_start(attempt.folder)
+    return attempt
+
+
 def test_an_unfinished_attempt_is_taken_up_again(tmp_path: Path) -> None:
-    first = begin_attempt(tmp_path, ID)
+    first = started(tmp_path)
     assert (first.number, first.checkpoint, first.deaths, first.failed) == (1, None, 0, False)
     (first.folder / CHECKPOINT).write_text("weights")
     (first.folder / ".record.json-1-abc.tmp").write_text("half")
-    again = begin_attempt(tmp_path, ID)
+    again = started(tmp_path)
     assert (again.folder, again.checkpoint) == (first.folder, first.folder / CHECKPOINT)
     assert files(again.folder) == ["attempt.json", CHECKPOINT]
 
 
 @pytest.mark.parametrize("status", ["done", "failed", "pruned"])
 def test_a_record_ends_its_attempt(tmp_path: Path, status: str) -> None:
-    first = begin_attempt(tmp_path, ID)
+    first = started(tmp_path)
     write_record(first.folder, a_record(status))
-    second = begin_attempt(tmp_path, ID)
+    second = started(tmp_path)
     assert (second.number, second.deaths) == (2, 0)
 
 
 def test_two_deaths_without_an_epoch_are_a_failure(tmp_path: Path) -> None:
-    assert begin_attempt(tmp_path, ID).deaths == 0
-    assert begin_attempt(tmp_path, ID).deaths == 1
-    third = begin_attempt(tmp_path, ID)
+    assert started(tmp_path).deaths == 0
+    assert started(tmp_path).deaths == 1
+    third = started(tmp_path)
     assert third.failed
     assert "2 times" in third.reason
     write_record(third.folder, a_record("failed", reason=third.reason))
-    fourth = begin_attempt(tmp_path, ID)
+    fourth = started(tmp_path)
     assert (fourth.number, fourth.failed) == (2, False), "a failed run is tried again"
 
 
 def test_an_epoch_between_two_deaths_forgives_the_first(tmp_path: Path) -> None:
-    begin_attempt(tmp_path, ID)
+    started(tmp_path)
     for _ in range(5):
-        attempt = begin_attempt(tmp_path, ID)
+        attempt = started(tmp_path)
         assert attempt.deaths == 1
         note_epoch(attempt.folder)
         note_epoch(attempt.folder)
@@ -298,16 +307,21 @@ def test_an_epoch_between_two_deaths_forgives_the_first(tmp_path: Path) -> None:
 
 def test_stopping_in_good_order_is_no_death(tmp_path: Path) -> None:
     for _ in range(5):
-        attempt = begin_attempt(tmp_path, ID)
+        attempt = started(tmp_path)
         assert attempt.deaths == 0
         note_stop(attempt.folder)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"deaths": "many"}'])
 def test_a_damaged_marker_costs_nothing(tmp_path: Path, text: str) -> None:
-    attempt = begin_attempt(tmp_path, ID)
+    attempt = started(tmp_path)
     (attempt.folder / "attempt.json").write_text(text)
-    assert begin_attempt(tmp_path, ID).number == 1
+    assert started(tmp_path).number == 1
+
+
+def test_a_death_before_training_does_not_count(tmp_path: Path) -> None:
+    for _ in range(4):
+        assert begin_attempt(tmp_path, ID).deaths == 0
 
 
 # -------------------------------------------------------------------------------------------------------------- lease

@@ -16,6 +16,7 @@ from poolbench.errors import PoolBenchError, RunError
 from poolbench.learn.build import check, loss_weights
 from poolbench.learn.keeper import Selection
 from poolbench.learn.train import Outcome, train
+from poolbench.pool.topk import TopKPool
 
 RAW = PlantedGraphs(num_graphs=48)
 SPLIT_SEED = 0
@@ -168,17 +169,17 @@ def test_auxiliary_losses_reach_the_optimiser_with_their_weights() -> None:
         loss_weights({"ctu": 1.0}, {"cut_1": torch.ones(())})
 
 
-def test_constraints_hold_after_each_step() -> None:
+def test_constraints_hold_after_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
     made = config("topk", pool={**config("topk")["pool"], "kernel_constraint": "unit_norm"})
     norms: list[float] = []
-    from poolbench.pool.topk import TopKPool
-
     original = TopKPool.apply_constraints
-    TopKPool.apply_constraints = lambda self: (original(self), norms.append(float(self.projection.weight.norm())))[0]
-    try:
-        run(made)
-    finally:
-        TopKPool.apply_constraints = original
+
+    def watched(self: TopKPool) -> None:
+        original(self)
+        norms.append(float(self.projection.weight.detach().norm()))
+
+    monkeypatch.setattr(TopKPool, "apply_constraints", watched)
+    run(made)
     assert norms and all(norm == pytest.approx(1.0, abs=1e-5) for norm in norms)
 
 

@@ -342,11 +342,11 @@ class Attempt:
 
 
 def begin_attempt(results_dir: Path, id: str, *, checkpoint: str = CHECKPOINT) -> Attempt:
-    """Go on with the unfinished attempt of the run `id`, or begin a new one, and mark it as started.
+    """Go on with the unfinished attempt of the run `id`, or begin a new one.
 
-    To be called under the run's `lease`, as late as possible (a death counts from here), and to be followed by
-    `note_epoch` after each epoch, and by a record or `note_stop` at the end. The latest attempt without a record is
-    taken up again; a started one that was neither recorded nor stopped has died.
+    To be called under the run's `lease`, and to be followed by `note_start` when training starts, `note_epoch` after
+    each epoch, and a record or `note_stop` at the end. The latest attempt without a record is taken up again; a
+    started one that was neither recorded nor stopped has died.
 
     Args:
         checkpoint: name of the file in the attempt's folder from which it can go on.
@@ -361,9 +361,15 @@ def begin_attempt(results_dir: Path, id: str, *, checkpoint: str = CHECKPOINT) -
     remove_temporaries(folder)
     marker = _read_marker(folder)
     deaths = marker["deaths"] + int(marker["running"])
-    _write_marker(folder, running=True, deaths=deaths, starts=marker["starts"] + 1)
+    _write_marker(folder, running=False, deaths=deaths, starts=marker["starts"])
     resume = folder / checkpoint
     return Attempt(folder, int(folder.name), resume if resume.exists() else None, deaths)
+
+
+def note_start(folder: Path) -> None:
+    """Note that training starts: a death counts from here on, and not while a process is still importing."""
+    marker = _read_marker(folder)
+    _write_marker(folder, running=True, deaths=marker["deaths"], starts=marker["starts"] + 1)
 
 
 def note_epoch(folder: Path) -> None:

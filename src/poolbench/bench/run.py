@@ -126,6 +126,7 @@ def _attempt(
         if epoch:
             print(f"run {id} goes on from epoch {epoch}")
         opened.append(Loggers(info, loggers, first_epoch=epoch))
+        records.note_start(attempt.folder)
 
     def each_epoch(epoch: int, row: dict[str, float]) -> None:
         opened[0].log(epoch, row)
