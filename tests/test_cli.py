@@ -200,6 +200,26 @@ def test_help_is_quick_and_imports_no_torch(results: Path) -> None:
     assert " torch\n" not in probe.stderr
 
 
+def test_an_interrupt_that_a_library_turns_into_its_own_error_is_no_failure(
+    results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from poolbench.learn import train
+
+    def interrupted(*args: object, **kwargs: object) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+        except KeyboardInterrupt:
+            raise RuntimeError("unexpected pos 64 vs 0") from None
+
+    monkeypatch.setattr(train, "train", interrupted)
+    handler = signal.getsignal(signal.SIGINT)
+    assert cli.train(["pool=topk", *QUICK]) == 130
+    assert "interrupted" in capsys.readouterr().err
+    assert not records(results)
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_killed_run_goes_on_and_ends_alike(number: signal.Signals, results: Path, tmp_path: Path) -> None:
     arguments = ["pool=mincut", *[w for w in QUICK if "max_epochs" not in w], "trainer.max_epochs=60",

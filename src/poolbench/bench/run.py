@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -133,27 +136,29 @@ def _attempt(
         records.note_epoch(attempt.folder)
 
     status = "failed"
+    interrupts: list[int] = []
     try:
         if attempt.failed:
             raise RunError(attempt.reason)
-        train(
-            config,
-            raw,
-            features,
-            split,
-            resume=attempt.folder / records.CHECKPOINT,
-            identity=id,
-            on_start=first_epoch,
-            on_epoch=each_epoch,
-            outcome=outcome,
-        )
+        with _counted(interrupts):
+            train(
+                config,
+                raw,
+                features,
+                split,
+                resume=attempt.folder / records.CHECKPOINT,
+                identity=id,
+                on_start=first_epoch,
+                on_epoch=each_epoch,
+                outcome=outcome,
+            )
         made, path = write("done")
         status = "done"
-    except (KeyboardInterrupt, SystemExit):
-        records.note_stop(attempt.folder)
-        status = "stopped"
-        raise KeyboardInterrupt from None
-    except Exception as error:
+    except BaseException as error:
+        if interrupts or not isinstance(error, Exception):
+            records.note_stop(attempt.folder)
+            status = "stopped"
+            raise KeyboardInterrupt from None
         reason = _reason(error)
         log.debug("run %s failed", id, exc_info=True)
         _, path = write("failed", reason)
@@ -167,6 +172,27 @@ def _attempt(
     print(table(made))
     print(f"record: {path}")
     return made
+
+
+@contextmanager
+def _counted(interrupts: list[int]) -> Iterator[None]:
+    """Count the interrupts (Ctrl-C) that arrive: a library that one hits at a bad moment can raise something else.
+
+    torch.save, for one, raises RuntimeError when it is interrupted, and the run would pass for a failed one.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: Any) -> None:
+        interrupts.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def run_name(config: Mapping[str, Any]) -> str:
