@@ -143,22 +143,27 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     readout = (plain.get("model") or {}).get("readout")
     if isinstance(readout, str):
         readout = ALIASES.get(readout, readout)
-        path = conf_dir() / "pool" / f"{readout}.yaml"
-        if not path.is_file():
+        found = _pool_file(readout)
+        if found is None:
             known = [name for name in choices("pool") if _about("pool", name).startswith("Readout")]
             raise PoolBenchError(f"model.readout={readout} is unknown{nearest(readout, known) or _some(known)}")
-        plain["model"]["readout"] = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        plain["model"]["readout"] = found
     _name_own_pool(plain)
     plain["paths"] = {k: v if v is None or "://" in str(v) else str(Path(v).absolute())
                       for k, v in plain["paths"].items()}  # fmt: skip
     return plain
 
 
+def _pool_file(name: str) -> dict[str, Any] | None:
+    """The configuration in conf/pool/NAME.yaml, None where there is no such file."""
+    path = conf_dir() / "pool" / f"{name}.yaml"
+    return OmegaConf.to_container(OmegaConf.load(path), resolve=True) if path.is_file() else None  # type: ignore
+
+
 def _name_own_pool(plain: dict[str, Any]) -> None:
     """Call an operator that `pool._target_=` brought by its class, not by the choice that it stands in for."""
-    target, chosen = str(plain["pool"].get("_target_")), plain["names"]["pool"]
-    path = conf_dir() / "pool" / f"{chosen}.yaml"
-    if path.is_file() and OmegaConf.to_container(OmegaConf.load(path)).get("_target_") != target:  # type: ignore
+    target, chosen = str(plain["pool"].get("_target_")), _pool_file(plain["names"]["pool"])
+    if chosen is not None and chosen.get("_target_") != target:
         plain["names"]["pool"] = target.rpartition(".")[2]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from poolbench.bench.identity import EXECUTION_KEYS, canonical_json, without
 from poolbench.bench.record import iter_records
+from poolbench.data.raw import write_atomically
 from poolbench.errors import PoolBenchError, RunError
 
 GATHERED = "records.jsonl"
@@ -49,12 +49,10 @@ def _read_gathered(path: Path) -> Iterable[Record]:
 
 def write_gathered(records: Iterable[Record], path: Path) -> None:
     """Write records as one JSON line each, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    text = "".join(json.dumps(r, sort_keys=True) + "\n" for r in records)
     try:
-        temporary.write_text("".join(json.dumps(r, sort_keys=True) + "\n" for r in records), encoding="utf-8")
-        os.replace(temporary, path)
+        write_atomically(path, lambda file: file.write(text.encode()))
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise RunError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
 
 

@@ -168,7 +168,7 @@ def _attempt(
             if status == "done":
                 logger.summary(_summary(outcome))
             logger.finish(status)
-    _clean(attempt.folder)
+    (attempt.folder / records.CHECKPOINT).unlink(missing_ok=True)  # a finished run needs none
     print(table(made))
     print(f"record: {path}")
     return made
@@ -242,11 +242,6 @@ def _reason(error: BaseException) -> str:
         return f"out of memory ({str(error).splitlines()[0] if str(error) else 'host'})"
     first = (str(error) or "no message").splitlines()[0]
     return f"{type(error).__name__}: {first}"
-
-
-def _clean(folder: Path) -> None:
-    """A finished run needs no resume checkpoint."""
-    (folder / records.CHECKPOINT).unlink(missing_ok=True)
 
 
 def _processes(trainer: Mapping[str, Any]) -> int:
