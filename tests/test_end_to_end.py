@@ -27,12 +27,20 @@ def environment(results: Path) -> dict[str, str]:
 
 
 def outcomes(results: Path) -> dict[str, Any]:
-    """What a sweep came to, time, memory and provenance apart."""
+    """What a sweep came to, time, memory and provenance apart.
+
+    An attempt that was killed twice before its first epoch ended is recorded as failed, as it should be; the next start
+    makes another attempt, and that one counts here.
+    """
     found = {}
     for path in results.glob("runs/*/*/record.json"):
         r = json.loads(path.read_text())
+        if r["status"] == "failed":
+            assert "died by a signal" in r["reason"], r["reason"]
+            continue
+        assert r["id"] not in found, "one run was done twice"
         curve = [{k: v for k, v in row.items() if not k.startswith("time")} for row in r["curve"]]
-        found[r["id"]] = (r["status"], r["attempt"], r["metrics"], r["selected_epoch"], curve, r["losses"])
+        found[r["id"]] = (r["status"], r["metrics"], r["selected_epoch"], curve, r["losses"])
     return found
 
 
