@@ -25,7 +25,7 @@ def star(**changed: object) -> RawGraphs:
 
 
 def test_auto_is_labels_and_attributes() -> None:
-    x, names = NodeFeatures()(star())
+    x, names, _ = NodeFeatures()(star())
     assert names == ["label0=2", "label0=3", "label0=4", "attribute0"]
     assert x.tolist() == [[1, 0, 0, 0.5], [0, 0, 1, 1.5], [0, 0, 1, 2.5], [1, 0, 0, 3.5]]
     assert x.dtype == torch.float32
@@ -37,31 +37,31 @@ def test_attributes_can_be_switched_off() -> None:
 
 
 def test_degree_where_there_is_nothing_else() -> None:
-    x, names = NodeFeatures()(star(node_labels=None, node_attributes=None))
+    x, names, _ = NodeFeatures()(star(node_labels=None, node_attributes=None))
     assert names == ["degree=0", "degree=1", "degree=2", "degree=3"]
     assert x.argmax(1).tolist() == [3, 1, 1, 1] and x.sum(1).tolist() == [1] * 4
 
 
 def test_large_degrees_share_a_column() -> None:
-    x, names = NodeFeatures("degree", max_degree=2)(star())
+    x, names, _ = NodeFeatures("degree", max_degree=2)(star())
     assert names == ["degree=0", "degree=1", "degree>=2"] and x.argmax(1).tolist() == [2, 1, 1, 1]
 
 
 def test_features_come_in_the_order_asked_for() -> None:
-    x, names = NodeFeatures(["constant", "degree-scalar", "attributes"])(star())
+    x, names, _ = NodeFeatures(["constant", "degree-scalar", "attributes"])(star())
     assert names == ["constant", "log(1+degree)", "attribute0"]
     torch.testing.assert_close(x[0], torch.tensor([1.0, math.log(4), 0.5]))
 
 
 def test_all_label_columns_count_and_wide_ranges_are_closed_up() -> None:
-    x, names = NodeFeatures("labels")(star(node_labels=torch.tensor([[0, 10**6], [1, 5], [0, 5], [1, 10**6]])))
+    x, names, _ = NodeFeatures("labels")(star(node_labels=torch.tensor([[0, 10**6], [1, 5], [0, 5], [1, 10**6]])))
     assert names == ["label0=0", "label0=1", "label1=5", "label1=1000000"]
     assert x.tolist() == [[1, 0, 0, 1], [0, 1, 1, 0], [1, 0, 1, 0], [0, 1, 0, 1]]
 
 
 def test_no_nodes() -> None:
     none = torch.zeros(0, 1, dtype=torch.int64)
-    x, _ = NodeFeatures()(
+    x, *_ = NodeFeatures()(
         star(
             num_nodes=torch.tensor([0]),
             edge_index=torch.zeros(2, 0, dtype=torch.int64),

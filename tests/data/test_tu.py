@@ -129,7 +129,7 @@ def test_prepare_says_what_there_is(unpacked: Unpacked, cache: Path) -> None:
 def test_features_are_checked_when_the_dataset_is_made() -> None:
     with pytest.raises(PoolBenchError, match="did you mean labels"):
         TUDataset("MUTAG", features="label")
-    assert TUDataset("MUTAG", features=["degree"], max_degree=3).node_features.max_degree == 3
+    assert TUDataset("MUTAG", features=["degree"], max_degree=3).features.max_degree == 3
 
 
 def test_names() -> None:
@@ -176,7 +176,7 @@ def test_statistics_are_the_official_ones(name: str) -> None:
     assert not stats["directed"]
     if name in LARGE[1:]:
         return  # x of these is large, and made as for the others
-    x, names = dataset.node_features(raw)
+    x, names, _ = dataset.node_features(raw)
     assert x.shape == (raw.total_nodes, columns) and len(names) == columns
     if raw.node_labels is not None:
         labels = sum(column.startswith("label") for column in names)

@@ -64,7 +64,7 @@ def config(name: str = "mincut", **changes: Any) -> dict[str, Any]:
 
 def run(made: dict[str, Any], **kwargs: Any) -> Outcome:
     raw = RAW.load()
-    features, _ = NodeFeatures()(raw)
+    features, *_ = NodeFeatures()(raw)
     split = Holdout(SPLIT_SEED, test=0.2, val=0.2).split(raw.class_labels(), raw.fingerprint())
     return train(made, raw, features, split, **kwargs)
 

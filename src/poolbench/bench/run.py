@@ -39,7 +39,7 @@ def run(config: Mapping[str, Any]) -> dict[str, Any]:
     dataset = build.build_dataset(config["dataset"], config["paths"])
     protocol = build.build_protocol(config["protocol"], config["split"]["seed"])
     raw = dataset.load()
-    features, names = dataset.node_features(raw)
+    features, names, _ = dataset.node_features(raw)
     split = protocol.split(raw.class_labels(), raw.fingerprint())
     trainer = config["trainer"]
     code = code_version([*ENTRY, *config_targets(config)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,8 +19,20 @@ MAX_BYTES = 1 << 32
 _MAX_RANGE = 1000
 
 
+class Features(NamedTuple):
+    """Features of nodes or edges.
+
+    values: [N, F] float32, or int64 where each column holds a category. names: of the columns. vocabulary: how many
+    categories each column has (a model embeds them); None for float32.
+    """
+
+    values: Tensor
+    names: list[str]
+    vocabulary: tuple[int, ...] | None = None
+
+
 class NodeFeatures:
-    """`node_features(raw) -> (x, names)`: x [N, F] float32, and what each of its columns is.
+    """`node_features(raw) -> Features`: x [N, F] float32, and what each of its columns is.
 
     Args:
         features: 'auto', or one or several of
@@ -54,7 +67,7 @@ class NodeFeatures:
         self.use_node_attr = use_node_attr
         self.max_degree = max_degree
 
-    def __call__(self, raw: RawGraphs) -> tuple[Tensor, list[str]]:
+    def __call__(self, raw: RawGraphs) -> Features:
         blocks = [block for name in self.chosen(raw) for block in self._blocks(name, raw)]
         names = [column for columns, _ in blocks for column in columns]
         size = 4 * raw.total_nodes * len(names)
@@ -69,7 +82,7 @@ class NodeFeatures:
         for columns, fill in blocks:
             fill(x[:, start : start + len(columns)])
             start += len(columns)
-        return x, names
+        return Features(x, names)
 
     def chosen(self, raw: RawGraphs) -> tuple[str, ...]:
         """The names of the features that this dataset gets."""

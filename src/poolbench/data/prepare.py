@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from poolbench.data.raw import RawGraphs
-
-
-class Dataset(Protocol):
-    """What every dataset of `poolbench.data` is: a name, and its content when asked."""
-
-    name: str
-
-    def load(self) -> RawGraphs: ...
+from poolbench.data.dataset import GraphDataset
 
 
-def prepare(dataset: Dataset) -> dict[str, Any]:
+def prepare(dataset: GraphDataset) -> dict[str, Any]:
     """Fetch and parse `dataset`, and return the facts to print about it.
 
     Raises `PoolBenchError` as `dataset.load` does.
     """
     raw = dataset.load()
-    folder: Path | None = getattr(dataset, "folder", None)
+    folder = dataset.folder
     return {
         "name": raw.name,
         **raw.stats(),

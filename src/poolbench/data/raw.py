@@ -27,7 +27,7 @@ FORMAT = 1
 
 _ARRAYS = (
     *("num_nodes", "edge_index", "node_labels", "node_attributes"),
-    *("edge_labels", "edge_attributes", "y", "targets"),
+    *("edge_labels", "edge_attributes", "y", "targets", "node_y"),
 )
 _DTYPES = {"node_attributes": torch.float32, "edge_attributes": torch.float32, "targets": torch.float64}
 
@@ -47,6 +47,7 @@ class RawGraphs:
         edge_attributes: [E, P] float32 or None, in the order of `edge_index`.
         y: [G] int64, classes 0 .. C - 1 in the order of the labels in the file; None where graphs have no class.
         targets: [G, T] float64 or None, graph labels that are not one class: real numbers, or several columns.
+        node_y: [N] int64 or None, classes of the nodes.
         provenance: where the content came from; no part of it, and so not of the fingerprint.
     """
 
@@ -59,6 +60,7 @@ class RawGraphs:
     edge_attributes: Tensor | None = None
     y: Tensor | None = None
     targets: Tensor | None = None
+    node_y: Tensor | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
 
     @property

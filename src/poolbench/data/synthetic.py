@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from poolbench.data.features import NodeFeatures
+from poolbench.data.dataset import GraphDataset
+from poolbench.data.features import Features, NodeFeatures
 from poolbench.data.raw import RawGraphs
 from poolbench.errors import PoolBenchError
 
@@ -18,7 +19,7 @@ VERSION = 1
 """Rises when the same arguments make other graphs."""
 
 
-class PlantedGraphs:
+class PlantedGraphs(GraphDataset):
     """Graphs of planted communities; the class of a graph is how many it has.
 
     A stochastic block model (Holland, Laskey & Leinhardt, 1983) with communities of equal size and the same expected
@@ -65,7 +66,7 @@ class PlantedGraphs:
         self.nodes = [_whole("nodes", n, 1) for n in nodes]
         self.colours = _whole("colours", colours, 1)
         self.degree, self.inside, self.noise = float(degree), float(inside), float(noise)
-        self.node_features = NodeFeatures(features, use_node_attr=use_node_attr, max_degree=max_degree)
+        self.features = NodeFeatures(features, use_node_attr=use_node_attr, max_degree=max_degree)
         self._check()
 
     def _check(self) -> None:
@@ -88,6 +89,9 @@ class PlantedGraphs:
                 f"planted: expected inside between 0 and 1, degree > 0 and noise >= 0, "
                 f"got inside={self.inside}, degree={self.degree}, noise={self.noise}"
             )
+
+    def node_features(self, raw: RawGraphs) -> Features:
+        return self.features(raw)
 
     def load(self) -> RawGraphs:
         """Make the graphs; nothing is read or written."""

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from poolbench.data import fetch
-from poolbench.data.features import NodeFeatures
+from poolbench.data.dataset import GraphDataset
+from poolbench.data.features import Features, NodeFeatures
 from poolbench.data.raw import RawGraphs
 from poolbench.data.tu_names import TU_NAMES
 from poolbench.errors import PoolBenchError, nearest
@@ -38,17 +39,19 @@ _TO_SPACE = bytes.maketrans(b",;\t", b"   ")
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-class TUDataset:
+class TUDataset(GraphDataset):
     """A dataset of the TU collection by its official name, such as `PROTEINS`; nothing is touched until `load`.
 
     Args:
         name: the official name (`TU_NAMES`), or any other that the cache or a mirror holds in this format.
-        features, use_node_attr, max_degree: see `NodeFeatures`, which `node_features` is.
+        features, use_node_attr, max_degree: see `NodeFeatures`, which makes `node_features`.
         data: the cache folder; None for POOLBENCH_DATA or the user's cache folder.
         mirror: folder or base URL laid out as the official hosts are; None for POOLBENCH_MIRROR.
 
     Raises `PoolBenchError` for a name that is no file name, or features that there are not.
     """
+
+    folder: Path
 
     def __init__(
         self,
@@ -62,14 +65,14 @@ class TUDataset:
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", name):
             raise PoolBenchError(f"dataset name {name!r} is no name of a TU dataset, such as PROTEINS or MUTAG")
         self.name = name
-        self.node_features = NodeFeatures(features, use_node_attr=use_node_attr, max_degree=max_degree)
+        self.features = NodeFeatures(features, use_node_attr=use_node_attr, max_degree=max_degree)
         self.cache = fetch.cache_dir(data)
         self.mirror = mirror
 
-    @property
-    def folder(self) -> Path:
-        """Where the cache keeps this dataset."""
-        return self.cache / COLLECTION / self.name
+        self.folder = self.cache / COLLECTION / self.name
+
+    def node_features(self, raw: RawGraphs) -> Features:
+        return self.features(raw)
 
     def load(self) -> RawGraphs:
         """The dataset's content: from the cache, else a package that ships it, a mirror, or the official host.

@@ -1,0 +1,47 @@
+"""What every dataset is to the rest of PoolBench."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor
+
+from poolbench.data import target
+from poolbench.data.features import Features
+from poolbench.data.raw import RawGraphs
+from poolbench.data.target import Target
+
+
+class GraphDataset:
+    """Base of the datasets: a name, and what it holds when asked. Constructing one touches no file and no network.
+
+    A dataset overrides `load` and `node_features`, and the rest where it differs.
+    """
+
+    name: str
+    #: Where the cache keeps it; None for generated ones.
+    folder: Path | None = None
+
+    def load(self) -> RawGraphs:
+        """The content. Raises `PoolBenchError` where it cannot be had or made."""
+        raise NotImplementedError
+
+    def node_features(self, raw: RawGraphs) -> Features:
+        """x: [N, F] float32, or int64 categories with their vocabulary."""
+        raise NotImplementedError
+
+    def edge_features(self, raw: RawGraphs) -> Features | None:
+        """[E, P] in the order of `raw.edge_index`, float32 or int64 categories; None where there are none."""
+        return None
+
+    def edge_weight(self, raw: RawGraphs) -> Tensor | None:
+        """[E] float32 weights of the edges, None where all are 1."""
+        return None
+
+    def target(self, raw: RawGraphs) -> Target:
+        """What is to be predicted of each graph."""
+        return target.natural(raw)
+
+    def official_split(self, raw: RawGraphs) -> dict[str, Tensor] | None:
+        """`train`, `val` and `test`: the graphs of each part where the dataset's authors fixed them, else None."""
+        return None
