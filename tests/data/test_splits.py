@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from poolbench.data.splits import Holdout, Split
+from poolbench.data.protocols import CrossValidation, Holdout, LegacyCrossValidation, Nested, Official, Transductive
+from poolbench.data.splits import Split
 from poolbench.errors import PoolBenchError
 
 
@@ -121,3 +122,62 @@ def test_save_and_load(tmp_path: Path) -> None:
 def test_a_graph_in_two_parts_is_refused() -> None:
     with pytest.raises(PoolBenchError, match="exactly one"):
         Split("own", 1, 0, None, torch.tensor([0, 1]), torch.tensor([1]), torch.tensor([2]), "f")
+
+
+# ---------------------------------------------------------------- folds
+
+
+def test_cv10_tests_every_graph_once_and_each_fold_is_stratified() -> None:
+    y = labels(125, 63)  # the classes of MUTAG
+    splits = [CrossValidation(seed=1).split(y, "f", fold) for fold in range(10)]
+    assert torch.equal(torch.cat([s.test for s in splits]).sort().values, torch.arange(188))
+    for fold, split in enumerate(splits):
+        for part in (split.val, split.test):
+            assert part.numel() in (18, 19)
+            assert [int((y[part] == c).sum()) for c in (0, 1)] in ([12, 6], [13, 6], [12, 7], [13, 5], [13, 7])
+        assert torch.equal(split.val, splits[(fold + 1) % 10].test)
+    assert CrossValidation(seed=2).split(y, "f", 0).hash != splits[0].hash
+
+
+@pytest.mark.parametrize("fold", [None, -1, 10, True, 1.0])
+def test_a_fold_that_there_is_not_is_refused(fold: object) -> None:
+    with pytest.raises(PoolBenchError, match="folds 0 to 9"):
+        CrossValidation().split(labels(30, 30), "f", fold)  # type: ignore[arg-type]
+    with pytest.raises(PoolBenchError, match="leave fold out"):
+        Holdout().split(labels(30, 30), "f", 1)
+
+
+def test_nested_folds_hold_the_test_fold_out_of_the_inner_split() -> None:
+    y = labels(60, 40)
+    for fold in range(10):
+        split = Nested(seed=3).split(y, "f", fold)
+        assert (split.train.numel(), split.val.numel(), split.test.numel()) == (81, 9, 10)
+        assert [int((y[split.test] == c).sum()) for c in (0, 1)] == [6, 4]
+
+
+def test_published_folds_are_taken_and_checked(tmp_path: Path) -> None:
+    folds = [
+        {"test": [k], "model_selection": [{"train": [j for j in range(10) if j not in (k, (k + 1) % 10)],
+                                           "validation": [(k + 1) % 10]}]}
+        for k in range(10)
+    ]  # fmt: skip
+    path = tmp_path / "folds.json"
+    path.write_text(json.dumps(folds))
+    split = Nested(folds_file=path).split(labels(5, 5), "f", 9)
+    assert (split.test.tolist(), split.val.tolist()) == ([9], [0])
+    with pytest.raises(PoolBenchError, match="names 10 graphs, and the dataset has 12"):
+        Nested(folds_file=path).split(labels(6, 6), "f", 0)
+    with pytest.raises(PoolBenchError, match="cannot be read"):
+        Nested(folds_file=tmp_path / "none.json").split(labels(6, 6), "f", 0)
+
+
+def test_official_transductive_and_legacy_splits() -> None:
+    y = labels(60, 40)
+    parts = {"train": torch.arange(80), "val": torch.arange(80, 90), "test": torch.arange(90, 100)}
+    assert torch.equal(Official().split(y, "f", official=parts).val, parts["val"])
+    with pytest.raises(PoolBenchError, match="no official split"):
+        Official().split(y, "f")
+    assert Transductive().split(torch.zeros(1, dtype=torch.int64), "f").train.tolist() == [0]
+    legacy = LegacyCrossValidation(seed=1).split(y, "f", 4)
+    assert torch.equal(legacy.test.sort().values, legacy.test) and legacy.val.numel() == 0
+    assert legacy.train.numel() == 90 and LegacyCrossValidation.validates == "test"

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from poolbench.data.features import NodeFeatures
-from poolbench.data.splits import Holdout
+from poolbench.data.protocols import Holdout
 from poolbench.data.synthetic import PlantedGraphs
 from poolbench.errors import PoolBenchError, RunError
 from poolbench.learn.build import check, loss_weights
+from poolbench.learn.datamodule import Prepared
 from poolbench.learn.keeper import Selection
 from poolbench.learn.train import Outcome, train
 from poolbench.pool.topk import TopKPool
@@ -39,7 +39,7 @@ def config(name: str = "mincut", **changes: Any) -> dict[str, Any]:
             "dropout": 0.2,
         },
         "dataset": {"_target_": "poolbench.data.synthetic.PlantedGraphs", "num_graphs": 48},
-        "protocol": {"_target_": "poolbench.data.splits.Holdout"},
+        "protocol": {"_target_": "poolbench.data.protocols.Holdout", "test": 0.2, "val": 0.2},
         "optimizer": {"_target_": "torch.optim.Adam", "lr": 0.01},
         "scheduler": {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR", "T_max": 8},
         "trainer": {"accelerator": "cpu", "devices": 1, "max_epochs": 6, "precision": "32-true", "threads": 1,
@@ -48,6 +48,7 @@ def config(name: str = "mincut", **changes: Any) -> dict[str, Any]:
         "paths": {"results": "results", "data": None, "mirror": None},
         "seed": 3,
         "split": {"seed": SPLIT_SEED},
+        "fold": None,
         "batch_size": 16,
         "loss_weights": 1.0,
         "evaluate_test": True,
@@ -63,10 +64,8 @@ def config(name: str = "mincut", **changes: Any) -> dict[str, Any]:
 
 
 def run(made: dict[str, Any], **kwargs: Any) -> Outcome:
-    raw = RAW.load()
-    features, *_ = NodeFeatures()(raw)
-    split = Holdout(SPLIT_SEED, test=0.2, val=0.2).split(raw.class_labels(), raw.fingerprint())
-    return train(made, raw, features, split, **kwargs)
+    prepared = Prepared.of(RAW, Holdout(SPLIT_SEED, test=0.2, val=0.2), None)
+    return train(made, prepared, **kwargs)
 
 
 def bits(outcome: Outcome) -> Any:

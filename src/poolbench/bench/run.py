@@ -6,16 +6,21 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from poolbench.bench import record as records
 from poolbench.bench.identity import code_version, config_targets, run_identity
 from poolbench.bench.provenance import provenance
+from poolbench.bench.statistics import LEVEL, estimate
 from poolbench.data.splits import PARTS
 from poolbench.errors import PoolBenchError, RunError
+
+if TYPE_CHECKING:
+    from poolbench.data.protocols import Protocol
+    from poolbench.learn.datamodule import Prepared
 
 log = logging.getLogger(__name__)
 
@@ -28,19 +33,23 @@ ENTRY = ("poolbench.learn.train",)
 def run(config: Mapping[str, Any]) -> dict[str, Any]:
     """Do the run that a resolved configuration describes, or find that it was done; returns its record.
 
+    A protocol with folds and no fold chosen makes one run a fold, and a summary; the last fold's record is returned.
+
     Raises:
         PoolBenchError: the configuration or the data cannot be used; nothing was written.
         RunError: the run failed; its record says why.
     """
     from poolbench.learn import build
+    from poolbench.learn.datamodule import Prepared
 
     build.check(config)
     loggers = _logger_configs(config["logger"])
     dataset = build.build_dataset(config["dataset"], config["paths"])
     protocol = build.build_protocol(config["protocol"], config["split"]["seed"])
-    raw = dataset.load()
-    features, names, _ = dataset.node_features(raw)
-    split = protocol.split(raw.class_labels(), raw.fingerprint())
+    if protocol.folds is not None and config["fold"] is None:
+        return _all_folds(config, protocol)
+    prepared = Prepared.of(dataset, protocol, config["fold"])
+    raw, split = prepared.raw, prepared.split
     trainer = config["trainer"]
     code = code_version([*ENTRY, *config_targets(config)])
     id, _ = run_identity(
@@ -55,7 +64,7 @@ def run(config: Mapping[str, Any]) -> dict[str, Any]:
     )
     results = Path(config["paths"]["results"])
     if int(os.environ.get("LOCAL_RANK", "0")) > 0:
-        return _follow(config, id, raw, features, split)
+        return _follow(config, id, prepared)
     with records.lease(results, id) as mine:
         if not mine:
             raise RunError(f"run {id} is being done by another process; wait for it, or leave it to it")
@@ -64,17 +73,51 @@ def run(config: Mapping[str, Any]) -> dict[str, Any]:
             found = records.read_record(done)
             print(f"run {id} is done: {_headline(found)}\nrecord: {done}   (force=true makes another attempt)")
             return found
-        return _attempt(config, id, results, raw, features, split, loggers, code, {"features": names})
+        return _attempt(config, id, results, prepared, loggers, code)
 
 
-def _follow(config: Mapping[str, Any], id: str, raw: Any, features: Any, split: Any) -> dict[str, Any]:
+def _all_folds(config: Mapping[str, Any], protocol: Protocol) -> dict[str, Any]:
+    """One run a fold; a fold that fails leaves the others running, and fails the whole at the end."""
+    made: list[dict[str, Any]] = []
+    failed: list[str] = []
+    for fold in range(protocol.folds or 0):
+        try:
+            made.append(run({**config, "fold": fold}))
+        except RunError as error:
+            failed.append(str(error))
+            print(f"error: fold {fold}: {error}", flush=True)
+    if made:
+        print(summary(made, protocol))
+    if failed:
+        raise RunError(f"{len(failed)} of {protocol.folds} folds failed; the first: {failed[0]}")
+    return made[-1]
+
+
+def summary(made: Sequence[Mapping[str, Any]], protocol: Protocol) -> str:
+    """Mean, standard deviation and confidence interval of the test metric over the folds of one seed."""
+    name = made[0]["diagnostics"]["metric"]["name"]
+    values = [record["metrics"]["test"][name] for record in made if name in record["metrics"]["test"]]
+    if len(values) < 2:
+        return f"{name}: {len(values)} of {protocol.folds} folds have a test value"
+    shares = [record["splits"]["test"] / record["splits"]["train"] for record in made]
+    found = estimate(values, sum(shares) / len(shares))
+    if found.low is None:
+        return f"{protocol.name}: test {name} {found.mean:.4f} in each of {found.n} folds"
+    return (
+        f"{protocol.name}, seed {made[0]['seeds']['split']}: test {name} {found.mean:.4f}, standard deviation "
+        f"{found.std:.4f} over {found.n} folds, {LEVEL:.0%} interval {found.low:.4f} to {found.high:.4f} "
+        "(corrected for shared training graphs)"
+    )
+
+
+def _follow(config: Mapping[str, Any], id: str, prepared: Prepared) -> dict[str, Any]:
     """One of the further processes of a distributed run: it trains along, and the first one keeps the books."""
     from poolbench.learn.train import train
 
     quiet = {**config, "callbacks": {**config["callbacks"], "progress": "none"}}
     folder = os.environ.get(LEADER)
     resume = Path(folder) / records.CHECKPOINT if folder else None
-    train(quiet, raw, features, split, resume=resume, identity=id)
+    train(quiet, prepared, resume=resume, identity=id)
     return {"metrics": {"val": {}}}
 
 
@@ -82,16 +125,14 @@ def _attempt(
     config: Mapping[str, Any],
     id: str,
     results: Path,
-    raw: Any,
-    features: Any,
-    split: Any,
+    prepared: Prepared,
     loggers: list[Any],
     code: str,
-    facts: dict[str, Any],
 ) -> dict[str, Any]:
     from poolbench.learn.loggers import Loggers, RunInfo
     from poolbench.learn.train import Outcome, train
 
+    raw, split = prepared.raw, prepared.split
     attempt = records.begin_attempt(results, id)
     os.environ[LEADER] = str(attempt.folder)  # for the processes that a distributed strategy starts
     outcome = Outcome()
@@ -106,7 +147,7 @@ def _attempt(
             attempt=attempt.number,
             status=status,
             reason=reason,
-            task="graph-classification",
+            task=outcome.task,
             config={key: value for key, value in config.items() if key != "paths"},  # where files lie is nobody's
             splits={**split.as_dict(), "hash": split.hash, **{p: getattr(split, p).numel() for p in PARTS}},
             metrics=outcome.metrics,
@@ -119,7 +160,10 @@ def _attempt(
             parameters=outcome.parameters,
             seeds={"seed": config["seed"], "split": config["split"]["seed"]},
             provenance={
-                **provenance(data={**raw.provenance, "fingerprint": raw.fingerprint(), **facts}, split=split.hash),
+                **provenance(
+                    data={**raw.provenance, "fingerprint": raw.fingerprint(), "features": prepared.x.names},
+                    split=split.hash,
+                ),
                 "code": code,
             },
         )  # fmt: skip
@@ -143,9 +187,7 @@ def _attempt(
         with _counted(interrupts):
             train(
                 config,
-                raw,
-                features,
-                split,
+                prepared,
                 resume=attempt.folder / records.CHECKPOINT,
                 identity=id,
                 on_start=first_epoch,
@@ -199,15 +241,20 @@ def run_name(config: Mapping[str, Any]) -> str:
     """Readable, such as mincut-PROTEINS-s0."""
     names = config["names"]
     dataset = config["dataset"].get("name") or names["dataset"]
-    return f"{names['pool']}-{dataset}-s{config['seed']}"
+    fold = "" if config.get("fold") is None else f"-f{config['fold']}"
+    return f"{names['pool']}-{dataset}-s{config['seed']}{fold}"
 
 
 def table(made: Mapping[str, Any]) -> str:
     """The small table that ends a run."""
-    lines = [_headline(made), f"{'':<8}{'accuracy':>10}{'loss':>10}"]
-    for part, values in made["metrics"].items():
+    metrics = made["metrics"]
+    names = list(dict.fromkeys(name for values in metrics.values() for name in values if "loss_" not in name))
+    names.sort(key=lambda name: (name != made["diagnostics"]["metric"]["name"], name == "loss"))
+    lines = [_headline(made), "        " + "".join(f"{name:>{_width(name)}}" for name in names)]
+    for part, values in metrics.items():
         if values:
-            lines.append(f"{part:<8}{values['accuracy']:>10.4f}{values['loss']:>10.4f}")
+            cells = (f"{values[name]:>{_width(name)}.4f}" if name in values else " " * _width(name) for name in names)
+            lines.append(f"{part:<8}" + "".join(cells))
     time, epochs = made["time"], len(made["curve"])
     lines.append(
         f"selected epoch {made['selected_epoch'] + 1} of {epochs}, {1e3 * time['epoch']:.0f} ms an epoch, "
@@ -216,12 +263,17 @@ def table(made: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _width(name: str) -> int:
+    return max(10, len(name) + 2)
+
+
 def _headline(made: Mapping[str, Any]) -> str:
-    metrics = made["metrics"]
-    name = run_name(made["config"])
-    part = "test" if metrics.get("test") else "val"
-    accuracy = metrics.get(part, {}).get("accuracy")
-    return name if accuracy is None else f"{name}: {part} accuracy {accuracy:.4f}"
+    metrics, name = made["metrics"], run_name(made["config"])
+    metric = made["diagnostics"].get("metric", {}).get("name", "accuracy")
+    for part in ("test", "val", "train"):
+        if metric in metrics.get(part, {}):
+            return f"{name}: {part} {metric} {metrics[part][metric]:.4f}"
+    return name
 
 
 def _summary(outcome: Any) -> dict[str, Any]:

@@ -18,11 +18,15 @@ from poolbench.linalg import RAW, Connectivity, Ragged, Sparse
 
 @dataclass(frozen=True)
 class Batch:
-    """x [n, f] node features, a their graphs (with the views that the model asked for), y [b] labels."""
+    """x [n, f] node features, a their graphs (with the views that the model asked for), y [b, ...] labels, graphs [b]
+    which graphs of the store they are (on the host), edges [e, p] features of a's entries, None where there are none.
+    """
 
     x: Tensor
     a: Sparse
     y: Tensor
+    graphs: Tensor
+    edges: Tensor | None = None
 
     @property
     def num_graphs(self) -> int:
@@ -33,11 +37,12 @@ class GraphStore:
     """All graphs of a dataset, ready to be cut into batches.
 
     Args:
-        x: [N, f] node features. num_nodes: [G] int64. y: [G] labels.
+        x: [N, f] node features. num_nodes: [G] int64. y: [G, ...] labels.
         edge_index: [2, E] int64, global node ids, sorted by row.
         edge_weight: [E] or None.
         connectivities: the matrices that the model asks for (`GraphModel.requirements`).
         device: where the tensors live.
+        edges: [E, p] features of the edges, or None.
     """
 
     def __init__(
@@ -49,6 +54,7 @@ class GraphStore:
         edge_weight: Tensor | None = None,
         connectivities: Iterable[Connectivity] = (),
         device: torch.device | str = "cpu",
+        edges: Tensor | None = None,
     ) -> None:
         self.host_sizes = num_nodes.cpu()
         ptr = torch.zeros(num_nodes.numel() + 1, dtype=torch.int64)
@@ -59,6 +65,7 @@ class GraphStore:
         self.symmetric = a.symmetric
         self.device = torch.device(device)
         self.x, self.y, self.ptr = x.to(device), y.to(device), ptr.to(device)
+        self.edges = None if edges is None else edges.to(device)
         self.mean_nodes = float(self.host_sizes.double().mean()) if num_nodes.numel() else 0.0
         raw = _Packed(a, ptr, device, None)
         self._matrices: dict[Connectivity, _Packed] = {RAW: raw}
@@ -85,10 +92,11 @@ class GraphStore:
                 raw, at = cut[RAW]
                 assert packed.value is not None
                 cut[key] = raw.with_value(packed.value.index_select(0, at), packed.symmetric), at
-        a = cut[RAW][0]
+        a, entries = cut[RAW]
         for key, (matrix, _) in cut.items():
             a.keep_view(key, matrix)
-        return Batch(self.x.index_select(0, each), a, self.y.index_select(0, here))
+        edges = None if self.edges is None else self.edges.index_select(0, entries)
+        return Batch(self.x.index_select(0, each), a, self.y.index_select(0, here), graphs, edges)
 
 
 class _Packed:

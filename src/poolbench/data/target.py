@@ -34,6 +34,10 @@ class Target:
         loss: `cross-entropy`, or for numbers `mse` or `l1`.
         evaluate: metrics out of all labels and predictions of a part (model outputs as they are: logits). The official
             evaluator of a dataset, where it has one; None: accuracy for classes, mean errors for numbers.
+        references: [G, ...] what `evaluate` takes as y_true where y does not say all, such as the words beyond the
+            first L and those outside the vocabulary; None: y itself.
+        choose: makes of a batch's outputs what `evaluate` takes, where the outputs of a part would be too much to
+            keep, such as a score for each word; None: the outputs themselves.
     """
 
     kind: str
@@ -43,6 +47,8 @@ class Target:
     mode: str = "max"
     loss: str = "cross-entropy"
     evaluate: Evaluate | None = None
+    references: Tensor | None = None
+    choose: Callable[[Tensor], Tensor] | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -83,6 +89,11 @@ def numbers(raw: RawGraphs, loss: str = "mse", columns: list[int] | None = None)
     y = raw.targets if columns is None else raw.targets[:, columns]
     metric = "mae" if loss == "l1" else "rmse"
     return Target("numbers", y.to(torch.float32), y.shape[1], metric, "min", loss)
+
+
+def nothing(raw: RawGraphs) -> Target:
+    """No labels: what a model learns from are the losses of its own parts."""
+    return Target("none", torch.zeros(raw.num_graphs, dtype=torch.int64), 0, "loss", "min", "none")
 
 
 def natural(raw: RawGraphs) -> Target:

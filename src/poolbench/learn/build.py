@@ -18,6 +18,8 @@ from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
+from poolbench.data.dataset import GraphDataset
+from poolbench.data.protocols import Protocol
 from poolbench.errors import PoolBenchError, nearest
 from poolbench.nn.model import DataFacts, GraphModel, Part
 from poolbench.pool.src import GlobalPool, Operator
@@ -61,7 +63,7 @@ def _first_line(error: BaseException) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
-def build_dataset(config: Config, paths: Config) -> Any:
+def build_dataset(config: Config, paths: Config) -> GraphDataset:
     """The dataset object; nothing is read yet."""
     cls, args = part(config, "dataset")
     places = {"data": paths.get("data"), "mirror": paths.get("mirror")}
@@ -69,7 +71,7 @@ def build_dataset(config: Config, paths: Config) -> Any:
     return construct("dataset", cls, **{k: v for k, v in places.items() if v is not None and k in takes}, **args)
 
 
-def build_protocol(config: Config, seed: int) -> Any:
+def build_protocol(config: Config, seed: int) -> Protocol:
     """The object that draws the split."""
     cls, args = part(config, "protocol")
     return construct("protocol", cls, seed=seed, **args)
@@ -134,15 +136,17 @@ def check(config: Config) -> None:
     _at_least("trainer.max_epochs", config["trainer"]["max_epochs"], 1)
     _at_least("trainer.threads", config["trainer"]["threads"], 1)
     _at_least("callbacks.patience", config["callbacks"]["patience"], 1)
-    _one_of("callbacks.mode", config["callbacks"]["mode"], ("min", "max"))
+    _one_of("callbacks.mode", config["callbacks"]["mode"], ("auto", "min", "max"))
     _one_of("callbacks.progress", config["callbacks"]["progress"], PROGRESS)
     weights = config["loss_weights"]
     for name, value in (weights if isinstance(weights, Mapping) else {"": weights}).items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
             raise PoolBenchError(f"loss_weights{name and '.'}{name}={value!r}: a number of at least 0 is expected")
     build_dataset(config["dataset"], config["paths"])
-    build_protocol(config["protocol"], config["split"]["seed"])
-    build_model(config, DataFacts(in_channels=4, out_channels=2, mean_nodes=30.0))
+    protocol = build_protocol(config["protocol"], config["split"]["seed"])
+    if config["fold"] is not None:
+        protocol.check_fold(config["fold"])
+    build_model(config, DataFacts(in_channels=4, out_channels=2, mean_nodes=30.0, classes=4))
     build_trainer(config["trainer"], [])
     optimizer = build_optimizer(config["optimizer"], [nn.Parameter(torch.zeros(1))])
     build_scheduler(config["scheduler"], optimizer)
@@ -176,7 +180,8 @@ def _hush() -> None:
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     for text in (".*does not have many workers.*", ".*smaller than the logging interval.*", ".*GPU available but.*",
-                 ".*`training_step` returned.*", ".*LeafSpec.*", ".*treespec.*"):  # fmt: skip
+                 ".*`training_step` returned.*", ".*LeafSpec.*", ".*treespec.*",
+                 ".*across ranks is zero.*"):  # fmt: skip
         warnings.filterwarnings("ignore", text)
 
 

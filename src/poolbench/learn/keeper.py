@@ -21,7 +21,7 @@ import torch
 
 from poolbench.data.store import BatchLoader, mix
 from poolbench.errors import RunError
-from poolbench.learn.classification import GraphClassification
+from poolbench.learn.learner import Learner
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Selection:
 
     Args:
         monitor: a name in the curve's rows, such as val/loss.
-        mode: min or max.
+        mode: min, max, or last: the last epoch counts, and nothing stops before it.
         patience: stop after so many epochs without a better one.
     """
 
@@ -46,14 +46,20 @@ class Selection:
 
     def update(self, epoch: int, row: dict[str, float], model: torch.nn.Module) -> None:
         """Take an epoch's row into account. Raises `RunError` where the row lacks the monitored value."""
+        if self.mode == "last":
+            self._take(epoch, 0.0, model)
+            return
         if self.monitor not in row:
             raise RunError(f"callbacks.monitor={self.monitor} is not measured; there are {', '.join(sorted(row))}")
         value = row[self.monitor] if self.mode == "min" else -row[self.monitor]
         if value < self.value:
-            self.epoch, self.value, self.stale = epoch, value, 0
-            self.weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+            self._take(epoch, value, model)
         else:
             self.stale += 1
+
+    def _take(self, epoch: int, value: float, model: torch.nn.Module) -> None:
+        self.epoch, self.value, self.stale = epoch, value, 0
+        self.weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
 
     @property
     def exhausted(self) -> bool:
@@ -77,6 +83,7 @@ class Keeper(pl.Callback):
         resume: file of the resume checkpoint; None writes none. every: seconds between two of them at the least.
         on_epoch: called with (epoch, row) after each epoch, for loggers.
         identity: of the run, checked when a checkpoint is read.
+        validates: the part that is evaluated after each epoch; `train` where nothing is.
     """
 
     def __init__(
@@ -88,7 +95,9 @@ class Keeper(pl.Callback):
         every: float = 5.0,
         on_epoch: Callable[[int, dict[str, float]], None] = lambda epoch, row: None,
         identity: str = "",
+        validates: str = "val",
     ) -> None:
+        self.validates = validates
         self.selection, self.scheduler, self.seed = selection, scheduler, seed
         self.resume, self.every, self.on_epoch, self.identity = resume, every, on_epoch, identity
         self.curve: list[dict[str, float]] = []
@@ -112,7 +121,7 @@ class Keeper(pl.Callback):
     # -- Lightning's hooks, in the order in which they are called ------------------------------------------------
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, GraphClassification)
+        assert isinstance(pl_module, Learner)
         if self._pending is not None:
             self._restore(pl_module, self._pending)
             self._pending = None
@@ -128,17 +137,22 @@ class Keeper(pl.Callback):
         self._clock = (time.perf_counter(), time.process_time())
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, GraphClassification)
-        self._train = pl_module.tally.means(_reducer(trainer))  # waits for the device, so the clock is right
+        assert isinstance(pl_module, Learner)
+        self._end_training(trainer, pl_module)
+
+    def _end_training(self, trainer: pl.Trainer, module: Learner) -> None:
+        self._train = module.tally.means(_reducer(trainer))  # waits for the device, so the clock is right
         wall, cpu = self._clock
         self._spent = (time.perf_counter() - wall, time.process_time() - cpu)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, GraphClassification)
+        assert isinstance(pl_module, Learner)
         epoch = self.epoch
-        val = pl_module.tally.means(_reducer(trainer))
+        if self.validates == "train":
+            self._end_training(trainer, pl_module)
+        held_out = pl_module.tally.means()
         row = {f"train/{name}": value for name, value in self._train.items()}
-        row |= {f"val/{name}": value for name, value in val.items()}
+        row |= {f"{self.validates}/{name}": value for name, value in held_out.items()}
         row |= {"lr": pl_module.optimizer.param_groups[0]["lr"], "time": self._spent[0], "time_cpu": self._spent[1]}
         _refuse_nan(epoch, row)
         self._step_scheduler(row)
@@ -152,7 +166,7 @@ class Keeper(pl.Callback):
 
     # -- the resume checkpoint ------------------------------------------------------------------------------------
 
-    def save(self, module: GraphClassification) -> None:
+    def save(self, module: Learner) -> None:
         """Write the resume checkpoint, whole or not at all."""
         assert self.resume is not None
         state = {
@@ -192,7 +206,7 @@ class Keeper(pl.Callback):
         self._pending = state
         return True
 
-    def _restore(self, module: GraphClassification, state: dict[str, Any]) -> None:
+    def _restore(self, module: Learner, state: dict[str, Any]) -> None:
         module.model.load_state_dict(state["model"])
         module.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:
@@ -200,13 +214,15 @@ class Keeper(pl.Callback):
 
     def _step_scheduler(self, row: dict[str, float]) -> None:
         if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-            self.scheduler.step(row[self.selection.monitor])
+            value = row.get(self.selection.monitor, row["train/total_loss"])
+            self.scheduler.step(-value if self.selection.mode == "max" else value)
         elif self.scheduler is not None:
             self.scheduler.step()
 
 
 def _refuse_nan(epoch: int, row: dict[str, float]) -> None:
-    bad = [name for name, value in row.items() if not math.isfinite(value)]
+    # A metric may be undefined (ROC-AUC of a part with one answer); a loss may not.
+    bad = [name for name, value in row.items() if "loss" in name and not math.isfinite(value)]
     if bad:
         raise RunError(
             f"{bad[0]} became {row[bad[0]]} in epoch {epoch + 1}: the run has diverged; "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -13,12 +14,13 @@ from pytorch_lightning.callbacks import RichProgressBar
 class Lines(pl.Callback):
     """A line after the first epoch, then one every `every` seconds, and one for the last epoch."""
 
-    def __init__(self, every: float = 10.0) -> None:
-        self.every, self._last, self._row = every, -1e9, ""
+    def __init__(self, names: Sequence[str], every: float = 10.0) -> None:
+        self.names, self.every = names, every
+        self._last, self._row = -1e9, ""
 
     def report(self, epoch: int, row: dict[str, float]) -> None:
         """Called by the run after each epoch."""
-        self._row = _text(epoch, row)
+        self._row = _text(epoch, row, self.names)
         if time.monotonic() - self._last >= self.every:
             self._last = time.monotonic()
             print(self._row, flush=True)
@@ -32,8 +34,9 @@ class Lines(pl.Callback):
 class Bar(RichProgressBar):
     """Lightning's rich bar over epochs' batches, with the latest epoch's numbers."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: Sequence[str]) -> None:
         super().__init__(leave=False)
+        self.names = names
         self._row: dict[str, float] = {}
 
     def report(self, epoch: int, row: dict[str, float]) -> None:
@@ -41,20 +44,23 @@ class Bar(RichProgressBar):
         self._row = row
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        names = ("train/loss", "val/loss", "val/accuracy")
-        return {name: f"{self._row[name]:.3f}" for name in names if name in self._row}
+        return {name: f"{self._row[name]:.3f}" for name in self.names if name in self._row}
 
 
-def progress(kind: str) -> Lines | Bar | None:
-    """The display for `callbacks.progress`: auto takes the bar on a terminal and lines elsewhere."""
+def progress(kind: str, names: Sequence[str]) -> Lines | Bar | None:
+    """The display for `callbacks.progress`: auto takes the bar on a terminal and lines elsewhere.
+
+    Args:
+        names: of the numbers of an epoch's row that are shown.
+    """
     if kind == "auto":
         kind = "bar" if sys.stdout.isatty() else "lines"
     if kind == "none":
         return None
-    return Bar() if kind == "bar" else Lines()
+    return Bar(names) if kind == "bar" else Lines(names)
 
 
-def _text(epoch: int, row: dict[str, float]) -> str:
+def _text(epoch: int, row: dict[str, float], names: Sequence[str]) -> str:
     parts = [f"epoch {epoch + 1:>4}"]
-    parts += [f"{name} {row[name]:.4f}" for name in ("train/loss", "val/loss", "val/accuracy") if name in row]
+    parts += [f"{name} {row[name]:.4f}" for name in names if name in row]
     return "  ".join(parts)

@@ -13,15 +13,16 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from poolbench.data.raw import RawGraphs
-from poolbench.data.splits import Split
+from poolbench.data.splits import PARTS
 from poolbench.data.store import GraphStore, mix
+from poolbench.errors import PoolBenchError
 from poolbench.learn.build import build_model, build_optimizer, build_scheduler, build_trainer
-from poolbench.learn.classification import GraphClassification, evaluate
-from poolbench.learn.datamodule import GraphData
+from poolbench.learn.datamodule import GraphData, Prepared
 from poolbench.learn.keeper import Keeper, Selection
+from poolbench.learn.learner import Learner, evaluate, learner_for
 from poolbench.learn.progress import progress
 from poolbench.linalg import RAW
+from poolbench.nn.encoder import Channels
 from poolbench.nn.model import DataFacts
 
 Row = dict[str, float]
@@ -31,6 +32,7 @@ Row = dict[str, float]
 class Outcome:
     """What a run measured."""
 
+    task: str | None = None
     metrics: dict[str, Row] = field(default_factory=dict)
     selected_epoch: int | None = None
     curve: list[Row] = field(default_factory=list)
@@ -49,9 +51,7 @@ def set_threads(threads: int) -> None:
 
 def train(
     config: Mapping[str, Any],
-    raw: RawGraphs,
-    features: torch.Tensor,
-    split: Split,
+    prepared: Prepared,
     *,
     resume: Path | None = None,
     identity: str = "",
@@ -62,7 +62,7 @@ def train(
     """Train, select on validation, evaluate once from the selected epoch.
 
     Args:
-        config: the resolved configuration. raw, features, split: the data.
+        config: the resolved configuration. prepared: the data.
         resume: file of the resume checkpoint, None for none. identity: of the run, written into it.
         on_start: called with the first epoch to be trained. on_epoch: called with each epoch's row.
         outcome: filled in as the run goes, so that a run that fails leaves what it measured.
@@ -71,37 +71,41 @@ def train(
     started = time.perf_counter()
     settings, seed = dict(config["trainer"]), int(config["seed"])
     set_threads(settings["threads"])
-    mean_nodes = float(raw.num_nodes[split.train].double().mean())
-    facts = DataFacts(features.shape[1], raw.num_classes, mean_nodes)
+    raw, target, split = prepared.raw, prepared.target, prepared.split
 
     torch.manual_seed(mix(seed, 0))
-    model = build_model(config, facts)
+    model = build_model(config, data_facts(prepared))
     outcome.parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
     optimizer = build_optimizer(config["optimizer"], model.parameters())
     scheduler = build_scheduler(config["scheduler"], optimizer)
-    module = GraphClassification(model, optimizer, config["loss_weights"])
+    module = learner_for(model, target)(model, optimizer, config["loss_weights"], target)
+    outcome.task = module.task
 
     def store(device: torch.device) -> GraphStore:
         views = model.requirements() - {RAW}
-        labels = raw.class_labels()
-        return GraphStore(features, raw.num_nodes, raw.edge_index, labels, None, views, device)
+        edges = None if prepared.edges is None or not model.takes_edges else prepared.edges.values
+        return GraphStore(prepared.x.values, raw.num_nodes, raw.edge_index, target.y, prepared.weight, views, device,
+                          edges)  # fmt: skip
 
-    data = GraphData(store, split, int(config["batch_size"]), seed)
+    data = GraphData(store, split, int(config["batch_size"]), seed, prepared.validates)
     callbacks = config["callbacks"]
-    selection = Selection(callbacks["monitor"], callbacks["mode"], callbacks["patience"])
-    display = progress(callbacks["progress"])
+    selection = build_selection(callbacks, prepared, module)
+    shown = ("train/loss" if target.kind != "none" else "train/total_loss", selection.monitor,
+             f"{prepared.validates}/{target.metric}")  # fmt: skip
+    display = progress(callbacks["progress"], tuple(dict.fromkeys(shown)))
     report = display.report if display is not None else (lambda epoch, row: None)
 
     def each_epoch(epoch: int, row: Row) -> None:
         on_epoch(epoch, row)
         report(epoch, row)
 
-    keeper = Keeper(selection, scheduler, seed, resume, callbacks["resume_every"], each_epoch, identity)
+    keeper = Keeper(selection, scheduler, seed, resume, callbacks["resume_every"], each_epoch, identity,
+                    prepared.validates)  # fmt: skip
     keeper.read()
     outcome.curve = keeper.curve
     on_start(keeper.epoch)
-    shown: list[pl.Callback] = [] if display is None else [display]
-    trainer = build_trainer(settings, [keeper, *shown])
+    displays: list[pl.Callback] = [] if display is None else [display]
+    trainer = build_trainer(settings, [keeper, *displays])
     if settings["compile"]:
         module.model.compile()
     try:
@@ -116,14 +120,54 @@ def train(
         return outcome  # the first process evaluates
     if selection.weights:
         model.load_state_dict(selection.weights)
-    parts = ["train", "val"] + (["test"] if config["evaluate_test"] else [])
     module.to(data.store.device)
-    for number, part in enumerate(parts):
-        outcome.metrics[part] = evaluate(module, data.whole(part), mix(seed, 0x7E57, number))
+    for number, part in enumerate(PARTS):
+        if getattr(split, part).numel() and (part != "test" or config["evaluate_test"]):
+            outcome.metrics[part] = evaluate(module, data.whole(part), mix(seed, 0x7E57, number))
+    if config["evaluate_test"]:
+        judged = judge(module, prepared, data, mix(seed, 0x7E57, len(PARTS)))
+        outcome.metrics["test"] = {**outcome.metrics.get("test", {}), **judged}
     outcome.losses = {k: v for k, v in outcome.metrics["train"].items() if k.startswith("loss_")}
-    outcome.diagnostics = _sizes(module, data)
+    metric, mode = (target.metric, target.mode) if target.kind != "none" else module.metric
+    outcome.diagnostics = {"metric": {"name": metric, "mode": mode}, **_sizes(module, data)}
     outcome.time["total"] = time.perf_counter() - started
     return outcome
+
+
+def data_facts(prepared: Prepared) -> DataFacts:
+    """What a model is told of the data."""
+    raw, x, edges = prepared.raw, prepared.x, prepared.edges
+    classes = None if raw.node_y is None else int(raw.node_y.max()) + 1
+    return DataFacts(
+        in_channels=x.values.shape[1],
+        out_channels=prepared.target.outputs,
+        mean_nodes=float(raw.num_nodes[prepared.split.train].double().mean()),
+        vocabulary=x.vocabulary,
+        edges=None if edges is None else Channels(edges.values.shape[1], edges.vocabulary),
+        classes=classes,
+    )
+
+
+def build_selection(callbacks: Mapping[str, Any], prepared: Prepared, module: Learner) -> Selection:
+    """Which epoch counts: the protocol's choice, where `callbacks.monitor` is `auto`."""
+    monitor, mode, target = callbacks["monitor"], callbacks["mode"], prepared.target
+    if monitor != "auto":
+        if mode == "auto":
+            raise PoolBenchError(f"callbacks.monitor={monitor}: say whether more is better: callbacks.mode=min or max")
+        return Selection(monitor, mode, callbacks["patience"])
+    if prepared.select == "last":
+        return Selection(f"{prepared.validates}/loss", "last")
+    if prepared.select == "metric" and prepared.target.kind != "none":
+        return Selection(f"{prepared.validates}/{target.metric}", target.mode, callbacks["patience"])
+    return Selection(f"{prepared.validates}/loss", "min", callbacks["patience"])
+
+
+@torch.no_grad()
+def judge(module: Learner, prepared: Prepared, data: GraphData, seed: int) -> Row:
+    """What the trained model is asked once, at the end (`Learner.judge`), in evaluation mode, draws seeded."""
+    torch.manual_seed(seed)
+    module.eval()
+    return module.judge(prepared.raw, data.whole("train"))
 
 
 def _memory_peak(data: GraphData) -> int:
@@ -136,12 +180,12 @@ def _memory_peak(data: GraphData) -> int:
 
 
 @torch.no_grad()
-def _sizes(module: GraphClassification, data: GraphData) -> dict[str, Any]:
-    """Mean nodes a graph at each level, over the validation graphs."""
+def _sizes(module: Learner, data: GraphData) -> dict[str, Any]:
+    """Mean nodes a graph at each level, over the validation graphs (the training graphs where none are held out)."""
     module.eval()
     totals: list[float] = []
     graphs = 0
-    for batch in data.whole("val"):
+    for batch in data.whole(data.validates):
         sizes = [float(level.sum()) for level in module(batch).sizes]
         totals = [a + b for a, b in zip(totals, sizes, strict=True)] if totals else sizes
         graphs += batch.num_graphs

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from poolbench.linalg import Connectivity, Matrix
 from poolbench.nn.model import (
+    JUMPING,
     Block,
     DataFacts,
     GraphModel,
@@ -21,6 +22,8 @@ from poolbench.nn.model import (
 )
 from poolbench.pool.src import GlobalPool, Operator
 
+LAYER_JUMPING = (*JUMPING, "lstm")
+
 
 class Global(GraphModel):
     """Message passing on the graph as it is, then the readout under test and an MLP.
@@ -28,9 +31,12 @@ class Global(GraphModel):
     Args:
         data: widths of the data.
         pool: the readout.
-        mp: gcn, gin, graphconv or gcs. depth: number of layers. hidden: width of all layers.
+        mp: a message passing layer: gcn, gin, gine (uses edge features), graphconv, gcs ... depth: how many.
+        hidden: width of all layers.
         activation, norm (none, batch, layer), dropout: after each layer.
-        jumping: none: the readout sees the last layer; cat, sum, max: the outputs of all layers, combined.
+        jumping: none: the readout sees the last layer; cat, sum, max: the outputs of all layers, combined;
+            lstm: their mean, weighted for each node by a bidirectional LSTM over its layers (Xu et al., "Representation
+            Learning on Graphs with Jumping Knowledge Networks", ICML 2018, arXiv 1806.03536).
         head_layers: linear layers of the MLP.
     """
 
@@ -47,12 +53,18 @@ class Global(GraphModel):
         jumping: str = "none",
         head_layers: int = 2,
     ) -> None:
-        super().__init__()
+        super().__init__(data, hidden)
         check_choices(mp=mp, depth=depth, hidden=hidden, activation=activation, norm=norm, dropout=dropout,
-                      jumping=jumping, head_layers=head_layers)  # fmt: skip
+                      head_layers=head_layers)  # fmt: skip
+        if jumping not in LAYER_JUMPING:
+            raise ValueError(f"model.jumping={jumping!r} is not one of {', '.join(LAYER_JUMPING)}")
         self.jumping = jumping
-        widths = [data.in_channels, *[hidden] * depth]
-        self.blocks = nn.ModuleList(Block(mp, pair, activation, norm, dropout) for pair in pairwise(widths))
+        if jumping == "lstm":
+            from torch_geometric.nn import JumpingKnowledge  # seconds to import
+
+            self.jump = JumpingKnowledge("lstm", hidden, depth)
+        pairs = pairwise([self.in_channels, *[hidden] * depth])
+        self.blocks = nn.ModuleList(Block(mp, pair, activation, norm, dropout, data.edges) for pair in pairs)
         width = hidden * depth if jumping == "cat" else hidden
         self.readout = build_readout(pool, width, hidden)
         self.head = head(self.readout.out_channels(width), hidden, data.out_channels, head_layers, activation, dropout)
@@ -68,13 +80,15 @@ class Global(GraphModel):
         assert isinstance(first, Block)
         return first.connectivities
 
-    def forward(self, x: Tensor, a: Matrix) -> ModelOutput:
-        layers = []
+    def forward(self, x: Tensor, a: Matrix, edges: Tensor | None = None) -> ModelOutput:
+        x, layers = self.encode(x), []
         for block in self.blocks:
-            x = block(x, a)
+            x = block(x, a, edges)
             layers.append(x)
         if self.jumping == "cat":
             x = torch.cat(layers, -1)
+        elif self.jumping == "lstm":
+            x = self.jump(layers)
         elif self.jumping != "none":
             stacked = torch.stack(layers)
             x = stacked.sum(0) if self.jumping == "sum" else stacked.amax(0)

@@ -28,7 +28,7 @@ class Hierarchical(GraphModel):
         data: widths of the data and the mean size of the training graphs.
         pool: the hierarchical operator, built once a level (`pool.ratio` and `pool.k` may be lists, one a level).
         readout: any global operator.
-        mp: gcn, gin, graphconv or gcs.
+        mp: a message passing layer: gcn, gin, gine (uses edge features, before the first pool), graphconv, gcs ...
         levels: number of pools. depth: message passing layers before each pool and after the last.
         hidden: width of all layers. activation, norm (none, batch, layer), dropout: after each layer.
         jumping: none: the readout sees the last level; cat, sum, max: readouts after every level, combined.
@@ -50,15 +50,16 @@ class Hierarchical(GraphModel):
         jumping: str = "none",
         head_layers: int = 2,
     ) -> None:
-        super().__init__()
+        super().__init__(data, hidden)
         check_choices(mp=mp, levels=levels, depth=depth, hidden=hidden, activation=activation, norm=norm,
                       dropout=dropout, jumping=jumping, head_layers=head_layers)  # fmt: skip
         self.jumping = jumping
         self.blocks = nn.ModuleList()
-        width = data.in_channels
+        width, edges = self.in_channels, data.edges
         pools: list[SRCPool] = []
         for level in range(levels):
-            self.blocks.append(Block(mp, [width, *[hidden] * depth], activation, norm, dropout))
+            self.blocks.append(Block(mp, [width, *[hidden] * depth], activation, norm, dropout, edges))
+            edges = None  # a pooled graph has other edges
             op = build_pool(pool, level, hidden, data.mean_nodes)
             pools.append(op)
             width = op.out_channels(hidden)
@@ -82,11 +83,13 @@ class Hierarchical(GraphModel):
         assert isinstance(first, SRCPool) and isinstance(self.blocks[0], Block)
         return self.blocks[0].connectivities | {first.connectivity}
 
-    def forward(self, x: Tensor, a: Matrix) -> ModelOutput:
+    def forward(self, x: Tensor, a: Matrix, edges: Tensor | None = None) -> ModelOutput:
+        x = self.encode(x)
         losses: dict[str, Tensor] = {}
         sizes, summaries = [a.nodes.sizes], []
         for level, (block, pool) in enumerate(zip(self.blocks[:-1], self.pools, strict=True)):
-            x = block(x, a)
+            x = block(x, a, edges)
+            edges = None
             if self.jumping != "none":
                 summaries.append(self.readouts[level](x, a.nodes))
             # The first pool gets the matrix it was designed for; the next ones what the pool before them returned.

@@ -11,13 +11,18 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from poolbench.linalg import Connectivity, Matrix
+from poolbench.nn.encoder import Channels, Encoder
 from poolbench.nn.message_passing import LAYERS, MessagePassing
 from poolbench.nn.mlp import ACTIVATIONS, MLP, NORMS, Norm
 from poolbench.pool.src import GlobalPool, Operator, SRCPool, constructor_arguments
 
 
 class ModelOutput(NamedTuple):
-    """y: [b, out_channels]; losses: auxiliary losses by name and level; sizes: nodes of each graph at each level."""
+    """What a model returns.
+
+    y: [b, out_channels] for graphs, [n, ...] for nodes (an assignment, a reconstruction). losses: auxiliary losses by
+    name and level. sizes: nodes of each graph at each level.
+    """
 
     y: Tensor
     losses: dict[str, Tensor]
@@ -34,19 +39,46 @@ class Part:
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What a model needs to know of the data: widths, and the mean size of the training graphs."""
+    """What a model needs to know of the data.
+
+    in_channels, out_channels: widths of node features and of the answer. mean_nodes: mean size of the training graphs.
+    vocabulary: categories of each column of the node features, None where they are numbers. edges: the edge features,
+    None where there are none. classes: of the nodes, where they have any.
+    """
 
     in_channels: int
     out_channels: int
     mean_nodes: float
+    vocabulary: tuple[int, ...] | None = None
+    edges: Channels | None = None
+    classes: int | None = None
 
 
 class GraphModel(nn.Module):
-    """Base of the templates for whole graphs: (x, a) -> `ModelOutput`.
+    """Base of the templates: (x, a, edges) -> `ModelOutput`.
 
     A template is constructed with `data` and `pool` and its own keyword arguments, and says in `refuses` which pools
-    it cannot take.
+    it cannot take. Node features that are categories are embedded first, at width `hidden`.
     """
+
+    #: What the template is for: `graphs` (an answer a graph), `clusters` (an assignment of the nodes, from the pool's
+    #: own losses), `reconstruction` (the node features again), `nodes` (an answer a node).
+    task = "graphs"
+
+    def __init__(self, data: DataFacts, hidden: int) -> None:
+        super().__init__()
+        self.encoder = None if data.vocabulary is None else Encoder(Channels(data.in_channels, data.vocabulary), hidden)
+        #: Width of the node features that the first layer sees.
+        self.in_channels = data.in_channels if self.encoder is None else hidden
+
+    @property
+    def takes_edges(self) -> bool:
+        """Whether a layer looks at edge features."""
+        return any(isinstance(module, Block) and module.takes_edges for module in self.modules())
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Node features as numbers: [n, in_channels]."""
+        return x if self.encoder is None else self.encoder(x)
 
     #: Message passing layers and operators of level 0 ask for these matrices; they are computed once a dataset.
     def requirements(self) -> set[Connectivity]:
@@ -58,17 +90,24 @@ class GraphModel(nn.Module):
         """Why this template cannot take an operator, None where it can."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor, a: Matrix) -> ModelOutput:
+    def forward(self, x: Tensor, a: Matrix, edges: Tensor | None = None) -> ModelOutput:
         raise NotImplementedError
 
 
 class Block(nn.Module):
-    """`depth` message passing layers, each with normalisation, activation and dropout."""
+    """Message passing layers of the given widths, each with normalisation, activation and dropout.
 
-    def __init__(self, mp: str, widths: Sequence[int], activation: str, norm: str, dropout: float) -> None:
+    Args:
+        edges: the edge features that the layers will see; None on a pooled graph, which has none.
+    """
+
+    def __init__(
+        self, mp: str, widths: Sequence[int], activation: str, norm: str, dropout: float, edges: Channels | None = None
+    ) -> None:
         super().__init__()
-        pairs = list(pairwise(widths))
-        self.layers = nn.ModuleList(LAYERS[mp](n, m) for n, m in pairs)
+        pairs, layer = list(pairwise(widths)), LAYERS[mp]
+        self.takes_edges = layer.takes_edges
+        self.layers = nn.ModuleList(layer(n, m, edges) if self.takes_edges else layer(n, m) for n, m in pairs)
         self.norms = nn.ModuleList(Norm(norm, m) for _, m in pairs)
         self.activation, self.dropout = ACTIVATIONS[activation], nn.Dropout(dropout)
 
@@ -76,9 +115,10 @@ class Block(nn.Module):
     def connectivities(self) -> set[Connectivity]:
         return {layer.connectivity for layer in self.layers if isinstance(layer, MessagePassing)}
 
-    def forward(self, x: Tensor, a: Matrix) -> Tensor:
+    def forward(self, x: Tensor, a: Matrix, edges: Tensor | None = None) -> Tensor:
         for layer, norm in zip(self.layers, self.norms, strict=True):
-            x = self.dropout(self.activation(norm(layer(x, a))))
+            y = layer(x, a, edges) if self.takes_edges else layer(x, a)
+            x = self.dropout(self.activation(norm(y, a.nodes)))
         return x
 
 

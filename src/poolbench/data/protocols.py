@@ -1,0 +1,326 @@
+"""Protocols: how a dataset is split, which epoch counts, and which part is looked at when.
+
+A split is a pure function of the labels, the protocol, its seed and the fold. Shuffling orders graphs by a SHA-256 of
+(seed, graph): no library's generator is involved, so it is the same on every machine, whatever is installed there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from poolbench.data.splits import PARTS, Split
+from poolbench.errors import PoolBenchError
+
+Parts = dict[str, Tensor]
+
+
+class Protocol:
+    """Base of the protocols. One overrides `parts`, and states the class attributes where they differ.
+
+    Args:
+        seed: which split.
+    """
+
+    name: ClassVar[str]
+    #: Rises when the same arguments draw other splits.
+    version: ClassVar[int] = 1
+    #: How many folds there are; None where a seed makes a single split.
+    folds: ClassVar[int | None] = None
+    #: Which epoch counts: the best by `loss`, the best by the target's `metric`, or the `last`.
+    select: str = "loss"
+    #: The part that decides on it: `val`; `train` where nothing is held out; `test` in what old papers did.
+    validates: ClassVar[str] = "val"
+
+    def __init__(self, seed: int = 0) -> None:
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise PoolBenchError(f"{self.name}: seed={seed!r} must be a whole number, 0 or more")
+        self.seed = seed
+
+    def parts(self, y: Tensor, fold: int | None, official: Parts | None) -> Parts:
+        """`train`, `val` and `test` for graphs of the classes y [G]."""
+        raise NotImplementedError
+
+    def check_fold(self, fold: int | None) -> None:
+        """Raise `PoolBenchError` for a fold that the protocol has not, or for none where it has some."""
+        if self.folds is None and fold is not None:
+            raise PoolBenchError(f"fold={fold}: protocol {self.name} has no folds; leave fold out")
+        if self.folds is not None and (isinstance(fold, bool) or not isinstance(fold, int)
+                                       or not 0 <= fold < self.folds):  # fmt: skip
+            raise PoolBenchError(f"fold={fold!r}: protocol {self.name} has the folds 0 to {self.folds - 1}")
+
+    def split(self, y: Tensor, fingerprint: str, fold: int | None = None, official: Parts | None = None) -> Split:
+        """Split graphs of the dataset with that fingerprint.
+
+        Args:
+            y: [G] int64, what the parts keep in proportion (`Target.strata`).
+            fold: which fold, None where the protocol has none.
+            official: the parts that the dataset's authors fixed, where they did.
+
+        Raises `PoolBenchError`: labels that are no classes, too few graphs, no such fold.
+        """
+        if y.dim() != 1 or y.is_floating_point() or y.is_complex():
+            raise PoolBenchError(f"{self.name}: expected one class a graph, got {y.dtype} of shape {tuple(y.shape)}")
+        self.check_fold(fold)
+        parts = {name: part.to(torch.int64).sort().values for name, part in self.parts(y, fold, official).items()}
+        return Split(self.name, self.version, self.seed, fold, **parts, fingerprint=fingerprint)
+
+
+class Holdout(Protocol):
+    """One stratified split, 80/10/10 unless told otherwise: the protocol `holdout`.
+
+    Of each class each part gets its share to within less than one graph (largest remainder, what rounding left to
+    one class being made up for in the next), and no part is empty. A class with a single graph goes to training.
+
+    Args:
+        seed: which split.
+        test, val: fractions of the graphs; training gets the rest.
+
+    Raises `PoolBenchError` for fractions that leave a part without graphs, or a negative seed.
+    """
+
+    name = "holdout"
+
+    def __init__(self, seed: int = 0, test: float = 0.1, val: float = 0.1) -> None:
+        for key, value in (("test", test), ("val", val)):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
+                raise PoolBenchError(f"holdout: {key}={value!r} must be a fraction between 0 and 1, such as 0.1")
+        if Fraction(str(test)) + Fraction(str(val)) >= 1:
+            raise PoolBenchError(f"holdout: test={test} and val={val} leave nothing to train on; their sum must be < 1")
+        super().__init__(seed)
+        self.test, self.val = test, val
+
+    def parts(self, y: Tensor, fold: int | None, official: Parts | None) -> Parts:
+        if y.numel() < 3:
+            raise PoolBenchError(f"holdout: {y.numel()} graph(s) cannot be split in three parts; at least 3 are needed")
+        test, val = Fraction(str(self.test)), Fraction(str(self.val))
+        return _tensors(_deal(_members_by_class(y), test, val, f"{self.name}-{self.version}/{self.seed}"))
+
+
+class CrossValidation(Protocol):
+    """Stratified ten-fold cross-validation: the protocol `cv10`. Fold f tests, fold f + 1 validates, eight train.
+
+    Of each class every fold gets the same number of graphs to within one, and so does every fold of graphs in all.
+    """
+
+    name = "cv10"
+    folds = 10
+
+    def parts(self, y: Tensor, fold: int | None, official: Parts | None) -> Parts:
+        assert self.folds is not None and fold is not None
+        dealt = _folds(y, self.folds, f"{self.name}-{self.version}/{self.seed}", self.name)
+        after = (fold + 1) % self.folds
+        train = [graph for k, members in enumerate(dealt) if k not in (fold, after) for graph in members]
+        return _tensors({"train": train, "val": dealt[after], "test": dealt[fold]})
+
+
+class Nested(Protocol):
+    """Nested ten-fold cross-validation (Errica et al., ICLR 2020, arXiv 1912.09893): the protocol `nested10`.
+
+    The graphs outside fold f are split 90/10: hyper-parameters are searched on that, and the chosen ones trained
+    again, so that no trial sees fold f. The published folds are used where `folds_file` names their JSON (a list of
+    `{"test": [...], "model_selection": [{"train": [...], "validation": [...]}]}`), else stratified ones are drawn.
+
+    Args:
+        seed: which split, where none is given.
+        folds_file: path of published folds, None to draw.
+        runs: training runs with the chosen hyper-parameters, a fold.
+    """
+
+    name = "nested10"
+    folds = 10
+
+    def __init__(self, seed: int = 0, folds_file: str | Path | None = None, runs: int = 3) -> None:
+        super().__init__(seed)
+        if isinstance(runs, bool) or not isinstance(runs, int) or runs < 1:
+            raise PoolBenchError(f"nested10: runs={runs!r} must be a whole number, 1 or more")
+        self.folds_file, self.runs = None if folds_file is None else Path(folds_file), runs
+
+    def parts(self, y: Tensor, fold: int | None, official: Parts | None) -> Parts:
+        assert self.folds is not None and fold is not None
+        if self.folds_file is not None:
+            return published_fold(self.folds_file, fold, y.numel())
+        key = f"{self.name}-{self.version}/{self.seed}"
+        dealt = _folds(y, self.folds, key, self.name)
+        rest = torch.tensor(sorted(graph for k, graphs in enumerate(dealt) if k != fold for graph in graphs))
+        members = [[int(rest[j]) for j in own] for own in _members_by_class(y[rest])]
+        inner = _deal(members, Fraction(0), Fraction(1, 10), f"{key}/{fold}")
+        return _tensors({"train": inner["train"], "val": inner["val"], "test": dealt[fold]})
+
+
+def published_fold(path: Path, fold: int, num_graphs: int) -> Parts:
+    """One fold of a JSON file in the form that Errica et al. published. `PoolBenchError` where it does not fit."""
+    try:
+        entry = json.loads(path.read_text())[fold]
+        inner = entry["model_selection"][0]
+        parts = {"train": inner["train"], "val": inner["validation"], "test": entry["test"]}
+        tensors = {name: torch.tensor(part, dtype=torch.int64) for name, part in parts.items()}
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise PoolBenchError(
+            f"protocol.folds_file={path} cannot be read ({type(error).__name__}: {error}); expected a list of folds "
+            '{"test": [...], "model_selection": [{"train": [...], "validation": [...]}]}'
+        ) from error
+    named = sum(part.numel() for part in tensors.values())
+    if named != num_graphs:
+        raise PoolBenchError(f"protocol.folds_file={path} names {named} graphs, and the dataset has {num_graphs}")
+    return tensors
+
+
+class Official(Protocol):
+    """The split that the dataset's authors fixed, selected by the official metric: the protocol `ogb`.
+
+    Args:
+        seed: has no influence on the split.
+        select: `metric` (the official one) or `loss`.
+    """
+
+    name = "ogb"
+    select = "metric"
+
+    def __init__(self, seed: int = 0, select: str = "metric") -> None:
+        super().__init__(0)
+        if select not in ("metric", "loss"):
+            raise PoolBenchError(f"ogb: select={select!r} is neither metric nor loss")
+        self.select = select
+
+    def parts(self, y: Tensor, fold: int | None, official: Parts | None) -> Parts:
+        if official is None:
+            raise PoolBenchError("protocol=ogb: this dataset has no official split; use protocol=holdout or cv10")
+        return dict(official)
+
+
+class Transductive(Protocol):
+    """All graphs are trained on, none is held out: the protocols `cluster` (labels are for the final metrics alone; the
+    last epoch counts) and `fit` (reconstruction; the epoch with the smallest training loss counts).
+
+    Args:
+        seed: has no influence on the split.
+        select: `last` or `loss`.
+    """
+
+    name = "cluster"
+    validates = "train"
+
+    def __init__(self, seed: int = 0, select: str = "last") -> None:
+        super().__init__(0)
+        if select not in ("last", "loss"):
+            raise PoolBenchError(f"cluster: select={select!r} is neither last nor loss")
+        self.select = select
+
+    def parts(self, y: Tensor, fold: int | None, official: Parts | None) -> Parts:
+        none = torch.zeros(0, dtype=torch.int64)
+        return {"train": torch.arange(y.numel()), "val": none, "test": none}
+
+
+class LegacyCrossValidation(CrossValidation):
+    """Ten folds, and the epoch is chosen on the fold that is reported: the protocol `legacy-cv10`.
+
+    What DiffPool's and GIN's authors did. Its accuracy is optimistic: it is here to reproduce old tables and stands in
+    no table beside another protocol.
+
+    Args:
+        seed: which split.
+        select: `metric` (the best test accuracy of any epoch) or `loss`.
+    """
+
+    name = "legacy-cv10"
+    validates = "test"
+
+    def __init__(self, seed: int = 0, select: str = "metric") -> None:
+        super().__init__(seed)
+        if select not in ("metric", "loss"):
+            raise PoolBenchError(f"legacy-cv10: select={select!r} is neither metric nor loss")
+        self.select = select
+
+    def parts(self, y: Tensor, fold: int | None, official: Parts | None) -> Parts:
+        parts = super().parts(y, fold, official)
+        return {**parts, "train": torch.cat([parts["train"], parts["val"]]), "val": parts["val"][:0]}
+
+
+class LegacyHoldout(Holdout):
+    """`holdout` with the last epoch reported, whatever validation says: the protocol `legacy-last`.
+
+    What papers with a fixed number of epochs did.
+    """
+
+    name = "legacy-last"
+    select = "last"
+
+
+def shuffled(indices: list[int], key: str) -> list[int]:
+    """`indices` in an order that depends on nothing but themselves and `key`."""
+    return sorted(indices, key=lambda index: hashlib.sha256(f"{key}/{index}".encode()).digest())
+
+
+def _tensors(parts: dict[str, list[int]]) -> Parts:
+    return {name: torch.tensor(sorted(graphs), dtype=torch.int64) for name, graphs in parts.items()}
+
+
+def _deal(members: Sequence[list[int]], test: Fraction, val: Fraction, key: str) -> dict[str, list[int]]:
+    """The graphs of each class in the three parts, shuffled by `key`."""
+    counts = _allocate([len(of_class) for of_class in members], test, val)
+    parts: dict[str, list[int]] = {part: [] for part in PARTS}
+    for of_class, (for_train, for_val, _) in zip(members, counts, strict=True):
+        order = shuffled(of_class, key)
+        parts["train"] += order[:for_train]
+        parts["val"] += order[for_train : for_train + for_val]
+        parts["test"] += order[for_train + for_val :]
+    return parts
+
+
+def _folds(y: Tensor, count: int, key: str, name: str) -> list[list[int]]:
+    """Stratified folds: the graphs, class by class and each class shuffled, are dealt out in turn."""
+    if y.numel() < count:
+        raise PoolBenchError(f"{name}: {y.numel()} graphs do not fill {count} folds")
+    dealt: list[list[int]] = [[] for _ in range(count)]
+    place = 0
+    for of_class in _members_by_class(y):
+        for graph in shuffled(of_class, key):
+            dealt[place % count].append(graph)
+            place += 1
+    return dealt
+
+
+def _members_by_class(y: Tensor) -> list[list[int]]:
+    members: dict[int, list[int]] = {}
+    for index, label in enumerate(y.tolist()):
+        members.setdefault(label, []).append(index)
+    return [members[label] for label in sorted(members)]
+
+
+def _allocate(sizes: list[int], test: Fraction, val: Fraction) -> list[list[int]]:
+    """How many graphs of each class go to (train, val, test), in exact arithmetic.
+
+    Each number is its quota rounded down or up. Which ones are rounded up is decided by what the part is owed over
+    the classes so far, so that rounding does not add up over many classes.
+    """
+    shares = (1 - test - val, val, test)
+    owed = [Fraction(0)] * 3
+    table = []
+    for size in sizes:
+        quota = [size * share for share in shares]
+        row = [int(q) for q in quota]
+        owed = [debt + q - got for debt, q, got in zip(owed, quota, row, strict=True)]
+        if row[0] == 0:  # a class unseen in training cannot be learned, so training comes first
+            row[0], owed[0] = 1, owed[0] - 1
+        can_grow = [part for part in range(3) if row[part] < quota[part]]
+        for part in sorted(can_grow, key=lambda p: (-owed[p], p))[: size - sum(row)]:
+            row[part], owed[part] = row[part] + 1, owed[part] - 1
+        table.append(row)
+    return _fill_empty_parts(table, [part for part in (1, 2) if shares[part]])
+
+
+def _fill_empty_parts(table: list[list[int]], wanted: list[int]) -> list[list[int]]:
+    """In very small sets rounding may leave a wanted part empty: it then takes one of the largest training class."""
+    for part in wanted:
+        if sum(row[part] for row in table) == 0:
+            donor = max(table, key=lambda row: row[0])
+            donor[0], donor[part] = donor[0] - 1, donor[part] + 1
+    return table

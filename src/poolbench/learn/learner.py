@@ -1,0 +1,179 @@
+"""Lightning modules: one base for what every task shares, and a few lines for each task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from poolbench.data.raw import RawGraphs
+from poolbench.data.store import Batch
+from poolbench.data.target import Target
+from poolbench.errors import PoolBenchError
+from poolbench.learn import clustering
+from poolbench.learn.build import loss_weights
+from poolbench.learn.tally import Tally
+from poolbench.nn.model import GraphModel, ModelOutput
+from poolbench.pool.src import Operator
+
+
+class Learner(pl.LightningModule):
+    """Base of the tasks: the task's loss plus the pool's auxiliary losses with their weights.
+
+    Args:
+        model: (x, a, edges) -> `ModelOutput`.
+        optimizer: built by `learn.build`; the scheduler is stepped by `Keeper`, once an epoch.
+        weights: one number for all auxiliary losses, or a mapping by name.
+        target: what is to be predicted.
+    """
+
+    #: The name that records carry.
+    task: ClassVar[str]
+    #: The metric that counts where the graphs carry no labels, and whether more is better.
+    metric: ClassVar[tuple[str, str]] = ("loss", "min")
+
+    def __init__(
+        self,
+        model: GraphModel,
+        optimizer: torch.optim.Optimizer,
+        weights: float | Mapping[str, float],
+        target: Target,
+    ) -> None:
+        super().__init__()
+        self.model, self.optimizer, self.weights, self.target = model, optimizer, weights, target
+        self._by_name: dict[str, float] | None = None
+        self.tally = Tally(target)
+        self._constrained = [m for m in model.modules() if isinstance(m, Operator)]
+
+    def task_loss(self, out: ModelOutput, batch: Batch) -> tuple[Tensor, Tensor | int]:
+        """The loss, a mean over answers, and how many answers it is a mean over."""
+        raise NotImplementedError
+
+    def judge(self, raw: RawGraphs, batches: Iterable[Batch]) -> dict[str, float]:
+        """What only the trained model can be asked, with labels that training never saw; nothing for most tasks."""
+        return {}
+
+    def forward(self, batch: Batch) -> ModelOutput:
+        return self.model(batch.x, batch.a, batch.edges)
+
+    def training_step(self, batch: Batch, index: int) -> Tensor | None:
+        out = self(batch)
+        task, answers = self.task_loss(out, batch)
+        if self._by_name is None:
+            self._by_name = loss_weights(self.weights, out.losses)
+        total = task
+        for name, value in out.losses.items():
+            weight = self._by_name[name]
+            if weight:
+                total = total + value if weight == 1.0 else torch.add(total, value, alpha=weight)
+        self.tally.add(out, batch.y, task, answers, total)
+        return total if total.requires_grad else None  # a clustering that nothing trains is a control
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        self.evaluate(batch, self.tally)
+
+    def evaluate(self, batch: Batch, tally: Tally) -> None:
+        """One batch of an evaluation, added to `tally`."""
+        out = self(batch)
+        tally.add(out, batch.y, *self.task_loss(out, batch))
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        for module in self._constrained:
+            module.apply_constraints()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return self.optimizer
+
+
+class GraphClassification(Learner):
+    """One class a graph, several yes/no questions (those without an answer count for nothing), or a sequence of words:
+    cross-entropy."""
+
+    task = "graph-classification"
+
+    def task_loss(self, out: ModelOutput, batch: Batch) -> tuple[Tensor, Tensor | int]:
+        y = batch.y
+        if self.target.kind == "classes":
+            return F.cross_entropy(out.y, y), y.shape[0]
+        if self.target.kind == "words":
+            return F.cross_entropy(out.y.reshape(y.numel(), -1), y.reshape(-1)), y.shape[0]
+        known = ~torch.isnan(y)
+        each = F.binary_cross_entropy_with_logits(out.y, torch.where(known, y, 0.0), reduction="none")
+        return _mean_of_known(each, known)
+
+
+class GraphRegression(Learner):
+    """Numbers a graph: the mean squared or absolute error, values that are not known left out."""
+
+    task = "graph-regression"
+
+    def task_loss(self, out: ModelOutput, batch: Batch) -> tuple[Tensor, Tensor | int]:
+        known = ~torch.isnan(batch.y)
+        difference = out.y - torch.where(known, batch.y, 0.0)
+        return _mean_of_known(difference.abs() if self.target.loss == "l1" else difference.square(), known)
+
+
+class NodeClustering(Learner):
+    """Clusters of nodes from the operator's own losses; y of the output is the assignment [n, k].
+
+    Classes of nodes touch nothing but `judge`, once, after training.
+    """
+
+    task = "node-clustering"
+    metric = ("nmi", "max")
+
+    def task_loss(self, out: ModelOutput, batch: Batch) -> tuple[Tensor, Tensor | int]:
+        return out.y.new_zeros(()), batch.num_graphs
+
+    def judge(self, raw: RawGraphs, batches: Iterable[Batch]) -> dict[str, float]:
+        assignment = torch.cat([self(batch).y.detach().cpu() for batch in batches])
+        cluster = assignment.argmax(-1)
+        found = clustering.by_itself(cluster, raw.edge_index, assignment.shape[1])
+        if raw.node_y is not None:
+            found = {**clustering.against_classes(cluster, raw.node_y), **found}
+        return found
+
+
+class Reconstruction(Learner):
+    """The node features again, after pooling and lifting: the mean squared error over nodes and features."""
+
+    task = "reconstruction"
+
+    def task_loss(self, out: ModelOutput, batch: Batch) -> tuple[Tensor, Tensor | int]:
+        return F.mse_loss(out.y, batch.x.to(out.y.dtype)), batch.x.shape[0]
+
+
+def _mean_of_known(each: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    count = known.sum()
+    return (each * known).sum() / count.clamp(min=1), count
+
+
+def learner_for(model: GraphModel, target: Target) -> type[Learner]:
+    """The task that a model and a dataset's labels make. Raises `PoolBenchError` where they do not go together."""
+    if model.task == "clusters":
+        return NodeClustering
+    if model.task == "reconstruction":
+        return Reconstruction
+    if target.kind == "none":
+        raise PoolBenchError(
+            "this dataset's graphs carry no labels: add model=clusterer protocol=cluster, "
+            "or model=autoencoder protocol=fit"
+        )
+    return GraphRegression if target.kind == "numbers" else GraphClassification
+
+
+@torch.no_grad()
+def evaluate(module: Learner, batches: Iterable[Batch], seed: int) -> dict[str, float]:
+    """Metrics of a trained module over some batches, in evaluation mode, draws seeded. Plain, outside the Trainer."""
+    torch.manual_seed(seed)
+    was_training, tally = module.training, Tally(module.target)
+    module.eval()
+    for batch in batches:
+        module.evaluate(batch, tally)
+    module.train(was_training)
+    return tally.means()

@@ -1,0 +1,65 @@
+"""Message passing and one assignment of the nodes to clusters: the template for node clustering (`model=clusterer`)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from poolbench.linalg import Connectivity, Matrix
+from poolbench.nn.model import Block, DataFacts, GraphModel, ModelOutput, Part, build_pool, check_choices
+from poolbench.pool.src import DenseSelection, GlobalPool, Operator, SoftPool
+
+
+class Clusterer(GraphModel):
+    """Message passing, then the pool: y is its assignment [n, k], and its own losses are all that trains it.
+
+    Bianchi, Grattarola, Alippi, "Spectral Clustering with Graph Neural Networks for Graph Pooling", ICML 2020, arXiv
+    1907.00481, section 5.1.
+
+    Args:
+        data: widths of the data. pool: an operator with a dense assignment; `pool.k` clusters, as many as there are
+            classes of nodes where it is null (`pool.ratio` plays no part).
+        mp: a message passing layer: gcn, gin, graphconv, gcs ... depth: how many. hidden: their width.
+        activation, norm (none, batch, layer), dropout: after each layer.
+    """
+
+    task = "clusters"
+
+    def __init__(
+        self,
+        data: DataFacts,
+        pool: Part,
+        mp: str = "gcs",
+        depth: int = 1,
+        hidden: int = 16,
+        activation: str = "elu",
+        norm: str = "none",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(data, hidden)
+        check_choices(mp=mp, depth=depth, hidden=hidden, activation=activation, norm=norm, dropout=dropout)
+        if pool.args.get("k") is None:
+            if data.classes is None:
+                raise ValueError(
+                    "the nodes of this dataset have no classes to take a number of clusters from; give pool.k"
+                )
+            pool = replace(pool, args={**pool.args, "k": data.classes})
+        self.block = Block(mp, [self.in_channels, *[hidden] * depth], activation, norm, dropout, data.edges)
+        self.pool = build_pool(replace(pool, args={**pool.args, "return_selection": True}), 0, hidden, data.mean_nodes)
+
+    @classmethod
+    def refuses(cls, pool: type[Operator]) -> str | None:
+        if issubclass(pool, GlobalPool):
+            return "it is a readout, and model=clusterer takes an operator that assigns nodes to clusters"
+        if not issubclass(pool, SoftPool):
+            return "it makes no assignment to k clusters, which model=clusterer takes for the clustering"
+        return None
+
+    def requirements(self) -> set[Connectivity]:
+        return self.block.connectivities | {self.pool.connectivity}
+
+    def forward(self, x: Tensor, a: Matrix, edges: Tensor | None = None) -> ModelOutput:
+        out = self.pool(self.block(self.encode(x), a, edges), a.view(self.pool.connectivity))
+        assert isinstance(out.s, DenseSelection)
+        return ModelOutput(out.s.s, out.losses, [a.nodes.sizes, out.sizes])
