@@ -22,6 +22,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from poolbench import __version__
+from poolbench.data.nodegraph_names import NODE_GRAPHS
+from poolbench.data.ogb_names import OGB_NAMES
 from poolbench.data.tu_names import TU_NAMES
 from poolbench.errors import PoolBenchError, nearest
 
@@ -50,8 +52,11 @@ GROUPS = {"pools": "pool", "models": "model", "datasets": "dataset", "protocols"
 USAGE = """usage: poolbench train [GROUP=NAME ...] [KEY=VALUE ...] [-m]   train; train --help says more
        poolbench prepare dataset=NAME                       fetch and parse a dataset ahead of time
        poolbench list pools|models|datasets|protocols       print what there is
-       poolbench report [FOLDER] [--gather]                 table of the records in a results folder; --gather
-                                                            also writes them to its records.jsonl
+       poolbench report [FOLDER] [KEY=VALUE ...]            tables of the records in a results folder
+           --format md|tex|csv   how they are printed       such as dataset=PROTEINS pool=mincut,topk status=done
+           --out FOLDER          write tables, figures and a page (index.html) there
+           --all-code            show other versions of the code too, marked
+           --gather              also write the records to records.jsonl in the results folder
        poolbench --version"""
 
 
@@ -235,11 +240,16 @@ TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
 def register_datasets() -> None:
-    """Make `dataset=NAME` mean the TU dataset of that name, for every official name without a file of its own."""
+    """Make `dataset=NAME` mean the dataset of that name, for every name without a file of its own."""
     store = ConfigStore.instance()
-    for name in TU_NAMES:
-        if not (conf_dir() / "dataset" / f"{name}.yaml").is_file():
-            store.store(group="dataset", name=name, node={"defaults": ["tu"], "name": name}, provider="poolbench")
+    for name, base in named_datasets().items():
+        store.store(group="dataset", name=name, node={"defaults": [base], "name": name}, provider="poolbench")
+
+
+def named_datasets() -> dict[str, str]:
+    """Every dataset without a file of its own, and the file that it goes by."""
+    named = dict.fromkeys(TU_NAMES, "tu") | dict.fromkeys(NODE_GRAPHS, "nodegraph") | dict.fromkeys(OGB_NAMES, "ogb")
+    return {name: found for name, found in named.items() if not (conf_dir() / "dataset" / f"{name}.yaml").is_file()}
 
 
 def _alias(word: str) -> str:
@@ -311,23 +321,51 @@ def _os_error(error: OSError) -> str:
 # -- report --------
 
 
-def report(argv: Sequence[str]) -> int:
-    """Print the table of a results folder's records; returns the exit code."""
-    from poolbench.bench.report import GATHERED, gather, table, write_gathered
+REPORT_OPTIONS = ("--gather", "--all-code", "--format", "--out")
 
-    folders = [word for word in argv if not word.startswith("-")]
-    wrong = [word for word in argv if word.startswith("-") and word != "--gather"] + folders[1:]
-    if wrong:
-        return _fail(f"poolbench report: {wrong[0]} is not understood; see poolbench --help", 2)
-    results = Path(folders[0] if folders else os.environ.get("POOLBENCH_RESULTS", "results"))
+
+def report(argv: Sequence[str]) -> int:
+    """Print or write the tables of a results folder's records; returns the exit code."""
+    from poolbench.bench import report as reports
+
     try:
-        records = gather(results)
-        if "--gather" in argv:
-            write_gathered(records, results / GATHERED)
-        print(table(records))
+        folder, query, options = _report_arguments(argv)
+        results = Path(folder or os.environ.get("POOLBENCH_RESULTS", "results"))
+        records = reports.gather(results, curves="--out" in options)
+        if "--gather" in options:
+            reports.write_gathered(records, results / reports.GATHERED)
+        made = reports.build(records, query, all_code="--all-code" in options)
+        if "--out" in options:
+            print(f"wrote {reports.write_report(made, results, Path(options['--out']))[-1]}")
+        else:
+            print(made.written(options.get("--format", "md")), end="")
     except PoolBenchError as error:
         return _fail(str(error), error.exit_code, error)
     return 0
+
+
+def _report_arguments(argv: Sequence[str]) -> tuple[str | None, list[str], dict[str, str]]:
+    """The folder, the words of the query, and the options with their values."""
+    folders: list[str] = []
+    query: list[str] = []
+    options: dict[str, str] = {}
+    words = iter(argv)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name in ("--format", "--out"):
+            options[name] = value if equals else next(words, "")
+        elif word in REPORT_OPTIONS:
+            options[word] = ""
+        elif word.startswith("-") or (folders and not equals):
+            hint = nearest(name, REPORT_OPTIONS)
+            raise PoolBenchError(f"poolbench report: {word} is not understood{hint}; see poolbench --help")
+        else:
+            (query if equals else folders).append(word if not equals else _alias(word))
+    if options.get("--format", "md") not in ("md", "tex", "csv"):
+        raise PoolBenchError(f"--format {options['--format']}: give md, tex or csv")
+    if options.get("--out") == "" or {"--out", "--format"} <= set(options):
+        raise PoolBenchError("--out wants a folder, and writes every format: leave --format out")
+    return (folders[0] if folders else None), query, options
 
 
 # -- list --------
@@ -336,7 +374,7 @@ def report(argv: Sequence[str]) -> int:
 def choices(group: str) -> list[str]:
     """The names of a configuration group."""
     names = {path.stem for path in (conf_dir() / group).glob("*.yaml")}
-    return sorted(names | (set(TU_NAMES) if group == "dataset" else set()), key=str.lower)
+    return sorted(names | (set(named_datasets()) if group == "dataset" else set()), key=str.lower)
 
 
 def list_choices(argv: Sequence[str]) -> int:
@@ -353,6 +391,12 @@ def list_choices(argv: Sequence[str]) -> int:
 
 def _about(group: str, name: str) -> str:
     path = conf_dir() / group / f"{name}.yaml"
+    if name in NODE_GRAPHS:
+        facts = NODE_GRAPHS[name]
+        return f"{facts.collection}: one graph of {facts.nodes} nodes, {facts.classes} classes of nodes"
+    if name in OGB_NAMES:
+        of = OGB_NAMES[name]
+        return f"OGB: {of.graphs} graphs, {of.tasks} task{'s'[: of.tasks > 1]} ({of.kind}), {of.metric}"
     if not path.is_file():
         graphs, classes = TU_NAMES[name]
         return f"TU: {graphs or '?'} graphs, {classes or 'real-valued'} {'classes' if classes else 'targets'}"

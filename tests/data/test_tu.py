@@ -132,6 +132,28 @@ def test_features_are_checked_when_the_dataset_is_made() -> None:
     assert TUDataset("MUTAG", features=["degree"], max_degree=3).features.max_degree == 3
 
 
+def test_edge_features_and_graphs_without_twins(unpacked: Unpacked, cache: Path) -> None:
+    """Graph 3 of the files is a copy of graph 1 with other labels."""
+    again = {
+        "A": "1, 2\n2, 1\n3, 4\n4, 3\n5, 6\n6, 5\n",
+        "graph_indicator": "1\n1\n2\n2\n3\n3\n",
+        "graph_labels": "1\n0\n1\n",
+        "node_labels": "3\n5\n3\n3\n5\n3\n",
+        "edge_labels": "0\n0\n2\n2\n0\n0\n",
+    }
+    unpacked("TINY", cache / "TUDataset/TINY/raw", **again)
+    dataset = TUDataset("TINY")
+    raw = dataset.load()
+    assert dataset.edge_features(raw).values.tolist() == [[1, 0, 0]] * 2 + [[0, 0, 1]] * 2 + [[1, 0, 0]] * 2
+    fewer = TUDataset("TINY", deduplicate=True).load()
+    assert fewer.num_graphs == 2 and fewer.fingerprint() != raw.fingerprint()
+    assert fewer.provenance["deduplicated"] is True and fewer.provenance["graphs_before"] == 3
+    assert TUDataset("TINY", deduplicate="cleaned").load().num_graphs == 0  # all look alike, and they differ in class
+    assert TUDataset("TINY").load().fingerprint() == raw.fingerprint()
+    with pytest.raises(PoolBenchError, match="deduplicate='all' must be true, false or cleaned"):
+        TUDataset("TINY", deduplicate="all")
+
+
 def test_names() -> None:
     assert len(TU_NAMES) > 120 and TU_NAMES["PROTEINS"] == (1113, 2) and TU_NAMES["QM9"] == (129433, 0)
     for name in TU_NAMES:

@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 from poolbench.bench import record as records
 from poolbench.bench.identity import code_version, config_targets, run_identity
 from poolbench.bench.provenance import provenance
+from poolbench.bench.search import Pruned, Search, account, best_values, with_values
 from poolbench.bench.statistics import LEVEL, estimate
+from poolbench.data.protocols import Nested, Protocol
 from poolbench.data.splits import PARTS
 from poolbench.errors import PoolBenchError, RunError
 
 if TYPE_CHECKING:
-    from poolbench.data.protocols import Protocol
     from poolbench.learn.datamodule import Prepared
 
 log = logging.getLogger(__name__)
@@ -30,10 +31,16 @@ LEADER = "POOLBENCH_ATTEMPT"
 ENTRY = ("poolbench.learn.train",)
 
 
-def run(config: Mapping[str, Any]) -> dict[str, Any]:
+def run(
+    config: Mapping[str, Any], watch: Callable[[int, float], None] | None = None, facts: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Do the run that a resolved configuration describes, or find that it was done; returns its record.
 
-    A protocol with folds and no fold chosen makes one run a fold, and a summary; the last fold's record is returned.
+    A protocol with folds and no fold chosen makes one run a fold, and a summary; nested10 makes a search and several
+    runs a fold. The last record is returned.
+
+    Args:
+        watch: see `train`; may raise `Pruned`. facts: added to the record's diagnostics.
 
     Raises:
         PoolBenchError: the configuration or the data cannot be used; nothing was written.
@@ -48,6 +55,8 @@ def run(config: Mapping[str, Any]) -> dict[str, Any]:
     protocol = build.build_protocol(config["protocol"], config["split"]["seed"])
     if protocol.folds is not None and config["fold"] is None:
         return _all_folds(config, protocol)
+    if isinstance(protocol, Nested) and config.get("search") and "chosen" not in config["search"]:
+        return nested_fold(config, protocol)[-1]
     prepared = Prepared.of(dataset, protocol, config["fold"])
     raw, split = prepared.raw, prepared.split
     trainer = config["trainer"]
@@ -73,16 +82,28 @@ def run(config: Mapping[str, Any]) -> dict[str, Any]:
             found = records.read_record(done)
             print(f"run {id} is done: {_headline(found)}\nrecord: {done}   (force=true makes another attempt)")
             return found
-        return _attempt(config, id, results, prepared, loggers, code)
+        return _attempt(config, id, results, prepared, loggers, code, watch, facts or {})
+
+
+def nested_fold(config: Mapping[str, Any], protocol: Nested) -> list[dict[str, Any]]:
+    """One fold of nested cross-validation: a search on the inner hold-out, then several runs with what it chose."""
+    search = Search(config, run, code_version([*ENTRY, *config_targets(config)]))
+    study = search.finish()
+    chosen = best_values(study)
+    facts = {"search": {"budget": search.budget, "epochs": config["trainer"]["max_epochs"], "trials": account(study)}}
+    final = {**with_values(config, chosen), "search": {**config["search"], "chosen": chosen}}
+    first = int(config["seed"]) * protocol.runs
+    return [run({**final, "seed": first + number}, facts=facts) for number in range(protocol.runs)]
 
 
 def _all_folds(config: Mapping[str, Any], protocol: Protocol) -> dict[str, Any]:
-    """One run a fold; a fold that fails leaves the others running, and fails the whole at the end."""
-    made: list[dict[str, Any]] = []
+    """The runs of every fold; a fold that fails leaves the others running, and fails the whole at the end."""
+    made: list[list[dict[str, Any]]] = []
     failed: list[str] = []
     for fold in range(protocol.folds or 0):
         try:
-            made.append(run({**config, "fold": fold}))
+            one = {**config, "fold": fold}
+            made.append(nested_fold(one, protocol) if isinstance(protocol, Nested) else [run(one)])
         except RunError as error:
             failed.append(str(error))
             print(f"error: fold {fold}: {error}", flush=True)
@@ -90,21 +111,26 @@ def _all_folds(config: Mapping[str, Any], protocol: Protocol) -> dict[str, Any]:
         print(summary(made, protocol))
     if failed:
         raise RunError(f"{len(failed)} of {protocol.folds} folds failed; the first: {failed[0]}")
-    return made[-1]
+    return made[-1][-1]
 
 
-def summary(made: Sequence[Mapping[str, Any]], protocol: Protocol) -> str:
-    """Mean, standard deviation and confidence interval of the test metric over the folds of one seed."""
-    name = made[0]["diagnostics"]["metric"]["name"]
-    values = [record["metrics"]["test"][name] for record in made if name in record["metrics"]["test"]]
-    if len(values) < 2:
-        return f"{name}: {len(values)} of {protocol.folds} folds have a test value"
-    shares = [record["splits"]["test"] / record["splits"]["train"] for record in made]
+def summary(made: Sequence[Sequence[Mapping[str, Any]]], protocol: Protocol) -> str:
+    """Mean, standard deviation and confidence interval of the test metric over the folds of one seed.
+
+    Args:
+        made: the records of each fold; a fold counts with their mean.
+    """
+    name = made[0][0]["diagnostics"]["metric"]["name"]
+    tested = [fold for fold in made if all(name in record["metrics"]["test"] for record in fold)]
+    if len(tested) < 2:
+        return f"{name}: {len(tested)} of {protocol.folds} folds have a test value"
+    values = [sum(record["metrics"]["test"][name] for record in fold) / len(fold) for fold in tested]
+    shares = [fold[0]["splits"]["test"] / fold[0]["splits"]["train"] for fold in tested]
     found = estimate(values, sum(shares) / len(shares))
     if found.low is None:
         return f"{protocol.name}: test {name} {found.mean:.4f} in each of {found.n} folds"
     return (
-        f"{protocol.name}, seed {made[0]['seeds']['split']}: test {name} {found.mean:.4f}, standard deviation "
+        f"{protocol.name}, seed {made[0][0]['seeds']['split']}: test {name} {found.mean:.4f}, standard deviation "
         f"{found.std:.4f} over {found.n} folds, {LEVEL:.0%} interval {found.low:.4f} to {found.high:.4f} "
         "(corrected for shared training graphs)"
     )
@@ -128,6 +154,8 @@ def _attempt(
     prepared: Prepared,
     loggers: list[Any],
     code: str,
+    watch: Callable[[int, float], None] | None,
+    facts: Mapping[str, Any],
 ) -> dict[str, Any]:
     from poolbench.learn.loggers import Loggers, RunInfo
     from poolbench.learn.train import Outcome, train
@@ -154,7 +182,7 @@ def _attempt(
             selected_epoch=outcome.selected_epoch,
             curve=outcome.curve,
             losses=outcome.losses,
-            diagnostics=outcome.diagnostics,
+            diagnostics={**outcome.diagnostics, **facts},
             time=outcome.time,
             memory_peak=outcome.memory_peak,
             parameters=outcome.parameters,
@@ -192,10 +220,14 @@ def _attempt(
                 identity=id,
                 on_start=first_epoch,
                 on_epoch=each_epoch,
+                watch=watch,
                 outcome=outcome,
             )
         made, path = write("done")
         status = "done"
+    except Pruned as pruned:
+        status = "pruned"
+        made, path = write(status, str(pruned))
     except BaseException as error:
         if interrupts or not isinstance(error, Exception):
             records.note_stop(attempt.folder)
@@ -211,7 +243,7 @@ def _attempt(
                 logger.summary(_summary(outcome))
             logger.finish(status)
     (attempt.folder / records.CHECKPOINT).unlink(missing_ok=True)  # a finished run needs none
-    print(table(made))
+    print(table(made) if status == "done" else f"{name} pruned: {made['reason']}")
     print(f"record: {path}")
     return made
 

@@ -45,3 +45,7 @@ class GraphDataset:
     def official_split(self, raw: RawGraphs) -> dict[str, Tensor] | None:
         """`train`, `val` and `test`: the graphs of each part where the dataset's authors fixed them, else None."""
         return None
+
+    def official_node_split(self, raw: RawGraphs) -> dict[str, Tensor] | None:
+        """The same of the nodes of all graphs; nodes may be in no part."""
+        return None

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from poolbench.data import encodings
 from poolbench.data.raw import RawGraphs
 from poolbench.errors import PoolBenchError, nearest
 
-FEATURES = ("labels", "attributes", "degree", "degree-scalar", "constant")
+FEATURES = ("labels", "attributes", "degree", "degree-binned", "degree-scalar", "constant", "clustering", "laplacian",
+            "random-walk")  # fmt: skip
 _CHOICES = ", ".join(FEATURES)
+_SIZED = re.compile(r"(laplacian|random-walk)(?:-([1-9]\d{0,3}))?")
+_SIZE = 8
 
 MAX_BYTES = 1 << 32
 """x is dense; above this size the choice of features is at fault, not the machine."""
@@ -38,9 +44,11 @@ class NodeFeatures:
         features: 'auto', or one or several of
             `labels` (node labels one-hot, all label columns; a column for each value between the smallest and the
             largest label, as PyG has it, or for each value that occurs where that would be more than 1000),
-            `attributes` (as they are in the files), `degree` (one-hot), `degree-scalar` (log(1 + degree)),
-            `constant` (1). Columns come in the order of the names. 'auto' is labels and attributes as far as there
-            are any, else degree.
+            `attributes` (as they are in the files), `degree` (one-hot), `degree-binned` (one-hot: 0, 1, 2-3, 4-7,
+            8-15, ...), `degree-scalar` (log(1 + degree)), `constant` (1), `clustering` (local clustering
+            coefficient), `laplacian-K` (eigenvectors 2 to K + 1 of the normalised Laplacian) and `random-walk-K`
+            (probability of return after 1 to K steps); without -K it is 8; see `encodings`. Columns come in the order
+            of the names. 'auto' is labels and attributes as far as there are any, else degree.
         use_node_attr: whether 'auto' takes attributes.
         max_degree: larger degrees share the last column of `degree`. 135, the largest degree in IMDB-BINARY, makes
             the IMDB sets what they are elsewhere; REDDIT's 3062 would make x a matrix of 10 GB.
@@ -54,7 +62,7 @@ class NodeFeatures:
         self.auto = features == "auto"
         chosen = ["auto"] if self.auto else [features] if isinstance(features, str) else list(features)
         for name in [] if self.auto else chosen:
-            if name not in FEATURES:
+            if name not in FEATURES and not _SIZED.fullmatch(str(name)):
                 hint = nearest(str(name), FEATURES)
                 raise PoolBenchError(f"features={name!r} is unknown{hint}; expected auto, or some of {_CHOICES}")
         if not chosen or len(set(chosen)) < len(chosen):
@@ -69,20 +77,14 @@ class NodeFeatures:
 
     def __call__(self, raw: RawGraphs) -> Features:
         blocks = [block for name in self.chosen(raw) for block in self._blocks(name, raw)]
-        names = [column for columns, _ in blocks for column in columns]
-        size = 4 * raw.total_nodes * len(names)
+        width = sum(len(columns) for columns, _ in blocks)
+        size = 4 * raw.total_nodes * width
         if size > MAX_BYTES:
             raise PoolBenchError(
-                f"dataset {raw.name}: features {', '.join(self.chosen(raw))} make {len(names)} columns for "
+                f"dataset {raw.name}: features {', '.join(self.chosen(raw))} make {width} columns for "
                 f"{raw.total_nodes} nodes ({size / 2**30:.1f} GiB); choose others, such as features=[degree-scalar]"
             )
-        # Filled in place: stacking the blocks would hold the matrix twice.
-        x = torch.zeros(raw.total_nodes, len(names))
-        start = 0
-        for columns, fill in blocks:
-            fill(x[:, start : start + len(columns)])
-            start += len(columns)
-        return Features(x, names)
+        return _filled(blocks, raw.total_nodes)
 
     def chosen(self, raw: RawGraphs) -> tuple[str, ...]:
         """The names of the features that this dataset gets."""
@@ -95,19 +97,53 @@ class NodeFeatures:
     def _blocks(self, name: str, raw: RawGraphs) -> list[_Block]:
         if name == "labels":
             labels = _need(raw.node_labels, "node labels", name, raw)
-            return [_one_hot(column, f"label{k}") for k, column in enumerate(labels.T)]
+            return _labels(labels)
         if name == "attributes":
-            attributes = _need(raw.node_attributes, "node attributes", name, raw)
-            return [([f"attribute{k}" for k in range(attributes.size(1))], lambda out: out.copy_(attributes))]
+            return [_attributes(_need(raw.node_attributes, "node attributes", name, raw))]
         if name == "degree":
             return [_one_hot_degree(raw.degree(), self.max_degree)]
         if name == "degree-scalar":
             return [(["log(1+degree)"], lambda out: out.copy_(raw.degree().float().log1p_()[:, None]))]
-        return [(["constant"], lambda out: out.fill_(1.0))]
+        if name == "degree-binned":
+            return [_binned_degree(raw.degree())]
+        if name == "constant":
+            return [(["constant"], lambda out: out.fill_(1.0))]
+        if name == "clustering":
+            return [_computed(["clustering"], lambda: encodings.clustering(raw)[:, None])]
+        kind, size = re.fullmatch(_SIZED, name).groups()  # type: ignore[union-attr]
+        k = int(size or _SIZE)
+        compute = encodings.laplacian if kind == "laplacian" else encodings.random_walk
+        return [_computed([f"{kind}{column}" for column in range(1, k + 1)], lambda: compute(raw, k))]
+
+
+def edge_features(raw: RawGraphs) -> Features | None:
+    """Edge labels one-hot, then edge attributes: [E, P] float32 in the order of `raw.edge_index`; None without any."""
+    blocks = [] if raw.edge_labels is None else _labels(raw.edge_labels)
+    blocks += [] if raw.edge_attributes is None else [_attributes(raw.edge_attributes)]
+    return _filled(blocks, raw.num_edges) if blocks else None
 
 
 _Block = tuple[list[str], Callable[[Tensor], object]]
 """Names of columns, and what fills them."""
+
+
+def _filled(blocks: list[_Block], rows: int) -> Features:
+    """The blocks side by side, filled in place: stacking them would hold the matrix twice."""
+    names = [column for columns, _ in blocks for column in columns]
+    x = torch.zeros(rows, len(names))
+    start = 0
+    for columns, fill in blocks:
+        fill(x[:, start : start + len(columns)])
+        start += len(columns)
+    return Features(x, names)
+
+
+def _labels(labels: Tensor) -> list[_Block]:
+    return [_one_hot(column, f"label{k}") for k, column in enumerate(labels.T)]
+
+
+def _attributes(attributes: Tensor) -> _Block:
+    return [f"attribute{k}" for k in range(attributes.size(1))], lambda out: out.copy_(attributes)
 
 
 def _need(value: Tensor | None, what: str, name: str, raw: RawGraphs) -> Tensor:
@@ -137,3 +173,16 @@ def _one_hot_degree(degree: Tensor, max_degree: int) -> _Block:
     if largest > max_degree:
         names[-1] = f"degree>={max_degree}"
     return names, lambda out: out.scatter_(1, degree.clamp(max=max_degree)[:, None], 1.0)
+
+
+def _binned_degree(degree: Tensor) -> _Block:
+    """A column for 0, 1, 2-3, 4-7, ... up to the largest degree."""
+    bins = torch.frexp(degree.double()).exponent.long()  # the bits of the number
+    last = int(bins.max()) if bins.numel() else 0
+    ranges = [(2**b // 2, 2**b - 1) for b in range(last + 1)]
+    names = [f"degree={low}" if low == high else f"degree={low}-{high}" for low, high in ranges]
+    return names, lambda out: out.scatter_(1, bins[:, None], 1.0)
+
+
+def _computed(names: list[str], compute: Callable[[], np.ndarray[Any, Any]]) -> _Block:
+    return names, lambda out: out.copy_(torch.from_numpy(compute()))

@@ -382,8 +382,10 @@ def file_sha256(path: Path) -> str:
 # ---------------------------------------------------------------- unpacking
 
 
-def unpack(archive: Archive, target: Path, wanted: Callable[[str], bool]) -> list[str]:
+def unpack(archive: Archive, target: Path, wanted: Callable[[str], bool], folders: bool = False) -> list[str]:
     """Unpack the members whose file name is `wanted` into the new folder `target`, without their folders.
+
+    With `folders`, a member's name is its path less the archive's top folder, and it is unpacked there.
 
     Raises `PoolBenchError` for an archive that is corrupt, that would write outside the target, holds links, or would
     grow to an implausible size. `OSError` of the disk passes through. A target of a failed call is incomplete: unpack
@@ -394,9 +396,11 @@ def unpack(archive: Archive, target: Path, wanted: Callable[[str], bool]) -> lis
         with zipfile.ZipFile(archive.path) as held:
             members = held.infolist()
             _refuse_dangerous(archive, members)
-            chosen = [m for m in members if not m.is_dir() and wanted(PurePosixPath(m.filename).name)]
+            chosen = [m for m in members if not m.is_dir() and wanted(_member_name(m, folders))]
             for member in chosen:
-                with held.open(member) as source, open(target / PurePosixPath(member.filename).name, "xb") as file:
+                place = target / _member_name(member, folders)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                with held.open(member) as source, open(place, "xb") as file:
                     _copy(source, file)  # zipfile stops at the declared size and checks the CRC
     except FileExistsError as error:
         twice = Path(error.filename).name
@@ -407,7 +411,12 @@ def unpack(archive: Archive, target: Path, wanted: Callable[[str], bool]) -> lis
         raise PoolBenchError(
             f"archive {archive.origin} is corrupt or cannot be read ({reason}); nothing was kept, fetch it again"
         ) from error
-    return [PurePosixPath(member.filename).name for member in chosen]
+    return [_member_name(member, folders) for member in chosen]
+
+
+def _member_name(member: zipfile.ZipInfo, folders: bool) -> str:
+    parts = PurePosixPath(member.filename).parts
+    return "/".join(parts[1:] if folders else parts[-1:])
 
 
 class _Damaged(Exception):

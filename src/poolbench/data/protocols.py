@@ -38,6 +38,8 @@ class Protocol:
     select: str = "loss"
     #: The part that decides on it: `val`; `train` where nothing is held out; `test` in what old papers did.
     validates: ClassVar[str] = "val"
+    #: What is split: `graphs`, or the `nodes` of all graphs.
+    level: ClassVar[str] = "graphs"
 
     def __init__(self, seed: int = 0) -> None:
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
@@ -217,6 +219,34 @@ class Transductive(Protocol):
     def parts(self, y: Tensor, fold: int | None, official: Parts | None) -> Parts:
         none = torch.zeros(0, dtype=torch.int64)
         return {"train": torch.arange(y.numel()), "val": none, "test": none}
+
+
+class Nodes(Protocol):
+    """Nodes are classified in a graph that is seen whole: the protocol `nodes`.
+
+    The nodes that the dataset's authors fixed (Planetoid's public split), or a stratified hold-out by `split.seed`.
+
+    Args:
+        seed: which split, where one is drawn. official: take the fixed one where there is one.
+        test, val: fractions of the nodes; training gets the rest.
+    """
+
+    name = "nodes"
+    level = "nodes"
+
+    def __init__(self, seed: int = 0, official: bool = True, test: float = 0.2, val: float = 0.2) -> None:
+        Holdout(seed, test, val)  # refuses what is no pair of fractions
+        super().__init__(seed)
+        self.official, self.test, self.val = official, test, val
+
+    def parts(self, y: Tensor, fold: int | None, official: Parts | None) -> Parts:
+        if official is None or not self.official:
+            test, val = Fraction(str(self.test)), Fraction(str(self.val))
+            return _tensors(_deal(_members_by_class(y), test, val, f"{self.name}-{self.version}/{self.seed}"))
+        free = torch.ones(y.numel(), dtype=torch.bool)
+        for part in official.values():
+            free[part] = False
+        return {**official, "unused": free.nonzero().squeeze(1)}
 
 
 class LegacyCrossValidation(CrossValidation):

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,11 +25,17 @@ from poolbench.errors import PoolBenchError
 FORMAT = 1
 """Version of the saved form; a file of another version is not read."""
 
-_ARRAYS = (
+ARRAYS = (
     *("num_nodes", "edge_index", "node_labels", "node_attributes"),
     *("edge_labels", "edge_attributes", "y", "targets", "node_y"),
+    *("num_words", "words", "lexicon", "train", "val", "test"),
 )
-_DTYPES = {"node_attributes": torch.float32, "edge_attributes": torch.float32, "targets": torch.float64}
+_DTYPES = {
+    "node_attributes": torch.float32,
+    "edge_attributes": torch.float32,
+    "targets": torch.float64,
+    "lexicon": torch.uint8,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +54,10 @@ class RawGraphs:
         y: [G] int64, classes 0 .. C - 1 in the order of the labels in the file; None where graphs have no class.
         targets: [G, T] float64 or None, graph labels that are not one class: real numbers, or several columns.
         node_y: [N] int64 or None, classes of the nodes.
+        num_words, words, lexicon: where a graph's label is a sequence of words: [G] int64, how many each has; int64,
+            all of them one graph after the other, as numbers into the lexicon; uint8, the UTF-8 text of the lexicon,
+            a word a line. Else None.
+        train, val, test: int64, the graphs of each part in the authors' order, where they fixed a split; else None.
         provenance: where the content came from; no part of it, and so not of the fingerprint.
     """
 
@@ -61,6 +71,12 @@ class RawGraphs:
     y: Tensor | None = None
     targets: Tensor | None = None
     node_y: Tensor | None = None
+    num_words: Tensor | None = None
+    words: Tensor | None = None
+    lexicon: Tensor | None = None
+    train: Tensor | None = None
+    val: Tensor | None = None
+    test: Tensor | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -86,6 +102,7 @@ class RawGraphs:
         """`y`, or one clear line that these graphs are not for classification."""
         if self.y is None:
             kind = "no labels" if self.targets is None else f"{self.targets.size(1)} column(s) of numbers as labels"
+            kind = kind if self.words is None else "sequences of words as labels"
             raise PoolBenchError(
                 f"dataset {self.name} has no classes: its graphs carry {kind}; "
                 "choose a dataset with one class a graph, or a regression task on `targets`"
@@ -136,15 +153,11 @@ class RawGraphs:
 
     @cached_property
     def _fingerprint(self) -> str:
-        digest = hashlib.sha256(b"poolbench-raw-graphs-1")
-        for key in _ARRAYS:
-            value = getattr(self, key)
-            if value is None:
-                continue
-            digest.update(f"|{key}:{str(value.dtype).removeprefix('torch.')}:{list(value.shape)}:".encode())
-            for block in _little_endian_blocks(value):
-                digest.update(block)
-        return digest.hexdigest()
+        held = {key: value for key in ARRAYS if (value := getattr(self, key)) is not None}
+        return fingerprint(
+            (key, str(value.dtype).removeprefix("torch."), list(value.shape), _little_endian_blocks(value))
+            for key, value in held.items()
+        )
 
     def with_provenance(self, **facts: Any) -> RawGraphs:
         """The same content with `facts` added to where it came from."""
@@ -163,7 +176,7 @@ class RawGraphs:
             "provenance": self.provenance,
             "facts": facts,
         }
-        arrays = {key: getattr(self, key) for key in _ARRAYS if getattr(self, key) is not None}
+        arrays = {key: getattr(self, key) for key in ARRAYS if getattr(self, key) is not None}
         if self.total_nodes < 2**31:
             arrays["edge_index"] = self.edge_index.to(torch.int32)  # half the file; `load` widens it again
         write_atomically(path, lambda file: torch.save({"meta": json.dumps(meta), **arrays}, file))
@@ -181,7 +194,7 @@ class RawGraphs:
             meta = json.loads(held["meta"])
             if meta["format"] != FORMAT:
                 raise ValueError(f"format {meta['format']}, expected {FORMAT}")
-            arrays = {key: held[key].to(_DTYPES.get(key, torch.int64)) for key in _ARRAYS if key in held}
+            arrays = {key: held[key].to(_DTYPES.get(key, torch.int64)) for key in ARRAYS if key in held}
             raw = cls(name=meta["name"], provenance=meta["provenance"], **arrays)
         except OSError:
             raise
@@ -191,6 +204,16 @@ class RawGraphs:
             raise PoolBenchError(f"{path} is damaged: its content does not match its fingerprint; remove it")
         raw.__dict__["symmetric"] = meta["symmetric"]  # fills the cached property, as the content is the same
         return raw, meta["facts"]
+
+
+def fingerprint(arrays: Iterable[tuple[str, str, list[int], Iterable[bytes]]]) -> str:
+    """`RawGraphs.fingerprint` from the name, dtype, shape and bytes of each array that is there, in order `ARRAYS`."""
+    digest = hashlib.sha256(b"poolbench-raw-graphs-1")
+    for key, dtype, shape, content in arrays:
+        digest.update(f"|{key}:{dtype}:{shape}:".encode())
+        for block in content:
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _little_endian_blocks(value: Tensor, step: int = 1 << 22) -> Iterator[bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ PARTS = ("train", "val", "test")
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The graphs of a dataset in three parts, each graph in exactly one.
+    """The graphs of a dataset (or the nodes of its graphs, for protocols of nodes) in three parts, each in exactly one.
 
     Args:
         protocol: the name of the protocol that drew it, such as `holdout`.
@@ -28,6 +28,7 @@ class Split:
         seed: the split's seed (not that of the training).
         fold: the fold, or None where the protocol has none.
         train, val, test: int64 indices of graphs, sorted.
+        unused: indices that are in no part: nodes whose class is never looked at.
         fingerprint: the dataset's (`RawGraphs.fingerprint()`); a split means nothing for another dataset.
 
     Raises `PoolBenchError` where a graph is missing or stands in two parts.
@@ -41,9 +42,10 @@ class Split:
     val: Tensor
     test: Tensor
     fingerprint: str
+    unused: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
 
     def __post_init__(self) -> None:
-        together = torch.cat([self.train, self.val, self.test])
+        together = torch.cat([self.train, self.val, self.test, self.unused])
         if not torch.equal(together.sort().values, torch.arange(together.numel())):
             raise PoolBenchError(
                 f"split {self.protocol} (seed {self.seed}): each graph must be in exactly one of train, val and test"
@@ -51,7 +53,7 @@ class Split:
 
     @property
     def num_graphs(self) -> int:
-        return self.train.numel() + self.val.numel() + self.test.numel()
+        return self.train.numel() + self.val.numel() + self.test.numel() + self.unused.numel()
 
     @cached_property
     def hash(self) -> str:
@@ -61,6 +63,8 @@ class Split:
     def as_dict(self) -> dict[str, Any]:
         """The split in types that JSON knows, without its hash."""
         indices = {part: getattr(self, part).tolist() for part in PARTS}
+        if self.unused.numel():
+            indices["unused"] = self.unused.tolist()
         facts = {"protocol": self.protocol, "version": self.version, "seed": self.seed, "fold": self.fold}
         return {**facts, "dataset": self.fingerprint, **indices}
 
@@ -78,6 +82,8 @@ class Split:
         try:
             held = json.loads(Path(path).read_text())
             parts: dict[str, Any] = {part: torch.tensor(held[part], dtype=torch.int64) for part in PARTS}
+            if "unused" in held:
+                parts["unused"] = torch.tensor(held["unused"], dtype=torch.int64)
             facts: dict[str, Any] = {key: held[key] for key in ("protocol", "version", "seed", "fold")}
             split = cls(**facts, **parts, fingerprint=held["dataset"])
             stated = held["hash"]

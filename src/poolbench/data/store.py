@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from poolbench.linalg import RAW, Connectivity, Ragged, Sparse
+from poolbench.linalg.products import pointers
 
 
 @dataclass(frozen=True)
@@ -33,16 +34,25 @@ class Batch:
         return self.a.nodes.num_graphs
 
 
+LARGE = 100_000_000
+"""Edges above which a store forms nothing of their size."""
+
+
 class GraphStore:
     """All graphs of a dataset, ready to be cut into batches.
 
     Args:
-        x: [N, f] node features. num_nodes: [G] int64. y: [G, ...] labels.
+        x: [N, f] node features. num_nodes: [G] int64. y: [G, ...] labels, or of the nodes: [N, ...].
         edge_index: [2, E] int64, global node ids, sorted by row.
         edge_weight: [E] or None.
         connectivities: the matrices that the model asks for (`GraphModel.requirements`).
         device: where the tensors live.
         edges: [E, p] features of the edges, or None.
+        node_labels: whether y are labels of nodes.
+        symmetric: whether the edges with their weights are, where the caller knows; None: it is found out.
+
+    On the CPU the tensors are held as they come, memory-mapped ones too: a batch reads its own rows. Above `LARGE`
+    edges nothing of the size of the edges is formed.
     """
 
     def __init__(
@@ -55,13 +65,20 @@ class GraphStore:
         connectivities: Iterable[Connectivity] = (),
         device: torch.device | str = "cpu",
         edges: Tensor | None = None,
+        node_labels: bool = False,
+        symmetric: bool | None = None,
     ) -> None:
+        self.node_labels = node_labels
         self.host_sizes = num_nodes.cpu()
         ptr = torch.zeros(num_nodes.numel() + 1, dtype=torch.int64)
         torch.cumsum(self.host_sizes, 0, out=ptr[1:])
         nodes = Ragged(ptr, self.host_sizes.tolist())
-        a = Sparse.from_edges(edge_index[0], edge_index[1], edge_weight, nodes)
-        a.symmetric = _is_symmetric(a)
+        large = edge_index.shape[1] > LARGE
+        if large:  # canonical order is taken on trust: to check it, or to merge, would need as much memory again
+            a = Sparse(pointers(edge_index[0], nodes.num_rows), edge_index[1], edge_weight, nodes)
+        else:
+            a = Sparse.from_edges(edge_index[0], edge_index[1], edge_weight, nodes)
+        a.symmetric = _is_symmetric(a) if symmetric is None else symmetric
         self.symmetric = a.symmetric
         self.device = torch.device(device)
         self.x, self.y, self.ptr = x.to(device), y.to(device), ptr.to(device)
@@ -69,7 +86,7 @@ class GraphStore:
         self.mean_nodes = float(self.host_sizes.double().mean()) if num_nodes.numel() else 0.0
         raw = _Packed(a, ptr, device, None)
         self._matrices: dict[Connectivity, _Packed] = {RAW: raw}
-        for connectivity in connectivities:
+        for connectivity in () if large else connectivities:  # of large sets a batch makes its own
             view = connectivity(a)
             if view is not a:
                 assert isinstance(view, Sparse)
@@ -96,11 +113,12 @@ class GraphStore:
         for key, (matrix, _) in cut.items():
             a.keep_view(key, matrix)
         edges = None if self.edges is None else self.edges.index_select(0, entries)
-        return Batch(self.x.index_select(0, each), a, self.y.index_select(0, here), graphs, edges)
+        y = self.y.index_select(0, each if self.node_labels else here)
+        return Batch(self.x.index_select(0, each), a, y, graphs, edges)
 
 
 class _Packed:
-    """One block-diagonal matrix over the whole dataset, columns numbered within each graph."""
+    """One block-diagonal matrix over the whole dataset."""
 
     def __init__(self, a: Sparse, ptr: Tensor, device: torch.device | str, base: _Packed | None) -> None:
         self.symmetric, self.base = a.symmetric, base
@@ -109,11 +127,11 @@ class _Packed:
         if base is not None:
             return
         edge_ptr = a.crow[ptr]
-        start = torch.repeat_interleave(ptr[:-1], edge_ptr.diff())
+        self.ptr = ptr.to(device)
         self.host_entries = edge_ptr.diff()
         self.edge_ptr = edge_ptr.to(device)
         self.row_entries = a.crow.diff().to(device)
-        self.col = (a.col - start).to(device)
+        self.col = a.col.to(device)
         if not a.symmetric:
             # The transpose has the same blocks, so its entries are cut in the same way; `value` holds which entry
             # of the block each one is.
@@ -141,7 +159,7 @@ class _Packed:
         at, graph = _ranges(self.edge_ptr[here], edge_ptr, count)
         crow = self.col.new_zeros(each.numel() + 1)
         torch.cumsum(self.row_entries.index_select(0, each), 0, out=crow[1:])
-        col = self.col.index_select(0, at) + nodes.ptr.index_select(0, graph)
+        col = self.col.index_select(0, at) + (nodes.ptr[:-1] - self.ptr[here]).index_select(0, graph)
         return crow, col, at, edge_ptr.index_select(0, graph)
 
 
@@ -172,6 +190,7 @@ class BatchLoader:
         seed: shuffles where it is given; None keeps the order, and the batches are then cut once and kept as long
             as they take less than `KEEP` nodes in all.
         rank, world: this process's share of each batch order.
+        mask: [N] bool, which nodes' labels are to be seen (the others are -1); None for all, and for labels of graphs.
     """
 
     KEEP = 4_000_000
@@ -184,7 +203,9 @@ class BatchLoader:
         seed: int | None = None,
         rank: int = 0,
         world: int = 1,
+        mask: Tensor | None = None,
     ) -> None:
+        self.mask = mask
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size}: at least 1 is expected")
         self.store, self.graphs, self.batch_size, self.seed = store, graphs, batch_size, seed
@@ -219,12 +240,21 @@ class BatchLoader:
         kept = []
         for graphs in self.order().split(self.batch_size):
             batch = self.store.batch(graphs)
+            if self.mask is not None:
+                batch = self._masked(batch)
             kept.append(batch)
             yield batch
             if not self._keep:
                 kept.clear()
         if self._keep:
             self._kept = kept
+
+    def _masked(self, batch: Batch) -> Batch:
+        assert self.mask is not None
+        start, sizes = self.store.ptr[batch.graphs.to(self.store.device)], batch.a.nodes.sizes
+        each = torch.repeat_interleave(start - batch.a.nodes.ptr[:-1], sizes)
+        seen = self.mask[torch.arange(each.numel(), device=each.device) + each]
+        return replace(batch, y=torch.where(seen, batch.y, -1))
 
 
 def mix(*numbers: int) -> int:

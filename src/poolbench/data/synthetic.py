@@ -11,6 +11,7 @@ import torch
 from poolbench.data.dataset import GraphDataset
 from poolbench.data.features import Features, NodeFeatures
 from poolbench.data.raw import RawGraphs
+from poolbench.data.stream import Stream, generated, whole
 from poolbench.errors import PoolBenchError
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -40,8 +41,7 @@ class PlantedGraphs(GraphDataset):
         seed: which dataset (not that of training or split).
         features, use_node_attr, max_degree: see `NodeFeatures`.
 
-    The random numbers are the raw stream of PCG64, which numpy guarantees for all versions, and no function of the
-    mathematics library is used: the same graphs, and the same fingerprint, everywhere.
+    The same graphs, and the same fingerprint, on every machine (`Stream`).
 
     Raises `PoolBenchError` for a value that makes no such graphs.
     """
@@ -61,10 +61,10 @@ class PlantedGraphs(GraphDataset):
         max_degree: int = 135,
     ) -> None:
         self.name = "planted"
-        self.num_graphs, self.seed = _whole("num_graphs", num_graphs, 3), _whole("seed", seed, 0)
-        self.communities = [_whole("communities", k, 1) for k in communities]
-        self.nodes = [_whole("nodes", n, 1) for n in nodes]
-        self.colours = _whole("colours", colours, 1)
+        self.num_graphs, self.seed = whole("planted", "num_graphs", num_graphs, 3), whole("planted", "seed", seed, 0)
+        self.communities = [whole("planted", "communities", k, 1) for k in communities]
+        self.nodes = [whole("planted", "nodes", n, 1) for n in nodes]
+        self.colours = whole("planted", "colours", colours, 1)
         self.degree, self.inside, self.noise = float(degree), float(inside), float(noise)
         self.features = NodeFeatures(features, use_node_attr=use_node_attr, max_degree=max_degree)
         self._check()
@@ -95,7 +95,7 @@ class PlantedGraphs(GraphDataset):
 
     def load(self) -> RawGraphs:
         """Make the graphs; nothing is read or written."""
-        stream = _Stream(self.seed)
+        stream = Stream(self.seed)
         classes = [graph % len(self.communities) for graph in range(self.num_graphs)]
         sizes, edges, attributes, start = [], [], [], 0
         for label in classes:
@@ -112,10 +112,10 @@ class PlantedGraphs(GraphDataset):
             edge_index=torch.from_numpy(np.ascontiguousarray(both[:, np.lexsort((both[1], both[0]))])),
             node_attributes=torch.from_numpy(np.concatenate(attributes)),
             y=torch.tensor(classes),
-            provenance={"kind": "generated", "where": f"poolbench planted {VERSION}, seed {self.seed}", "sha256": None},
+            provenance=generated(self.name, VERSION, self.seed),
         )
 
-    def _graph(self, stream: _Stream, k: int) -> tuple[Array, Array]:
+    def _graph(self, stream: Stream, k: int) -> tuple[Array, Array]:
         """The community of each node [n], and the edges [2, m] with row < col."""
         n = self.nodes[0] + int(stream.uniform(1)[0] * (self.nodes[1] - self.nodes[0] + 1))
         community = (np.arange(n) * k // n)[stream.permutation(n)]
@@ -128,36 +128,7 @@ class PlantedGraphs(GraphDataset):
         kept = stream.uniform(len(row)) < chance
         return community, np.stack([row[kept], col[kept]])
 
-    def _attributes(self, stream: _Stream, community: Array) -> Array:
+    def _attributes(self, stream: Stream, community: Array) -> Array:
         colour = stream.permutation(self.colours)[community]
         shown = (np.arange(self.colours) == colour[:, None]).astype(np.float64)
         return (shown + self.noise * stream.bell(shown.size).reshape(shown.shape)).astype(np.float32)
-
-
-class _Stream:
-    """Numbers from the raw output of PCG64."""
-
-    def __init__(self, seed: int) -> None:
-        self.bits = np.random.PCG64(seed)
-
-    def uniform(self, n: int) -> Array:
-        """[n] float64 in [0, 1)."""
-        return (self.bits.random_raw(n) >> np.uint64(11)) * 2.0**-53
-
-    def bell(self, n: int) -> Array:
-        """[n] float64, mean 0 and variance 1: the sum of twelve uniform numbers (Irwin-Hall), near to normal.
-
-        Bounded noise would give a colour away by the largest value alone, and a logarithm or cosine differs in its
-        last bit from one machine to the next.
-        """
-        whole = (self.bits.random_raw(12 * n) >> np.uint64(11)).reshape(12, n).sum(axis=0)  # exact, in any order
-        return whole * 2.0**-53 - 6.0
-
-    def permutation(self, n: int) -> Array:
-        return np.argsort(self.bits.random_raw(n), kind="stable")
-
-
-def _whole(key: str, value: Any, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise PoolBenchError(f"planted: {key}={value!r} must be a whole number, {least} or more")
-    return value

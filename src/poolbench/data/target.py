@@ -79,6 +79,13 @@ def classes(raw: RawGraphs) -> Target:
     return Target("classes", y, raw.num_classes, "accuracy")
 
 
+def node_classes(raw: RawGraphs) -> Target:
+    """One class a node. Raises `PoolBenchError` where nodes have none."""
+    if raw.node_y is None:
+        raise PoolBenchError(f"dataset {raw.name} has no classes of nodes: take a protocol of graphs, such as holdout")
+    return Target("classes", raw.node_y, int(raw.node_y.max()) + 1, "accuracy")
+
+
 def numbers(raw: RawGraphs, loss: str = "mse", columns: list[int] | None = None) -> Target:
     """Numbers to regress: all columns of `raw.targets`, or some. Raises `PoolBenchError` where there are none."""
     if raw.targets is None:

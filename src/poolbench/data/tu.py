@@ -22,9 +22,10 @@ from torch import Tensor
 
 from poolbench.data import fetch
 from poolbench.data.dataset import GraphDataset
-from poolbench.data.features import Features, NodeFeatures
+from poolbench.data.features import Features, NodeFeatures, edge_features
 from poolbench.data.raw import RawGraphs
 from poolbench.data.tu_names import TU_NAMES
+from poolbench.data.twins import check_how, deduplicate
 from poolbench.errors import PoolBenchError, nearest
 
 __all__ = ["TU_NAMES", "TUDataset", "parse"]
@@ -45,6 +46,7 @@ class TUDataset(GraphDataset):
     Args:
         name: the official name (`TU_NAMES`), or any other that the cache or a mirror holds in this format.
         features, use_node_attr, max_degree: see `NodeFeatures`, which makes `node_features`.
+        deduplicate: True, False or "cleaned": whether `load` leaves out isomorphic graphs (`twins.deduplicate`).
         data: the cache folder; None for POOLBENCH_DATA or the user's cache folder.
         mirror: folder or base URL laid out as the official hosts are; None for POOLBENCH_MIRROR.
 
@@ -59,6 +61,7 @@ class TUDataset(GraphDataset):
         features: str | Sequence[str] = "auto",
         use_node_attr: bool = True,
         max_degree: int = 135,
+        deduplicate: bool | str = False,
         data: str | Path | None = None,
         mirror: str | None = None,
     ) -> None:
@@ -66,22 +69,29 @@ class TUDataset(GraphDataset):
             raise PoolBenchError(f"dataset name {name!r} is no name of a TU dataset, such as PROTEINS or MUTAG")
         self.name = name
         self.features = NodeFeatures(features, use_node_attr=use_node_attr, max_degree=max_degree)
+        check_how(deduplicate)
+        self.deduplicate = deduplicate
         self.cache = fetch.cache_dir(data)
         self.mirror = mirror
-
         self.folder = self.cache / COLLECTION / self.name
 
     def node_features(self, raw: RawGraphs) -> Features:
         return self.features(raw)
 
+    def edge_features(self, raw: RawGraphs) -> Features | None:
+        return edge_features(raw)
+
     def load(self) -> RawGraphs:
         """The dataset's content: from the cache, else a package that ships it, a mirror, or the official host.
 
         The files are parsed once; the parsed form stays in the cache with its provenance. Processes that load the
-        same dataset at the same time wait for the first one.
+        same dataset at the same time wait for the first one. Isomorphic graphs are left out afterwards, if at all.
 
         Raises `PoolBenchError`: nobody has it, its archive or its files are damaged, the cache cannot be written to.
         """
+        return deduplicate(self._load(), self.deduplicate)
+
+    def _load(self) -> RawGraphs:
         if parsed := self._load_parsed():
             return parsed
         try:

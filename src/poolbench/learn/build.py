@@ -19,7 +19,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from poolbench.data.dataset import GraphDataset
-from poolbench.data.protocols import Protocol
+from poolbench.data.protocols import Nested, Protocol
 from poolbench.errors import PoolBenchError, nearest
 from poolbench.nn.model import DataFacts, GraphModel, Part
 from poolbench.pool.src import GlobalPool, Operator
@@ -146,6 +146,13 @@ def check(config: Config) -> None:
     protocol = build_protocol(config["protocol"], config["split"]["seed"])
     if config["fold"] is not None:
         protocol.check_fold(config["fold"])
+    nested, search = isinstance(protocol, Nested), config.get("search")
+    # A trial of the search looks at no test graphs, and brings no search of its own.
+    if (search and not nested) or (nested and not search and config["evaluate_test"]):
+        raise PoolBenchError(
+            "protocol=nested10 and search= go together, such as protocol=nested10 search=default"
+            "; one search alone is `poolbench tune`"
+        )
     build_model(config, DataFacts(in_channels=4, out_channels=2, mean_nodes=30.0, classes=4))
     build_trainer(config["trainer"], [])
     optimizer = build_optimizer(config["optimizer"], [nn.Parameter(torch.zeros(1))])

@@ -15,7 +15,7 @@ from poolbench.data.protocols import Protocol
 from poolbench.data.raw import RawGraphs
 from poolbench.data.splits import Split
 from poolbench.data.store import Batch, BatchLoader, GraphStore, mix
-from poolbench.data.target import Target
+from poolbench.data.target import Target, node_classes
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Prepared:
     """A dataset and a protocol, worked out: all that a run needs to know of them.
 
     raw: the content. x: node features. edges, weight: features and weights of the edges, or None. target: what is to
-    be predicted. split: which graph is trained, validated and tested on. select, validates: see `Protocol`.
+    be predicted. split: which graph is trained, validated and tested on. select, validates, level: see `Protocol`.
     """
 
     raw: RawGraphs
@@ -34,15 +34,24 @@ class Prepared:
     split: Split
     select: str
     validates: str
+    level: str
+
+    @property
+    def train_graphs(self) -> torch.Tensor:
+        """The graphs that are trained on: all of them where nodes are split."""
+        return self.split.train if self.level == "graphs" else torch.arange(self.raw.num_graphs)
 
     @classmethod
     def of(cls, dataset: GraphDataset, protocol: Protocol, fold: int | None) -> Prepared:
         """Load the dataset and split it. Raises `PoolBenchError` where either cannot be done."""
         raw = dataset.load()
-        target = dataset.target(raw)
-        split = protocol.split(target.strata, raw.fingerprint(), fold, dataset.official_split(raw))
+        if protocol.level == "nodes":
+            target, official = node_classes(raw), dataset.official_node_split(raw)
+        else:
+            target, official = dataset.target(raw), dataset.official_split(raw)
+        split = protocol.split(target.strata, raw.fingerprint(), fold, official)
         return cls(raw, dataset.node_features(raw), dataset.edge_features(raw), dataset.edge_weight(raw), target,
-                   split, protocol.select, protocol.validates)  # fmt: skip
+                   split, protocol.select, protocol.validates, protocol.level)  # fmt: skip
 
 
 class GraphData(pl.LightningDataModule):
@@ -53,6 +62,7 @@ class GraphData(pl.LightningDataModule):
         split: which graph is trained, validated and tested on.
         batch_size: graphs in a batch. seed: of the order of the training batches.
         validates: the part that is evaluated after each epoch; `train` where nothing is.
+        level: what the split splits, `graphs` or the `nodes` of all of them.
     """
 
     def __init__(
@@ -62,9 +72,10 @@ class GraphData(pl.LightningDataModule):
         batch_size: int,
         seed: int,
         validates: str = "val",
+        level: str = "graphs",
     ) -> None:
         super().__init__()
-        self.validates = validates
+        self.validates, self.level = validates, level
         self._make_store, self.split, self.batch_size, self.seed = store, split, batch_size, seed
         self._store: GraphStore | None = None
 
@@ -79,11 +90,21 @@ class GraphData(pl.LightningDataModule):
         """This process's batches of `train`, `val` or `test`."""
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
         seed = mix(self.seed, 0x0BDE5) if shuffle else None
-        return BatchLoader(self.store, getattr(self.split, part), self.batch_size, seed, rank, world)
+        return BatchLoader(self.store, self._graphs(part), self.batch_size, seed, rank, world, self._mask(part))
 
     def whole(self, part: str) -> BatchLoader:
         """The batches of a part for one process that evaluates it alone."""
-        return BatchLoader(self.store, getattr(self.split, part), self.batch_size)
+        return BatchLoader(self.store, self._graphs(part), self.batch_size, mask=self._mask(part))
+
+    def _graphs(self, part: str) -> torch.Tensor:
+        return getattr(self.split, part) if self.level == "graphs" else torch.arange(len(self.store))
+
+    def _mask(self, part: str) -> torch.Tensor | None:
+        if self.level == "graphs":
+            return None
+        mask = torch.zeros(self.store.x.shape[0], dtype=torch.bool)
+        mask[getattr(self.split, part)] = True
+        return mask.to(self.store.device)
 
     def train_dataloader(self) -> BatchLoader:
         return self.loader("train", shuffle=True)

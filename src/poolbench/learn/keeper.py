@@ -49,13 +49,19 @@ class Selection:
         if self.mode == "last":
             self._take(epoch, 0.0, model)
             return
-        if self.monitor not in row:
-            raise RunError(f"callbacks.monitor={self.monitor} is not measured; there are {', '.join(sorted(row))}")
-        value = row[self.monitor] if self.mode == "min" else -row[self.monitor]
+        value = self.score(row)
         if value < self.value:
             self._take(epoch, value, model)
         else:
             self.stale += 1
+
+    def score(self, row: dict[str, float]) -> float:
+        """The monitored value, signed so that less is better; the loss that is minimised where only the last counts."""
+        if self.mode == "last":
+            return row["train/total_loss"]
+        if self.monitor not in row:
+            raise RunError(f"callbacks.monitor={self.monitor} is not measured; there are {', '.join(sorted(row))}")
+        return -row[self.monitor] if self.mode == "max" else row[self.monitor]
 
     def _take(self, epoch: int, value: float, model: torch.nn.Module) -> None:
         self.epoch, self.value, self.stale = epoch, value, 0
@@ -214,8 +220,7 @@ class Keeper(pl.Callback):
 
     def _step_scheduler(self, row: dict[str, float]) -> None:
         if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-            value = row.get(self.selection.monitor, row["train/total_loss"])
-            self.scheduler.step(-value if self.selection.mode == "max" else value)
+            self.scheduler.step(self.selection.score(row))
         elif self.scheduler is not None:
             self.scheduler.step()
 

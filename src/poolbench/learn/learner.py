@@ -70,7 +70,7 @@ class Learner(pl.LightningModule):
             weight = self._by_name[name]
             if weight:
                 total = total + value if weight == 1.0 else torch.add(total, value, alpha=weight)
-        self.tally.add(out, batch.y, task, answers, total)
+        self.tally.add(out, batch, task, answers, total)
         return total if total.requires_grad else None  # a clustering that nothing trains is a control
 
     def validation_step(self, batch: Batch, index: int) -> None:
@@ -79,7 +79,7 @@ class Learner(pl.LightningModule):
     def evaluate(self, batch: Batch, tally: Tally) -> None:
         """One batch of an evaluation, added to `tally`."""
         out = self(batch)
-        tally.add(out, batch.y, *self.task_loss(out, batch))
+        tally.add(out, batch, *self.task_loss(out, batch))
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
@@ -118,6 +118,16 @@ class GraphRegression(Learner):
         return _mean_of_known(difference.abs() if self.target.loss == "l1" else difference.square(), known)
 
 
+class NodeClassification(Learner):
+    """One class a node, those without one (-1) left out: cross-entropy."""
+
+    task = "node-classification"
+
+    def task_loss(self, out: ModelOutput, batch: Batch) -> tuple[Tensor, Tensor | int]:
+        known = batch.y >= 0
+        return _mean_of_known(F.cross_entropy(out.y, batch.y, ignore_index=-1, reduction="none"), known)
+
+
 class NodeClustering(Learner):
     """Clusters of nodes from the operator's own losses; y of the output is the assignment [n, k].
 
@@ -153,8 +163,16 @@ def _mean_of_known(each: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
     return (each * known).sum() / count.clamp(min=1), count
 
 
-def learner_for(model: GraphModel, target: Target) -> type[Learner]:
-    """The task that a model and a dataset's labels make. Raises `PoolBenchError` where they do not go together."""
+def learner_for(model: GraphModel, target: Target, level: str = "graphs") -> type[Learner]:
+    """The task that a model and a dataset's labels make. Raises `PoolBenchError` where they do not go together.
+
+    Args:
+        level: what has the labels, `graphs` or `nodes` (`Protocol.level`).
+    """
+    if (model.task == "nodes") != (level == "nodes"):
+        raise PoolBenchError(
+            "an answer a node takes both protocol=nodes and a model for it, such as model=unet model.nodes=true"
+        )
     if model.task == "clusters":
         return NodeClustering
     if model.task == "reconstruction":
@@ -164,6 +182,8 @@ def learner_for(model: GraphModel, target: Target) -> type[Learner]:
             "this dataset's graphs carry no labels: add model=clusterer protocol=cluster, "
             "or model=autoencoder protocol=fit"
         )
+    if level == "nodes":
+        return NodeClassification
     return GraphRegression if target.kind == "numbers" else GraphClassification
 
 

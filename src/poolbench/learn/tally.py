@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from poolbench.data.store import Batch
 from poolbench.data.target import Target
 from poolbench.learn.metrics import measure
 from poolbench.nn.model import ModelOutput
@@ -37,15 +38,15 @@ class Tally:
 
     @torch.no_grad()
     def add(
-        self, out: ModelOutput, y: Tensor, task: Tensor, answers: Tensor | int, total: Tensor | None = None
+        self, out: ModelOutput, batch: Batch, task: Tensor, answers: Tensor | int, total: Tensor | None = None
     ) -> None:
         """Add a batch of b graphs.
 
         Args:
-            y: [b, ...] labels. task: the task's loss, a mean over `answers` answers.
+            task: the task's loss, a mean over `answers` answers.
             total: in training, the loss that is minimised; without, the predictions are kept for the metrics.
         """
-        b = y.shape[0]
+        y, b = batch.y, batch.y.shape[0]
         values = [*([] if total is None else [total]), *out.losses.values()]
         row = torch.stack([task * answers / b, *values]) * b
         if self._sums is None:
@@ -60,7 +61,8 @@ class Tally:
         if self.target.kind == "classes":
             self._hits = self._hits + (out.y.argmax(-1) == y).sum()
         if total is None and (self.target.kind != "classes" or self.target.evaluate is not None):
-            self._held.append((y, out.y))
+            held = y if self.target.references is None else self.target.references[batch.graphs]
+            self._held.append((held, out.y if self.target.choose is None else self.target.choose(out.y)))
 
     def means(self, reduce: Reduce | None = None) -> dict[str, float]:
         """Every loss and metric over the graphs since the last call, which are then forgotten."""
@@ -75,7 +77,7 @@ class Tally:
         task, *sums, answers, hits, graphs = values.tolist()
         out = {"loss": task / max(answers, 1.0)}
         if self.target.kind == "classes":
-            out["accuracy"] = hits / graphs
+            out["accuracy"] = hits / max(answers, 1.0)
         out |= {name: value / graphs for name, value in zip(self._names[1:], sums, strict=True)}
         if self._held:
             y, predicted = (torch.cat(part).cpu() for part in zip(*self._held, strict=True))

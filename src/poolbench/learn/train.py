@@ -57,6 +57,7 @@ def train(
     identity: str = "",
     on_start: Callable[[int], None] = lambda epoch: None,
     on_epoch: Callable[[int, Row], None] = lambda epoch, row: None,
+    watch: Callable[[int, float], None] | None = None,
     outcome: Outcome | None = None,
 ) -> Outcome:
     """Train, select on validation, evaluate once from the selected epoch.
@@ -65,6 +66,8 @@ def train(
         config: the resolved configuration. prepared: the data.
         resume: file of the resume checkpoint, None for none. identity: of the run, written into it.
         on_start: called with the first epoch to be trained. on_epoch: called with each epoch's row.
+        watch: called after each epoch with the number that selects epochs, signed so that less is better; what it
+            raises ends the training.
         outcome: filled in as the run goes, so that a run that fails leaves what it measured.
     """
     outcome = outcome or Outcome()
@@ -78,16 +81,16 @@ def train(
     outcome.parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
     optimizer = build_optimizer(config["optimizer"], model.parameters())
     scheduler = build_scheduler(config["scheduler"], optimizer)
-    module = learner_for(model, target)(model, optimizer, config["loss_weights"], target)
+    module = learner_for(model, target, prepared.level)(model, optimizer, config["loss_weights"], target)
     outcome.task = module.task
 
     def store(device: torch.device) -> GraphStore:
         views = model.requirements() - {RAW}
         edges = None if prepared.edges is None or not model.takes_edges else prepared.edges.values
         return GraphStore(prepared.x.values, raw.num_nodes, raw.edge_index, target.y, prepared.weight, views, device,
-                          edges)  # fmt: skip
+                          edges, prepared.level == "nodes", raw.symmetric if prepared.weight is None else None)  # fmt: skip
 
-    data = GraphData(store, split, int(config["batch_size"]), seed, prepared.validates)
+    data = GraphData(store, split, int(config["batch_size"]), seed, prepared.validates, prepared.level)
     callbacks = config["callbacks"]
     selection = build_selection(callbacks, prepared, module)
     shown = ("train/loss" if target.kind != "none" else "train/total_loss", selection.monitor,
@@ -98,6 +101,8 @@ def train(
     def each_epoch(epoch: int, row: Row) -> None:
         on_epoch(epoch, row)
         report(epoch, row)
+        if watch is not None:
+            watch(epoch, selection.score(row))
 
     keeper = Keeper(selection, scheduler, seed, resume, callbacks["resume_every"], each_epoch, identity,
                     prepared.validates)  # fmt: skip
@@ -129,7 +134,9 @@ def train(
         outcome.metrics["test"] = {**outcome.metrics.get("test", {}), **judged}
     outcome.losses = {k: v for k, v in outcome.metrics["train"].items() if k.startswith("loss_")}
     metric, mode = (target.metric, target.mode) if target.kind != "none" else module.metric
-    outcome.diagnostics = {"metric": {"name": metric, "mode": mode}, **_sizes(module, data)}
+    outcome.diagnostics = {"metric": {"name": metric, "mode": mode},
+                           "selection": {"monitor": selection.monitor, "mode": selection.mode},
+                           **_sizes(module, data)}  # fmt: skip
     outcome.time["total"] = time.perf_counter() - started
     return outcome
 
@@ -141,10 +148,11 @@ def data_facts(prepared: Prepared) -> DataFacts:
     return DataFacts(
         in_channels=x.values.shape[1],
         out_channels=prepared.target.outputs,
-        mean_nodes=float(raw.num_nodes[prepared.split.train].double().mean()),
+        mean_nodes=float(raw.num_nodes[prepared.train_graphs].double().mean()),
         vocabulary=x.vocabulary,
         edges=None if edges is None else Channels(edges.values.shape[1], edges.vocabulary),
         classes=classes,
+        sizes=raw.num_nodes[prepared.train_graphs].tolist(),
     )
 
 

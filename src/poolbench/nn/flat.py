@@ -66,7 +66,7 @@ class Global(GraphModel):
         pairs = pairwise([self.in_channels, *[hidden] * depth])
         self.blocks = nn.ModuleList(Block(mp, pair, activation, norm, dropout, data.edges) for pair in pairs)
         width = hidden * depth if jumping == "cat" else hidden
-        self.readout = build_readout(pool, width, hidden)
+        self.readout = build_readout(pool, width, hidden, data)
         self.head = head(self.readout.out_channels(width), hidden, data.out_channels, head_layers, activation, dropout)
 
     @classmethod

@@ -66,7 +66,7 @@ class Hierarchical(GraphModel):
         self.pools = nn.ModuleList(pools)
         self.blocks.append(Block(mp, [width, *[hidden] * depth], activation, norm, dropout))
         widths = [hidden] * (levels + 1) if jumping != "none" else [hidden]
-        readouts = [build_readout(readout, w, hidden) for w in widths]
+        readouts = [build_readout(readout, w, hidden, data) for w in widths]
         self.readouts = nn.ModuleList(readouts)
         out = [r.out_channels(w) for r, w in zip(readouts, widths, strict=True)]
         self.head = head(sum(out) if jumping == "cat" else out[0], hidden, data.out_channels, head_layers,

@@ -8,14 +8,22 @@ import torch
 from torch import Tensor, nn
 
 from poolbench.linalg import GCN as GCN_MATRIX
-from poolbench.linalg import RAW, SYMMETRIC, Connectivity, Matrix
+from poolbench.linalg import RAW, SYMMETRIC, Connectivity, Matrix, Sparse
+from poolbench.linalg.met import met_matrix
+from poolbench.linalg.products import segment_sum
+from poolbench.nn.encoder import Channels, Encoder
 from poolbench.nn.mlp import MLP
 
 
 class MessagePassing(nn.Module):
-    """x [.., f], a -> [.., f']. `connectivity` is the matrix that the layer multiplies with."""
+    """x [.., f], a -> [.., f']. `connectivity` is the matrix that the layer multiplies with.
+
+    A layer with `takes_edges` is constructed with the `Channels` of the edge features too (None where there are none),
+    and called with them: [e, p] in the order of a's entries.
+    """
 
     connectivity: Connectivity = RAW
+    takes_edges = False
 
     def forward(self, x: Tensor, a: Matrix) -> Tensor:
         raise NotImplementedError
@@ -51,6 +59,32 @@ class GIN(MessagePassing):
         return self.mlp(torch.addcmul(x + a.matmul(x), self.eps, x))
 
 
+class GINE(MessagePassing):
+    """MLP((1 + eps) x_i + sum_j a_ij relu(x_j + encode(e_ij))), eps trainable. Hu et al., "Strategies for Pre-training
+    Graph Neural Networks", ICLR 2020, arXiv 1905.12265. Without edge features, as on a pooled graph, e_ij = 0.
+    """
+
+    takes_edges = True
+
+    def __init__(self, in_channels: int, out_channels: int, edges: Channels | None = None) -> None:
+        super().__init__()
+        self.eps = nn.Parameter(torch.zeros(()))
+        self.encoder = None if edges is None else Encoder(edges, in_channels)
+        self.mlp = MLP([in_channels, out_channels, out_channels])
+
+    def forward(self, x: Tensor, a: Matrix, edges: Tensor | None = None) -> Tensor:
+        return self.mlp(torch.addcmul(x + self._messages(x, a, edges), self.eps, x))
+
+    def _messages(self, x: Tensor, a: Matrix, edges: Tensor | None) -> Tensor:
+        if edges is None or self.encoder is None:
+            return a.matmul(torch.relu(x))
+        assert isinstance(a, Sparse), "edge features belong to a sparse graph"
+        messages = torch.relu(x.index_select(0, a.col) + self.encoder(edges))
+        if a.value is not None:
+            messages = messages * a.value.unsqueeze(-1).to(messages.dtype)
+        return segment_sum(messages, a.crow, a.row)
+
+
 class GraphConv(MessagePassing):
     """X W1 + A X W2 + b. Morris et al., AAAI 2019, arXiv 1810.02244, eq. 5, without the activation."""
 
@@ -75,4 +109,22 @@ class GCS(GraphConv):
     connectivity = SYMMETRIC
 
 
-LAYERS: dict[str, type[Any]] = {"gcn": GCN, "gin": GIN, "graphconv": GraphConv, "gcs": GCS}
+class PAN(MessagePassing):
+    """M X W + b, M the maximal entropy transition matrix of paths of at most `filter_size` edges, with a trainable
+    weight for each length. Ma et al., NeurIPS 2020, arXiv 2006.16811, eq. 3; `poolbench.linalg.met` says what M costs.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, filter_size: int = 2) -> None:
+        super().__init__()
+        self.paths = nn.Parameter(torch.ones(filter_size + 1))
+        self.weight = nn.Linear(in_channels, out_channels, bias=False)
+        nn.init.xavier_uniform_(self.weight.weight)
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+
+    def forward(self, x: Tensor, a: Matrix) -> Tensor:
+        m = met_matrix(a, self.paths)
+        y = self.weight(m.matmul(x)) if x.shape[-1] < self.weight.out_features else m.matmul(self.weight(x))
+        return y + self.bias
+
+
+LAYERS: dict[str, type[Any]] = {"gcn": GCN, "gin": GIN, "gine": GINE, "graphconv": GraphConv, "gcs": GCS, "pan": PAN}

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from poolbench.linalg import Nodes, Padded
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "elu": F.elu,
@@ -22,7 +24,7 @@ NORMS = ("none", "batch", "layer")
 
 
 class Norm(nn.Module):
-    """Batch or layer normalisation of node features, [n, f] or [b, k, f] alike."""
+    """Batch or layer normalisation of node features, [n, f] or [b, k, f] alike; padding has no part in it."""
 
     def __init__(self, kind: str, channels: int) -> None:
         super().__init__()
@@ -34,9 +36,12 @@ class Norm(nn.Module):
         else:
             self.norm = nn.Identity()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, nodes: Nodes | None = None) -> Tensor:
         if isinstance(self.norm, nn.Identity):
             return x
+        mask = nodes.mask if isinstance(nodes, Padded) else None
+        if mask is not None and isinstance(self.norm, nn.BatchNorm1d):
+            return torch.zeros_like(x).masked_scatter(mask.unsqueeze(-1), self(x[mask]))
         if self.training and x.numel() == x.shape[-1] and isinstance(self.norm, nn.BatchNorm1d):
             return x  # one row has no variance: torch refuses it, and there is nothing to normalise by
         return self.norm(x.reshape(-1, x.shape[-1])).reshape(x.shape)

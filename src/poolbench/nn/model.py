@@ -43,7 +43,7 @@ class DataFacts:
 
     in_channels, out_channels: widths of node features and of the answer. mean_nodes: mean size of the training graphs.
     vocabulary: categories of each column of the node features, None where they are numbers. edges: the edge features,
-    None where there are none. classes: of the nodes, where they have any.
+    None where there are none. classes: of the nodes, where they have any. sizes: of the training graphs.
     """
 
     in_channels: int
@@ -52,6 +52,7 @@ class DataFacts:
     vocabulary: tuple[int, ...] | None = None
     edges: Channels | None = None
     classes: int | None = None
+    sizes: Sequence[int] = ()
 
 
 class GraphModel(nn.Module):
@@ -181,9 +182,11 @@ def clusters(mean_nodes: float, ratios: Sequence[float | None]) -> int:
     return max(2, math.floor(math.ceil(mean_nodes) * share + 1e-6))
 
 
-def build_readout(part: Part, in_channels: int, hidden: int) -> GlobalPool:
-    """A readout, what depends on the model filled in."""
+def build_readout(part: Part, in_channels: int, hidden: int, data: DataFacts) -> GlobalPool:
+    """A readout, what depends on data and model filled in: widths, and the k of SortPool where it is null."""
     args, names = dict(part.args), constructor_arguments(part.cls)
+    if "k" in names and args.get("k") is None:
+        args["k"] = sorted_rows(data)
     if "channels" in names and args.get("channels") is None:
         args["channels"] = hidden
     if "in_channels" in names:
@@ -191,6 +194,12 @@ def build_readout(part: Part, in_channels: int, hidden: int) -> GlobalPool:
     readout = part.cls(**args)
     assert isinstance(readout, GlobalPool)
     return readout
+
+
+def sorted_rows(data: DataFacts) -> int:
+    """The k that 60 % of the training graphs reach, and at least 10 (Zhang et al., AAAI 2018, section 5)."""
+    sizes = sorted(data.sizes) or [math.ceil(data.mean_nodes)]
+    return max(10, sizes[int(0.4 * len(sizes))])
 
 
 def _levels(value: Any, level: int) -> list[Any]:

@@ -1,0 +1,70 @@
+"""A network that sees nodes and no edges: the baseline that a graph network must beat (`model=structure-free`)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from poolbench.linalg import Connectivity, Matrix
+from poolbench.nn.mlp import ACTIVATIONS, MLP
+from poolbench.nn.model import (
+    DataFacts,
+    GraphModel,
+    ModelOutput,
+    Part,
+    add_penalties,
+    build_readout,
+    check_choices,
+    head,
+)
+from poolbench.pool.src import GlobalPool, Operator
+
+
+class StructureFree(GraphModel):
+    """An MLP on each node, a readout, an MLP.
+
+    The baselines of Errica, Podda, Bacciu, Micheli, "A Fair Comparison of Graph Neural Networks for Graph
+    Classification", ICLR 2020, arXiv 1912.09893, section 4: `node_layers` = 0 and pool=globalsum is the molecular
+    fingerprint (a sum of the features, then an MLP), `node_layers` = 1 is Deep Multisets.
+
+    Args:
+        data: widths of the data. pool: the readout.
+        node_layers: layers of the MLP on nodes. hidden: width of all layers. activation, dropout: after each layer.
+        head_layers: linear layers of the MLP on the graph.
+    """
+
+    def __init__(
+        self,
+        data: DataFacts,
+        pool: Part,
+        node_layers: int = 1,
+        hidden: int = 64,
+        activation: str = "relu",
+        dropout: float = 0.0,
+        head_layers: int = 2,
+    ) -> None:
+        super().__init__(data, hidden)
+        check_choices(hidden=hidden, activation=activation, dropout=dropout, head_layers=head_layers)
+        if isinstance(node_layers, bool) or int(node_layers) != node_layers or node_layers < 0:
+            raise ValueError(f"model.node_layers={node_layers!r}: a whole number of at least 0 is expected")
+        self.nodes = MLP([self.in_channels, *[hidden] * node_layers], activation, dropout) if node_layers else None
+        self.activation = ACTIVATIONS[activation]
+        width = hidden if node_layers else self.in_channels
+        self.readout = build_readout(pool, width, hidden, data)
+        self.head = head(self.readout.out_channels(width), hidden, data.out_channels, head_layers, activation, dropout)
+
+    @classmethod
+    def refuses(cls, pool: type[Operator]) -> str | None:
+        if not issubclass(pool, GlobalPool):
+            return "it pools by the edges, which model=structure-free never looks at: take a readout such as globalsum"
+        return None
+
+    def requirements(self) -> set[Connectivity]:
+        return set()
+
+    def forward(self, x: Tensor, a: Matrix, edges: Tensor | None = None) -> ModelOutput:
+        x = self.encode(x)
+        if self.nodes is not None:
+            x = self.activation(self.nodes(x))
+        losses: dict[str, Tensor] = {}
+        add_penalties(losses, [self.readout])
+        return ModelOutput(self.head(self.readout(x, a.nodes)), losses, [a.nodes.sizes])

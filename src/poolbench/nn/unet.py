@@ -1,0 +1,105 @@
+"""Graph U-Net: pool down, lift up, skip connections between (`model=unet`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from poolbench.linalg import Connectivity, Matrix
+from poolbench.nn.model import (
+    Block,
+    DataFacts,
+    GraphModel,
+    ModelOutput,
+    Part,
+    add_penalties,
+    build_pool,
+    build_readout,
+    check_choices,
+    head,
+)
+from poolbench.pool.src import GlobalPool, Operator, SRCPool
+
+
+class UNet(GraphModel):
+    """Gao & Ji, "Graph U-Nets", ICML 2019, arXiv 1905.05178, figure 4.
+
+    Down: message passing, pool, `levels` times; message passing at the bottom; up: lift, add the features of that level
+    from the way down, message passing. Any hierarchical operator takes the place of the paper's topk: what its `lift`
+    does is what unpooling does. The paper's square of A before a pool is left out, as in `TopKPool`.
+
+    Args:
+        data: widths of the data. pool: the operator, built once a level.
+        readout: any global operator; used for graphs alone.
+        nodes: an answer a node (node classification) instead of one a graph.
+        mp, hidden, activation, norm, dropout: of the message passing layers. levels: number of pools.
+        skip: `sum` or `cat`, how the way down joins the way up.
+        head_layers: linear layers of the MLP at the end.
+    """
+
+    def __init__(
+        self,
+        data: DataFacts,
+        pool: Part,
+        readout: Part,
+        nodes: bool = False,
+        mp: str = "gcn",
+        levels: int = 3,
+        hidden: int = 64,
+        activation: str = "relu",
+        norm: str = "none",
+        dropout: float = 0.0,
+        skip: str = "sum",
+        head_layers: int = 1,
+    ) -> None:
+        super().__init__(data, hidden)
+        check_choices(mp=mp, levels=levels, hidden=hidden, activation=activation, norm=norm, dropout=dropout,
+                      head_layers=head_layers)  # fmt: skip
+        if skip not in ("sum", "cat"):
+            raise ValueError(f"model.skip={skip!r} is not one of sum, cat")
+        self.skip = skip
+        settings: dict[str, Any] = dict(mp=mp, activation=activation, norm=norm, dropout=dropout)
+        self.first = Block(widths=[self.in_channels, hidden], edges=data.edges, **settings)
+        pools = [build_pool(Part(pool.cls, {**pool.args, "return_selection": True}), level, hidden, data.mean_nodes)
+                 for level in range(levels)]  # fmt: skip
+        self.pools = nn.ModuleList(pools)
+        self.down = nn.ModuleList(Block(widths=[op.out_channels(hidden), hidden], **settings) for op in pools)
+        joined = 2 * hidden if skip == "cat" else hidden
+        self.up = nn.ModuleList(Block(widths=[joined, hidden], **settings) for _ in range(levels))
+        self.readout = None if nodes else build_readout(readout, hidden, hidden, data)
+        width = hidden if self.readout is None else self.readout.out_channels(hidden)
+        self.head = head(width, hidden, data.out_channels, head_layers, activation, dropout)
+        self.task = "nodes" if nodes else "graphs"
+
+    @classmethod
+    def refuses(cls, pool: type[Operator]) -> str | None:
+        if issubclass(pool, GlobalPool):
+            return "it is a readout, which cannot be lifted: model=unet takes a hierarchical operator"
+        return None
+
+    def requirements(self) -> set[Connectivity]:
+        first = self.pools[0]
+        assert isinstance(first, SRCPool)
+        return self.first.connectivities | {first.connectivity}  # the last layer on the way up has the first one's
+
+    def forward(self, x: Tensor, a: Matrix, edges: Tensor | None = None) -> ModelOutput:
+        losses: dict[str, Tensor] = {}
+        x = self.first(self.encode(x), a, edges)
+        sizes, way = [a.nodes.sizes], []
+        nodes = a.nodes
+        for level, (pool, block) in enumerate(zip(self.pools, self.down, strict=True)):
+            assert isinstance(pool, SRCPool)
+            out = pool(x, a.view(pool.connectivity) if level == 0 else a)
+            way.append((x, a, out.s, pool))
+            x, a = block(out.x, out.a), out.a
+            sizes.append(out.sizes)
+            losses.update({f"{name}_{level + 1}": value for name, value in out.losses.items()})
+        for (above, a, s, pool), block in zip(reversed(way), self.up, strict=True):
+            lifted = pool.lift(x, s)
+            x = block(torch.cat([above, lifted], -1) if self.skip == "cat" else above + lifted, a)
+        if self.readout is not None:
+            x = self.readout(x, nodes)
+            add_penalties(losses, [self.readout])
+        return ModelOutput(self.head(x), losses, sizes)
