@@ -255,3 +255,17 @@ def test_padding_nodes_get_no_self_loop() -> None:
     a = padded(adjacency([3, 1]), [3, 1]).add_identity()
     assert a.value[1, 1:].abs().sum() == 0
     assert a.value[1, 0, 0] >= 1
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+def test_nodes_at_the_rows_and_columns_of_entries(sizes: list[int]) -> None:
+    dense = adjacency(sizes)
+    a = sparse(dense, sizes)
+    row, col = dense.nonzero(as_tuple=True)
+    for x in (torch.randn(len(dense), 3, dtype=torch.float64), torch.randn(len(dense), dtype=torch.float64)):
+        assert torch.equal(a.at_rows(x), x[row])
+        assert torch.equal(a.at_columns(x), x[col])
+        if row.numel():
+            x.requires_grad_()
+            assert gradcheck(lambda v: (a.at_rows(v), a.at_columns(v)), (x,))
+            assert gradgradcheck(lambda v: (a.at_rows(v.square()), a.at_columns(v.square())), (x,))

@@ -60,3 +60,25 @@ def test_softmax_adds_up_to_one_in_each_graph_with_nodes() -> None:
     nodes = Ragged.from_index(torch.tensor([0, 0, 2]))
     x = torch.tensor([[1000.0], [-1000.0], [3.0]])
     torch.testing.assert_close(nodes.sum(nodes.softmax(x)), torch.tensor([[1.0], [0.0], [1.0]]))
+
+
+def test_blocks_hold_each_graph_once_and_at_most_half_padding() -> None:
+    sizes = [3, 0, 700, 4, 20, 2]
+    nodes = Ragged(torch.tensor([0, *sizes]).cumsum(0), sizes)
+    v = torch.randn(sum(sizes), 2, requires_grad=True)
+    found = {}
+    for graphs, block, real in nodes.blocks(v):
+        assert 2 * real.sum() >= real.numel()
+        assert not block[~real].any()
+        found.update({int(g): rows[mask] for g, rows, mask in zip(graphs, block, real, strict=True)})
+    assert sorted(found) == [0, 2, 3, 4, 5]
+    for g, rows in found.items():
+        assert torch.equal(rows, v.split(sizes)[g])
+    (grad,) = torch.autograd.grad(sum(rows.sum() for rows in found.values()), v)
+    assert torch.equal(grad, torch.ones_like(v))
+    mask = torch.tensor([[True, False], [False, False]])
+    ((graphs, block, real),) = Padded(2, 2, mask).blocks(torch.ones(2, 2, 1))
+    assert graphs.tolist() == [0, 1]
+    assert block.shape == (2, 2, 1)
+    assert torch.equal(real, mask)
+    assert Padded(2, 2, None).blocks(torch.ones(2, 2, 1))[0][2].all()

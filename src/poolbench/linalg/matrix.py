@@ -165,6 +165,19 @@ class Sparse(Matrix):
         back = self.transposed() if needs and not self_adjoint else None
         return products.spmm(self.value, x, self.crow, self.col, back)
 
+    def at_rows(self, x: Tensor) -> Tensor:
+        """x of the node in whose row each entry stands: [n, ...] -> [e, ...]."""
+        return products.expand(x, self.crow, self.row)
+
+    def at_columns(self, x: Tensor) -> Tensor:
+        """x of the node in whose column each entry stands: [n, ...] -> [e, ...]."""
+        entries = torch.arange(self.col.numel() + 1, device=self.col.device)
+        back = None
+        if x.requires_grad:  # the gradients of a column are added in a fixed order
+            tcrow, _, entry = self.transposed()
+            back = (tcrow, entry, entry.view_as(entry))  # torch.compile traces no Function that gets a tensor twice
+        return products.spmm(None, x, entries, self.col, back)
+
     def degree(self) -> Tensor:
         if self.value is None:
             return self.crow.diff().to(torch.get_default_dtype())

@@ -55,6 +55,13 @@ class Nodes(ABC):
     def zero_padding(self, v: Tensor) -> Tensor:
         """`v` with the rows of padding nodes set to zero."""
 
+    @abstractmethod
+    def blocks(self, v: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Node rows [.., f] as dense blocks of similar graphs: (graphs [m], rows [m, w, f], which are real [m, w]).
+
+        Of a ragged batch, each block is a size class, at most half padding; graphs without nodes are in none.
+        """
+
     def mean(self, v: Tensor) -> Tensor:
         """Mean over the real nodes of each graph, 0 for a graph without nodes."""
         total = self.sum(v)
@@ -145,6 +152,13 @@ class Ragged(Nodes):
     def zero_padding(self, v: Tensor) -> Tensor:
         return v
 
+    def blocks(self, v: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+        rows = torch.cat([v, v.new_zeros(1, v.shape[1])])
+        return [
+            (graphs, rows.index_select(0, place).view(-1, width, v.shape[1]), (place < v.shape[0]).view(-1, width))
+            for graphs, place, width in self.plan.classes
+        ]
+
 
 class Padded(Nodes):
     """The batch layout: b graphs of k rows each; `mask` [b, k] (bool) marks the real ones, None: all are."""
@@ -185,6 +199,12 @@ class Padded(Nodes):
 
     def zero_padding(self, v: Tensor) -> Tensor:
         return v if self.mask is None else v.masked_fill(~_like(self.mask, v), 0.0)
+
+    def blocks(self, v: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+        mask = self.mask
+        if mask is None:
+            mask = torch.ones(self.num_graphs, self.width, dtype=torch.bool, device=self.device)
+        return [(torch.arange(self.num_graphs, device=self.device), v, mask)]
 
 
 def _like(v: Tensor, other: Tensor) -> Tensor:
