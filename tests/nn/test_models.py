@@ -132,3 +132,19 @@ def test_k_comes_from_the_ratio_and_the_rounded_up_mean_size() -> None:
 def test_impossible_arguments_name_themselves(changes: dict) -> None:
     with pytest.raises(ValueError, match=rf"model.{next(iter(changes))}="):
         Hierarchical(FACTS, Part(NoPool), Part(GlobalSumPool), **changes)
+
+
+def test_jumping_by_an_lstm_weights_the_layers_of_each_node() -> None:
+    from torch_geometric.nn import JumpingKnowledge
+
+    net = model_of("globalavg", "global", jumping="lstm", hidden=8, depth=3)
+    batch = data(views=net.requirements()).batch(torch.arange(4))
+    layers, x = [], batch.x
+    for block in net.blocks:
+        x = block(x, batch.a)
+        layers.append(x)
+    theirs = JumpingKnowledge("lstm", 8, 3)
+    theirs.load_state_dict(net.jump.state_dict())
+    torch.testing.assert_close(net(batch.x, batch.a).y, net.head(net.readout(theirs(layers), batch.a.nodes)))
+    with pytest.raises(PoolBenchError, match="none, cat, sum, max, lstm"):
+        model_of("globalavg", "global", jumping="gru")

@@ -36,7 +36,7 @@ class AsymCheegerCutPool(MLPPool):
     Args:
         totvar_coeff, balance_coeff: factors of the losses.
         use_bias: whether the layers of the MLP have a bias (Spektral ignores it).
-        k: number of clusters of each graph, at least 2.
+        k, k_per_graph: number of clusters of each graph, at least 2, see `SoftPool`.
         mlp_hidden, mlp_activation, return_selection, in_channels and Keras's keywords: see `MLPPool`.
     """
 
@@ -80,7 +80,7 @@ class AsymCheegerCutPool(MLPPool):
     def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> DenseSelection:
         s = super().select(x, a, i)
         self.add_loss("totvar", self.totvar_coeff * self.per_graph(total_variation(s.s, a), a.nodes))
-        self.add_loss("balance", self.balance_coeff * self.per_graph(imbalance(s.s, a.nodes), a.nodes))
+        self.add_loss("balance", self.balance_coeff * self.per_graph(imbalance(s), a.nodes))
         return s
 
 
@@ -97,11 +97,12 @@ def total_variation(s: Tensor, a: Matrix) -> Tensor:
     return total / (2.0 * a.nnz().clamp(min=1.0))
 
 
-def imbalance(s: Tensor, nodes: Nodes) -> Tensor:
+def imbalance(s: DenseSelection) -> Tensor:
     """(n (k - 1) - sum_uc rho(S_uc - q_c)) / (n (k - 1)) of each graph, in [0, 1], 0 without nodes: [b]."""
-    k, n = s.shape[-1], nodes.sizes
-    r = s - nodes.expand(quantile(s, nodes, n // k))
-    rho = nodes.sum(torch.where(r >= 0, (k - 1) * r, -r)).sum(-1)
+    nodes, k, n = s.nodes, s.k, s.nodes.sizes
+    r = s.s - nodes.expand(quantile(s.s, nodes, (n // k).to(torch.int64)))
+    slope = nodes.expand(k - 1).unsqueeze(-1) if isinstance(k, Tensor) else k - 1
+    rho = nodes.sum(torch.where(r >= 0, slope * r, -r)).sum(-1)
     most = n.clamp(min=1) * (k - 1)
     return ((most - rho) / most).masked_fill(n == 0, 0.0)
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from poolbench.linalg import GCN, Dense, Matrix, Nodes, Sparse
+from poolbench.linalg import GCN, Dense, Matrix, Sparse
 from poolbench.linalg.matrix import EPS
-from poolbench.pool.layers import Activation, Constraint, Initializer, Linear, Regularizer, root, row_softmax
+from poolbench.pool.layers import Activation, Constraint, Initializer, Linear, Regularizer, root
 from poolbench.pool.layers import activation as as_function
 from poolbench.pool.src import DenseSelection, SoftPool
 
@@ -38,7 +38,7 @@ class DiffPool(SoftPool):
     The filter is made here from A as given (`a.view(GCN)`), hence the raw connectivity.
 
     Args:
-        k: number of clusters of each graph.
+        k, k_per_graph: number of clusters of each graph, see `SoftPool`.
         channels: features of a pooled node, None for as many as the input has.
         return_selection: also return S.
         activation: of the pooled features, None for linear.
@@ -84,14 +84,15 @@ class DiffPool(SoftPool):
 
     def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> DenseSelection:
         filtered = a.view(GCN).matmul(x)
-        return _Filtered(row_softmax(self.assignment(filtered)), a.nodes, filtered)
+        return _Filtered(self.assign(self.assignment(filtered), a.nodes), filtered)
 
     def reduce(self, x: Tensor, s: DenseSelection, a: Matrix | None = None) -> Tensor:  # type: ignore[override]
         if isinstance(s, _Filtered):
             x = s.filtered
         elif a is not None:
             x = a.view(GCN).matmul(x)
-        return self.activation(self.embedding(s.reduce(x)))  # S'(FX) first: k rows go through the kernel, not n
+        pooled = self.activation(self.embedding(s.reduce(x)))  # S'(FX) first: k rows go through the kernel, not n
+        return s.pooled.zero_padding(pooled)
 
     def connect(self, a: Matrix, s: DenseSelection) -> Matrix:  # type: ignore[override]
         with torch.autocast(s.s.device.type, enabled=False):
@@ -108,8 +109,8 @@ class DiffPool(SoftPool):
 class _Filtered(DenseSelection):
     """An assignment that carries the filtered features that it was made from, so that they are computed once."""
 
-    def __init__(self, s: Tensor, nodes: Nodes, filtered: Tensor) -> None:
-        super().__init__(s, nodes)
+    def __init__(self, s: DenseSelection, filtered: Tensor) -> None:
+        super().__init__(s.s, s.nodes, s.pooled.mask)
         self.filtered = filtered
 
 
@@ -135,12 +136,12 @@ def _squared_norm(a: Matrix) -> Tensor:
     """Sum of the squared entries of each graph in float64: [b]."""
     if isinstance(a, Dense):
         return a.value.to(torch.float64).square().sum((1, 2))
-    merged = a.view(_merged).sparse()
+    merged = a.view(merged_entries).sparse()
     squares = merged if merged.value is None else merged.with_value(merged.value.to(torch.float64).square())
     return merged.nodes.sum(squares.degree().to(torch.float64))
 
 
-def _merged(a: Matrix) -> Matrix:
+def merged_entries(a: Matrix) -> Matrix:
     """The same matrix, with one part for each entry."""
     a = a.sparse()
     return Sparse.from_edges(a.row, a.col, a.value, a.nodes, a.symmetric)

@@ -41,7 +41,8 @@ class DMoNPool(MLPPool):
     Args:
         collapse_regularization: factor of the collapse loss.
         null_model: "authors" or "exact", as above.
-        k, mlp_hidden, mlp_activation, return_selection, use_bias, in_channels and Keras's keywords: see `MLPPool`.
+        k, k_per_graph, mlp_hidden, mlp_activation, return_selection, use_bias, in_channels and Keras's keywords: see
+            `MLPPool`.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class DMoNPool(MLPPool):
         s = super().select(x, a, i)
         sizes = a.nodes.sizes
         length = torch.linalg.vector_norm(a.nodes.sum(s.s), dim=-1)
-        collapse = (self.k**0.5 * length / sizes.clamp(min=1) - 1.0).masked_fill(sizes == 0, 0.0)
+        collapse = (s.k**0.5 * length / sizes.clamp(min=1) - 1.0).masked_fill(sizes == 0, 0.0)
         self.add_loss("collapse", self.collapse_regularization * self.per_graph(collapse, a.nodes))
         return s
 

@@ -31,7 +31,8 @@ class JustBalancePool(MLPPool):
 
     Args:
         normalized_loss: divide the loss of a graph by sqrt(n k), so that it lies in [-1, 0); the author's default.
-        k, mlp_hidden, mlp_activation, return_selection, use_bias, in_channels and Keras's keywords: see `MLPPool`.
+        k, k_per_graph, mlp_hidden, mlp_activation, return_selection, use_bias, in_channels and Keras's keywords: see
+            `MLPPool`.
     """
 
     connectivity = Propagation(0.85)
@@ -74,7 +75,7 @@ class JustBalancePool(MLPPool):
         s = super().select(x, a, i)
         loss = -root(a.nodes.sum(s.s.square())).sum(-1)
         if self.normalized_loss:
-            loss = loss / (a.nodes.sizes.clamp(min=1) * self.k).to(loss.dtype).sqrt()
+            loss = loss / (a.nodes.sizes.clamp(min=1) * s.k).to(loss.dtype).sqrt()
         self.add_loss("balance", self.per_graph(loss, a.nodes))
         return s
 

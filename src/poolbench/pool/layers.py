@@ -149,7 +149,7 @@ class Linear(nn.LazyLinear):
 
 
 class AssignmentMLP(nn.Module):
-    """softmax(MLP(x)): [.., f] -> [.., k], hidden layers of the widths `hidden`, each with its bias."""
+    """Logits of an assignment: [.., f] -> [.., k], hidden layers of the widths `hidden`, each with its bias."""
 
     def __init__(
         self,
@@ -170,7 +170,7 @@ class AssignmentMLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers[:-1]:
             x = self.activation(layer(x))
-        return row_softmax(self.layers[-1](x))
+        return self.layers[-1](x)
 
 
 def row_softmax(x: Tensor) -> Tensor:

@@ -35,19 +35,26 @@ class MinCutPool(MLPPool):
     def connect(self, a: Matrix, s: DenseSelection) -> Matrix:  # type: ignore[override]
         m = super().connect(a, s)
         within = m.value.diagonal(dim1=1, dim2=2).sum(-1)
-        volume = a.nodes.sum(a.degree().unsqueeze(-1) * s.s.square()).sum(-1)
-        edgeless = volume == 0
-        cut = -within.masked_fill(edgeless, 0.0) / volume.masked_fill(edgeless, 1.0)
-        self.add_loss("cut", self.per_graph(cut, a.nodes))
+        self.add_loss("cut", self.per_graph(normalized_cut(within, a.degree(), s), a.nodes))
         return m.without_diagonal().normalize()
+
+
+def normalized_cut(within: Tensor, degree: Tensor, s: DenseSelection) -> Tensor:
+    """-Tr(S'AS) / Tr(S'DS) of each graph, given Tr(S'AS) [b] and the row sums of A; 0 where it has no edges: [b]."""
+    volume = s.nodes.sum(degree.unsqueeze(-1) * s.s.square()).sum(-1)
+    edgeless = volume == 0
+    return -within.masked_fill(edgeless, 0.0) / volume.masked_fill(edgeless, 1.0)
 
 
 def orthogonality_loss(s: DenseSelection, nodes: Nodes) -> Tensor:
     """|| S'S / ||S'S||_F - I / sqrt(k) ||_F of each graph, averaged over graphs: small for balanced, crisp clusters."""
-    gram = nodes.gram(s.s, s.s)
-    k = gram.shape[-1]
+    gram, k = nodes.gram(s.s, s.s), s.k
     norm = torch.linalg.matrix_norm(gram, keepdim=True)
     empty = norm == 0  # a graph without nodes
-    target = torch.eye(k, dtype=gram.dtype, device=gram.device) / k**0.5
+    target = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    if isinstance(k, Tensor):
+        target = s.pooled.zero_padding(target.expand_as(gram)) / k.sqrt().reshape(-1, 1, 1)
+    else:
+        target = target / k**0.5
     distance = torch.where(empty, 0.0, gram / norm.masked_fill(empty, 1.0) - target)
     return SoftPool.per_graph(torch.linalg.matrix_norm(distance), nodes)

@@ -20,7 +20,7 @@ class MLPPool(SoftPool):
     Cost O(E k + n k (k + f)) time, O(n k) memory beside the MLP's.
 
     Args:
-        k: number of clusters of each graph.
+        k, k_per_graph: number of clusters of each graph, see `SoftPool`.
         mlp_hidden: widths of the hidden layers of the MLP, None for none.
         mlp_activation: their activation; the last layer always has the softmax.
         return_selection: also return S.
@@ -62,7 +62,7 @@ class MLPPool(SoftPool):
         )
 
     def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> DenseSelection:
-        return DenseSelection(self.mlp(x), a.nodes)
+        return self.assign(self.mlp(x), a.nodes)
 
     def connect(self, a: Matrix, s: DenseSelection) -> Dense:  # type: ignore[override]
         with torch.autocast(s.s.device.type, enabled=False):  # losses are differences of its entries

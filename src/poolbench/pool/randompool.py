@@ -26,7 +26,7 @@ class RandomDensePool(SoftPool):
     Cost O(E k + n k (k + f)) time, O(n k) memory. No parameters, no losses.
 
     Args:
-        k: number of clusters of each graph.
+        k, k_per_graph: number of clusters of each graph, see `SoftPool`.
         return_selection: also return S.
     """
 
@@ -38,7 +38,7 @@ class RandomDensePool(SoftPool):
 
     def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> DenseSelection:
         noise = torch.randn(*x.shape[:-1], self.k, dtype=x.dtype, device=x.device)
-        return DenseSelection(noise.softmax(-1), a.nodes)
+        return self.assign(noise, a.nodes)
 
     def connect(self, a: Matrix, s: DenseSelection) -> Matrix:  # type: ignore[override]
         return s.connect(a).without_diagonal().normalize()

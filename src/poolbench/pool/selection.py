@@ -8,14 +8,13 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from poolbench.linalg import Dense, Matrix, Nodes, Padded, Ragged, Sparse
 from poolbench.linalg.products import invert, pointers, rows, segment_sum, spmm
+from poolbench.linalg.spgemm import spgemm
 
 
 class Selection(ABC):
@@ -54,11 +53,29 @@ class Selection(ABC):
 
 
 class DenseSelection(Selection):
-    """A soft assignment: s [n, k] over flat nodes, or [b, n, k] with zero rows for padding; k alike for all graphs."""
+    """A soft assignment: s [n, k] over flat nodes, or [b, n, k] with zero rows for padding.
 
-    def __init__(self, s: Tensor, nodes: Nodes) -> None:
+    Args:
+        s: the assignment.
+        nodes: the nodes that are pooled.
+        clusters: [b, k] bool, where graphs have clusters of their own number: those of each graph. Elsewhere s is 0.
+    """
+
+    pooled: Padded
+
+    def __init__(self, s: Tensor, nodes: Nodes, clusters: Tensor | None = None) -> None:
         self.s, self.nodes = nodes.zero_padding(s), nodes
-        self.pooled: Padded = Padded(nodes.num_graphs, s.shape[-1], None, s.device)
+        self.pooled = Padded(nodes.num_graphs, s.shape[-1], clusters, s.device)
+
+    @property
+    def k(self) -> int | Tensor:
+        """Clusters of a graph: one number, or [b] in the type of s where graphs have their own."""
+        return self.s.shape[-1] if self.pooled.mask is None else self.pooled.sizes.to(self.s.dtype)
+
+    @property
+    def index(self) -> Tensor:
+        mask = self.pooled.mask
+        return self.pooled.index if mask is None else self.pooled.index[mask.reshape(-1)]
 
     def dense(self) -> Tensor:
         return self.s
@@ -77,7 +94,12 @@ class DenseSelection(Selection):
         return self.nodes.spread(self.s, torch.linalg.pinv(gram, hermitian=True) @ self._blocks(x))
 
     def _blocks(self, x: Tensor) -> Tensor:
-        return x.reshape(self.nodes.num_graphs, self.s.shape[-1], -1)
+        b, k = self.nodes.num_graphs, self.s.shape[-1]
+        mask = self.pooled.mask
+        if x.ndim == 2 and mask is not None:  # the flat clusters of graphs that have their own number
+            (place,) = mask.reshape(-1).nonzero(as_tuple=True)
+            x = x.new_zeros(b * k, x.shape[1]).index_copy(0, place, x)
+        return x.reshape(b, k, -1)
 
 
 class SparseSelection(Selection):
@@ -289,8 +311,8 @@ class OverlapSelection(SparseSelection):
         crow, cluster, order = self._csr()
         s = (crow, cluster, weight.index_select(0, order))
         st = (pointers(self.cluster, self.pooled.num_rows), self.node, weight)
-        t = _product((a.crow, a.col, value), s, self.pooled.num_rows)
-        return Sparse(*_product(st, t, self.pooled.num_rows), self.pooled, a.symmetric)
+        t = spgemm((a.crow, a.col, value), s, self.pooled.num_rows)
+        return Sparse(*spgemm(st, t, self.pooled.num_rows), self.pooled, a.symmetric)
 
     def _dtype(self, a: Sparse) -> torch.dtype:
         """The type of S'AS."""
@@ -304,50 +326,6 @@ def _block(a: Sparse, node: int, entry: int, node_end: int, entry_end: int) -> S
     value = None if a.value is None else a.value[entry:entry_end]
     nodes = Ragged.single(node_end - node, a.col.device)
     return Sparse(a.crow[node : node_end + 1] - entry, a.col[entry:entry_end] - node, value, nodes, a.symmetric)
-
-
-CSR = tuple[Tensor, Tensor, Tensor]
-
-
-def _product(left: CSR, right: CSR, columns: int) -> CSR:
-    """The product of two matrices, each (crow, col, value), with its rows and columns in order."""
-    (crow, col, value), (rcrow, rcol, rvalue) = left, right
-    n, e = crow.numel() - 1, col.numel()
-    # One term for each entry of `left` and each entry of the row of `right` that it meets.
-    each = rcrow.diff()[col]
-    start = torch.cumsum(each, 0)
-    i = torch.repeat_interleave(torch.arange(e, device=col.device), each)
-    j = torch.arange(i.numel(), device=col.device) + (rcrow[:-1][col] - (start - each))[i]
-    key, o = torch.unique(rows(crow, e)[i] * columns + rcol[j], return_inverse=True)
-    row, new = key // max(columns, 1), key % max(columns, 1)
-    return pointers(row, n), new, _Contract.apply(value, rvalue, i, j, o, key.numel())
-
-
-class _Contract(Function):
-    """out[o_t] += p[i_t] q[j_t] over the terms t: [count]. Its derivatives are contractions of the same terms."""
-
-    @staticmethod
-    def forward(ctx: Any, p: Tensor, q: Tensor, i: Tensor, j: Tensor, o: Tensor, count: int) -> Tensor:
-        ctx.save_for_backward(p, q)
-        ctx.terms = (i, j, o)
-        return _collect(p.index_select(0, i) * q.index_select(0, j), o, count)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        p, q = ctx.saved_tensors
-        (grad,), (i, j, o) = grads, ctx.terms
-        grad_p = _Contract.apply(grad, q, o, j, i, p.numel()) if ctx.needs_input_grad[0] else None
-        grad_q = _Contract.apply(grad, p, o, i, j, q.numel()) if ctx.needs_input_grad[1] else None
-        return grad_p, grad_q, None, None, None, None
-
-
-def _collect(terms: Tensor, index: Tensor, count: int) -> Tensor:
-    """Sum of the terms of each index, in a fixed order: [count]."""
-    if terms.device.type == "cpu":  # one thread adds them up as they come
-        return terms.new_zeros(count).index_add(0, index, terms)
-    order = torch.argsort(index, stable=True)
-    index = index[order]
-    return segment_sum(terms[order], pointers(index, count), index)
 
 
 __all__ = ["DenseSelection", "Identity", "KeptSelection", "OverlapSelection", "Selection", "SparseSelection", "rows"]

@@ -13,9 +13,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from poolbench.linalg import RAW, Connectivity, Dense, Matrix, Nodes, Padded, Ragged, to_flat
+from poolbench.linalg import RAW, Connectivity, Dense, Matrix, Nodes, Padded, Ragged, Sparse, to_flat
+from poolbench.linalg.coarsening import Coarsening
 from poolbench.pool.door import Form, PoolOutput, enter, leave
-from poolbench.pool.layers import Linear, apply_constraints, penalised
+from poolbench.pool.layers import Linear, apply_constraints, penalised, row_softmax
+from poolbench.pool.precomputed import check_fits, read_back, write_down
 from poolbench.pool.selection import DenseSelection, Identity, KeptSelection, Selection, SparseSelection
 
 
@@ -74,6 +76,8 @@ class SRCPool(Operator):
     size_depends_on_data: ClassVar[bool] = True
     #: True where the operator takes the batch layout as it is.
     batched: ClassVar[bool] = False
+    #: True where select and connect depend on `a` alone, neither on x nor on parameters: see `coarsen`.
+    precomputable: bool = False
 
     def __init__(self, return_selection: bool = False, **unknown: Any) -> None:
         super().__init__(**unknown)
@@ -106,9 +110,13 @@ class SRCPool(Operator):
         *,
         edge_weight: Tensor | None = None,
         mask: Tensor | None = None,
+        coarsening: Coarsening | None = None,
         **kwargs: Any,
     ) -> PoolOutput:
-        """Pool (x, a, i), given in any of the forms of `poolbench.pool.door`."""
+        """Pool (x, a, i), given in any of the forms of `poolbench.pool.door`.
+
+        coarsening: what `coarsen` made of the same `a`, used in place of select and connect.
+        """
         x, matrix, form = enter(x, a, i, edge_weight, mask)
         self._n_nodes, self._losses, self._score = x.shape[-2], {}, None
         if isinstance(matrix, Dense) and not self.batched:
@@ -116,10 +124,19 @@ class SRCPool(Operator):
         given = {"x": x, "a": matrix, "i": i}
         self._check(kwargs)
 
-        s = self._selection(self.select(x, matrix, i, **self._take("select", given, kwargs)), matrix.nodes)
+        if coarsening is None:
+            s = self._selection(self.select(x, matrix, i, **self._take("select", given, kwargs)), matrix.nodes)
+        else:
+            self._refuse_unless_precomputable()
+            check_fits(coarsening, matrix.nodes)
+            s = self.restore(coarsening, matrix.nodes)
         pooled = self.reduce(x, s, **self._take("reduce", given, kwargs))
         index = None if i is None else self.reduce_index(i, s, **self._take("reduce_index", given, kwargs))
-        connected = self.connect(matrix, s, **self._take("connect", given, kwargs))
+        connected: Matrix
+        if coarsening is None:
+            connected = self.connect(matrix, s, **self._take("connect", given, kwargs))
+        else:
+            connected = coarsening.a
 
         weights = self.penalty()
         if weights is not None:
@@ -147,6 +164,29 @@ class SRCPool(Operator):
     def lift(self, x: Tensor, s: Selection, inverse: bool = False) -> Tensor:
         """Pooled features [k, f] back on the nodes: S X', or (S+)' X' with `inverse=True`."""
         return s.lift_inverse(x) if inverse else s.lift(x)
+
+    @torch.no_grad()
+    def coarsen(self, a: Sparse | Dense) -> Coarsening:
+        """Select and connect without features: `pool(x, a, coarsening=...)` then gives what `pool(x, a)` does.
+
+        Only where `precomputable`, else TypeError. `a` is the matrix of the call, Sparse or (as a dense pool returns
+        it) Dense; the next level coarsens the `a` of the result. No gradient goes through what is precomputed.
+        """
+        self._refuse_unless_precomputable()
+        if isinstance(a, Dense) and not self.batched:
+            a = a.sparse()
+        # An operator may ask for the type, the device and the number of rows of x, but there is no feature in it.
+        x = (a.value if isinstance(a, Dense) else a.weights).new_zeros(*_shape(a.nodes), 0)
+        s = self._selection(self.select(x, a, None), a.nodes)
+        return write_down(s, self.connect(a, s))
+
+    def restore(self, c: Coarsening, nodes: Nodes) -> Selection:
+        """The selection in a coarsening. To override where `select` returns a class of the operator's own."""
+        return read_back(c, nodes)
+
+    def _refuse_unless_precomputable(self) -> None:
+        if not self.precomputable:
+            raise TypeError(f"{type(self).__name__} is not precomputable: its selection depends on features or weights")
 
     def get_outputs(self, form: Form, x: Tensor, a: Matrix, i: Tensor | None, s: Selection) -> PoolOutput:
         """The result, `a` in the form in which it was given."""
@@ -180,24 +220,55 @@ class SRCPool(Operator):
         known = {name for names, _ in self._routes.values() for name in names} - {"x", "a", "i"}
         for name in kwargs:
             if name not in known:
-                raise TypeError(_unknown(type(self).__name__, name, sorted(known | {"edge_weight", "mask"})))
+                known |= {"edge_weight", "mask", *(["coarsening"] if self.precomputable else [])}
+                raise TypeError(_unknown(type(self).__name__, name, sorted(known)))
 
 
 class SoftPool(SRCPool):
     """Base of the operators with a dense assignment to k clusters a graph: they take both layouts as they are.
 
+    With `k_per_graph` a graph of n nodes has k_g = ceil(k_per_graph n) clusters, at least 2 and at most k: the softmax
+    of its nodes runs over the first k_g columns, and losses count k_g. The pooled graphs then differ in size; in the
+    batch layout a mask says which of the k rows are clusters.
+
     Args:
         k: number of pooled nodes of each graph, at least 1.
+        k_per_graph: share of its own nodes that a graph has as clusters, in (0, 1]; None: every graph has k.
     """
 
     size_depends_on_data = False
     batched = True
 
-    def __init__(self, k: int, return_selection: bool = False, **unknown: Any) -> None:
+    def __init__(
+        self, k: int, return_selection: bool = False, k_per_graph: float | None = None, **unknown: Any
+    ) -> None:
         super().__init__(return_selection=return_selection, **unknown)
         if isinstance(k, bool) or int(k) != k or k < 1:
             raise ValueError(f"k={k!r}: the number of clusters is a whole number of at least 1")
+        if k_per_graph is not None and (isinstance(k_per_graph, bool) or not 0.0 < k_per_graph <= 1.0):
+            raise ValueError(f"k_per_graph={k_per_graph!r}: a share of the nodes in (0, 1] is expected, or None")
         self.k = int(k)
+        self.k_per_graph = k_per_graph
+
+    def clusters(self, nodes: Nodes) -> Tensor | None:
+        """Which of the k columns are clusters of which graph: [b, k] bool, None where all are."""
+        if self.k_per_graph is None:
+            return None
+        own = (self.k_per_graph * nodes.sizes.to(torch.float64) - 1e-6).ceil().clamp(min=2, max=self.k)
+        return torch.arange(self.k, device=own.device) < own.unsqueeze(-1)
+
+    def assign(self, logits: Tensor, nodes: Nodes) -> DenseSelection:
+        """The row softmax of `logits` [.., k] over the clusters of each graph."""
+        clusters = self.clusters(nodes)
+        if clusters is not None:
+            logits = logits.masked_fill(~nodes.expand(clusters), -torch.inf)
+        return DenseSelection(row_softmax(logits), nodes, clusters)
+
+    def _selection(self, s: Selection | Tensor | list[int], nodes: Nodes) -> Selection:
+        s = super()._selection(s, nodes)
+        if self.k_per_graph is not None and isinstance(s, DenseSelection) and s.pooled.mask is None:
+            raise TypeError(f"{type(self).__name__} makes its assignment without `assign`: it has no k_per_graph")
+        return s
 
     @staticmethod
     def per_graph(values: Tensor, nodes: Nodes) -> Tensor:
@@ -248,6 +319,14 @@ def _nodes(x: Tensor, i: Tensor | Nodes | None, mask: Tensor | None) -> Nodes:
     if mask is not None:
         raise ValueError("a mask goes with x [b, n, f]")
     return Ragged.single(x.shape[0], x.device) if i is None else Ragged.from_index(i)
+
+
+def _shape(nodes: Nodes) -> tuple[int, ...]:
+    """The node axes of x."""
+    if isinstance(nodes, Padded):
+        return nodes.num_graphs, nodes.width
+    assert isinstance(nodes, Ragged)
+    return (nodes.num_rows,)
 
 
 def _routed(method: Callable[..., Any]) -> tuple[list[str], bool]:

@@ -1,0 +1,129 @@
+"""EdgePool: Diehl, Brunner, Truong Le, Knoll, "Towards Graph Pooling by Edge Contraction", ICML 2019 workshop; Diehl,
+"Edge Contraction Pooling for Graph Neural Networks", 2019, arXiv 1905.10990."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from poolbench.linalg import Matrix, Ragged, Sparse
+from poolbench.linalg.products import invert
+from poolbench.pool.layers import Initializer
+from poolbench.pool.matching import matched_edges
+from poolbench.pool.pairscore import PairScore
+from poolbench.pool.partition import REDUCTIONS, merged
+from poolbench.pool.postprocess import post_process
+from poolbench.pool.src import SparseSelection, SRCPool
+
+METHODS = ("softmax", "tanh", "sigmoid")
+
+
+class EdgePool(SRCPool):
+    r"""Contracts edges of high score, no two of which meet: about half of the nodes remain.
+
+        r_ij = w . [x_i || x_j] + b                        for each edge i -> j
+        e_ij = softmax over the edges into j of r_ij  +  add_to_edge_score        or tanh(r), sigmoid(r)
+        edges are taken in falling order of e, each if neither of its ends belongs to one taken before
+        x'_k = e_ij (x_i + x_j) for the ends of a taken edge,   x'_k = x_i for a node of no taken edge
+        A'   = the edges between clusters, parallel ones added, without self-loops
+
+    Clusters stand in the order of their first nodes. The edge i -> j is the entry a[j, i]: j hears i. An edge's weight
+    has no influence on its score, but one of weight 0 is no edge. A self-loop may be taken, and is then the score of
+    its node. Of equal scores the first in the order of (j, i) is taken first; ties are the rule, as the softmax gives
+    the only edge into a node the score 1. The gradient flows through e and through X and A; the choice is a constant.
+    A graph without edges is returned as it is. No losses.
+
+    Where sources differ: PyG and the authors' code return the pooled graph unweighted and with the self-loops of
+    contracted edges (`remove_self_loops=False` keeps them, with their weights); tgp as here. PyG's unpooling gives each
+    node x'_k / score_k, tgp's S X' = x'_k score_k: `lift` is S X', and (S+)' X' = x'_k / (|k| score_k), |k| the number
+    of nodes, with `inverse=True`. Clusters are numbered in the order of contraction in PyG, by the source of the
+    contracted edge in tgp. The workshop paper has `add_to_edge_score=0`, the arXiv paper `dropout=0.2`.
+
+    Cost O(n f + E log E), most of it in the O(log^2 n) expected rounds of `poolbench.pool.matching`; where many scores
+    tie, or rise along a path, that ends with a pass over the edges on the host.
+
+    Args:
+        edge_score_method: "softmax", "tanh" or "sigmoid".
+        dropout: probability with which r is set to 0 in training.
+        add_to_edge_score: added to e, 0.5 so that the scores of a softmax have a mean near 1.
+        remove_self_loops: drop the diagonal of A'.
+        connect_red_op: "sum", "mean", "max" or "min" of the weights of parallel edges.
+        degree_norm: A'_ij / sqrt(d_i d_j).
+        edge_weight_norm: divide A' by the largest |weight| of its graph.
+        return_selection: also return S.
+        kernel_initializer, bias_initializer: of w and b.
+        in_channels: f, inferred at the first call where it is None.
+
+    Raises: ValueError for an argument out of these.
+    """
+
+    def __init__(
+        self,
+        edge_score_method: str = "softmax",
+        dropout: float = 0.0,
+        add_to_edge_score: float = 0.5,
+        remove_self_loops: bool = True,
+        connect_red_op: str = "sum",
+        degree_norm: bool = False,
+        edge_weight_norm: bool = False,
+        return_selection: bool = False,
+        kernel_initializer: Initializer = "glorot_uniform",
+        bias_initializer: Initializer = "zeros",
+        in_channels: int | None = None,
+        **unknown: Any,
+    ) -> None:
+        super().__init__(return_selection=return_selection, **unknown)
+        if edge_score_method not in METHODS:
+            raise ValueError(f"edge_score_method={edge_score_method!r}: one of {', '.join(METHODS)}")
+        if connect_red_op not in REDUCTIONS:
+            raise ValueError(f"connect_red_op={connect_red_op!r}: one of {', '.join(REDUCTIONS)}")
+        if not 0.0 <= dropout < 1.0:
+            raise ValueError(f"dropout={dropout!r}: a probability, at least 0 and below 1")
+        self.edge_score_method, self.dropout, self.add_to_edge_score = edge_score_method, dropout, add_to_edge_score
+        self.connect_red_op = connect_red_op
+        self.post = {
+            "remove_self_loops": remove_self_loops, "degree_norm": degree_norm, "edge_weight_norm": edge_weight_norm,
+        }  # fmt: skip
+        options = {"kernel_initializer": kernel_initializer, "bias_initializer": bias_initializer}
+        self.projection = PairScore(in_channels, **options)
+
+    def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> SparseSelection:
+        a = a.sparse()
+        a = a if a.value is None else a.filter(a.value.detach() != 0)
+        e = self.score(x, a)
+        taken = matched_edges(a.row, a.col, self.rank(e.detach(), a), x.shape[0])
+        return contraction(a.row[taken], a.col[taken], e.index_select(0, taken), a.nodes)
+
+    def score(self, x: Tensor, a: Sparse) -> Tensor:
+        """e of each entry of a: [e]."""
+        with torch.autocast(x.device.type, enabled=False):  # in a half type many scores would tie
+            x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+            source, target = self.projection(x, x)
+            r = F.dropout(a.at_columns(source) + a.at_rows(target), self.dropout, self.training)
+            if self.edge_score_method == "softmax":
+                e = Ragged(a.crow, index=a.row).softmax(r)
+            else:
+                e = torch.tanh(r) if self.edge_score_method == "tanh" else torch.sigmoid(r)
+            return e + self.add_to_edge_score
+
+    def rank(self, e: Tensor, a: Sparse) -> Tensor:
+        """Place of each edge in the order in which they are tried: [e] int64."""
+        return invert(torch.argsort(e, descending=True, stable=True))
+
+    def connect(self, a: Matrix, s: SparseSelection) -> Sparse:  # type: ignore[override]
+        return post_process(merged(a.sparse(), s, self.connect_red_op), **self.post)
+
+
+def contraction(row: Tensor, col: Tensor, score: Tensor, nodes: Ragged) -> SparseSelection:
+    """The pairs {row, col} of a matching as clusters of weight `score`, the nodes left over alone with weight 1."""
+    each = torch.arange(nodes.num_rows, device=row.device)
+    first = each.clone()
+    first[row] = first[col] = torch.minimum(row, col)
+    (heads,) = (first == each).nonzero(as_tuple=True)
+    number = torch.zeros_like(each).index_copy_(0, heads, torch.arange(heads.numel(), device=row.device))
+    pooled = Ragged.from_index(nodes.index[heads], nodes.num_graphs)
+    weight = score.new_ones(nodes.num_rows).index_copy(0, row, score).index_copy(0, col, score)
+    return SparseSelection.partition(number[first], weight, nodes, pooled)

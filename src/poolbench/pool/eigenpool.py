@@ -1,0 +1,180 @@
+"""EigenPool: Ma, Wang, Aggarwal, Tang, "Graph Convolutional Networks with EigenPooling", KDD 2019,
+arXiv 1904.13107."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array
+from torch import Tensor
+
+from poolbench.linalg import Matrix, Nodes, Padded
+from poolbench.linalg.coarsening import Coarsening
+from poolbench.linalg.products import expand, pointers, segment_sum
+from poolbench.pool.hostdense import HostDensePool, weights_of
+from poolbench.pool.hostgraph import Array, on_host, simple
+from poolbench.pool.precomputed import as_layout, real_rows
+from poolbench.pool.selection import DenseSelection
+from poolbench.pool.spectral import laplacian, smallest_eigenvectors
+
+
+class EigenSelection(DenseSelection):
+    """Hard clusters, and for each node its entries in the first H eigenvectors of its cluster.
+
+    Args:
+        cluster: [m] int64, the cluster of each real node, numbered over the batch with k a graph.
+        weight: [m, H], the eigenvectors.
+        nodes: the nodes that are pooled.
+        k: clusters of a graph.
+        clusters: as in `DenseSelection`.
+    """
+
+    def __init__(self, cluster: Tensor, weight: Tensor, nodes: Nodes, k: int, clusters: Tensor | None = None) -> None:
+        real, rows = real_rows(nodes), nodes.index.numel()
+        self.node = torch.arange(rows, device=cluster.device) if real is None else real
+        self.cluster, self.weight = cluster, weight
+        s = weight.new_zeros(rows, k).index_put((self.node, cluster % k), weight.new_ones(()))
+        super().__init__(as_layout(s, nodes), nodes, clusters)
+
+    def modes(self, x: Tensor) -> Tensor:
+        """[Theta^1' X | ... | Theta^H' X]: [b, k, H f]."""
+        b, k = self.pooled.num_graphs, self.pooled.width
+        order = torch.argsort(self.cluster, stable=True)
+        index, ptr = self.cluster[order], pointers(self.cluster, b * k)
+        rows = x.reshape(-1, x.shape[-1]).index_select(0, self.node[order])
+        terms = self.weight.to(x.dtype)[order].unsqueeze(-1) * rows.unsqueeze(1)
+        return segment_sum(terms, ptr, index).reshape(b, k, self.weight.shape[1] * x.shape[-1])
+
+    def lift_modes(self, x: Tensor) -> Tensor:
+        """sum_h Theta^h X'^h: [.., H f] of all clusters -> node level [.., f]."""
+        order = torch.argsort(self.cluster, stable=True)
+        blocks = self._blocks(x)
+        index, ptr = self.cluster[order], pointers(self.cluster, blocks.shape[0] * blocks.shape[1])
+        modes = expand(blocks.reshape(-1, self.weight.shape[1], x.shape[-1] // self.weight.shape[1]), ptr, index)
+        rows = (self.weight.to(x.dtype)[order].unsqueeze(-1) * modes).sum(1)
+        out = rows.new_zeros(self.nodes.index.numel(), rows.shape[1]).index_copy(0, self.node[order], rows)
+        return as_layout(out, self.nodes)
+
+
+class EigenPool(HostDensePool):
+    """Clusters of a spectral clustering, each summed up by its graph Fourier transform: out_channels = H f.
+
+        c    = spectral clustering of A into k clusters, S its one-hot matrix                [n, k]
+        u^h  = the h-th eigenvector, by rising eigenvalue, of the Laplacian of the subgraph within a cluster
+        Theta^h_ic = u^h_i for i in cluster c, 0 elsewhere                                   [n, k], h = 1 ... H
+        X'   = [Theta^1' X | ... | Theta^H' X]                                               [k, H f]
+        A'   = D'^-1/2 M D'^-1/2,   M = S'AS off the diagonal
+
+    No parameters, no losses; S, Theta and A' depend on A alone (`precomputable`) and are constants for the gradient.
+    The clustering is k-means, best of 10 starts, on the rows of the eigenvectors of the k smallest eigenvalues of
+    L_sym, divided by the roots of the degrees. It is drawn from `seed` over an order of the nodes that does not depend
+    on their numbers, and weights are read to 12 bits. A directed graph is made symmetric first, with the larger of both
+    weights, for everything but A'; self-loops and negative weights are no edges there.
+
+    What the method leaves open:
+
+    * A graph of n <= k nodes has a cluster a node, with empty ones behind; k = 1 gives one cluster.
+    * Of an eigenvector the first entry that is not zero is positive, in the order of nodes said above. Of a multiple
+      eigenvalue it is one vector of the eigenspace, the same one each time: a cluster in two parts, say, or a ring.
+    * A cluster of fewer than H nodes repeats its last eigenvector. The one of a single node is 1 (in other
+      implementations its features vanish).
+    * Components are clusters of their own where there are at most k, and isolated nodes are components. In a graph with
+      more components than k, and in one without edges, k-means shares them out.
+
+    `lift` is S X', which takes any width; `lift(..., modes=True)` is the paper's un-pooling sum_h Theta^h X'^h, H f
+    features back to f.
+
+    Cost O(E k t) for t Lanczos steps and O(n k^2) a step of k-means, O(n^3) at most 256 nodes; for the modes
+    O(sum |C|^3) over clusters of at most 256 nodes, Lanczos above. All this on the host. O(n H f) after it.
+
+    Args:
+        k: number of clusters of each graph.
+        num_modes: H, at least 1.
+        normalized: the Laplacian of a cluster is I - D^-1/2 A D^-1/2, else D - A.
+        seed: of the starts of k-means.
+        degree_norm, edge_weight_norm, return_selection: see `HostDensePool`.
+
+    Raises: ValueError for H < 1, for weights that are not finite, and for modes of a width that H does not divide.
+    """
+
+    def __init__(
+        self,
+        k: int,
+        num_modes: int = 5,
+        normalized: bool = True,
+        seed: int = 0,
+        return_selection: bool = False,
+        **unknown: Any,
+    ) -> None:
+        super().__init__(k, seed=seed, return_selection=return_selection, **unknown)
+        if isinstance(num_modes, bool) or int(num_modes) != num_modes or num_modes < 1:
+            raise ValueError(f"num_modes={num_modes!r}: a whole number of at least 1 is expected")
+        self.num_modes, self.normalized = int(num_modes), normalized
+
+    def out_channels(self, in_channels: int) -> int:
+        return self.num_modes * in_channels
+
+    @on_host
+    def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> EigenSelection:
+        found = self.assignments(a).reshape(-1, 1 + self.num_modes)
+        real = real_rows(a.nodes)
+        graph = a.nodes.index if real is None else a.nodes.index[real]
+        cluster = graph * self.k + found[:, 0].to(device=graph.device, dtype=torch.int64)
+        return EigenSelection(cluster, found[:, 1:].to(weights_of(a)), a.nodes, self.k, self.clusters(a.nodes))
+
+    def assign_graph(self, a: csr_array, k: int) -> Array:
+        """Column 0: the cluster of each node, counted from 0; then its entries in the eigenvectors: [n, 1 + H]."""
+        edges = simple(a)
+        cluster = spectral_clusters(edges, k, self.seed)
+        modes = cluster_modes(edges, cluster, self.num_modes, self.normalized)
+        return np.concatenate([cluster[:, None].astype(np.float64), modes], axis=1)
+
+    def restore(self, c: Coarsening, nodes: Nodes) -> EigenSelection:
+        assert c.cluster is not None and c.weight is not None and isinstance(c.pooled, Padded)
+        return EigenSelection(c.cluster, c.weight, nodes, self.k, c.pooled.mask)
+
+    def reduce(self, x: Tensor, s: EigenSelection) -> Tensor:  # type: ignore[override]
+        return s.modes(x)
+
+    def lift(  # type: ignore[override]
+        self, x: Tensor, s: EigenSelection, inverse: bool = False, modes: bool = False
+    ) -> Tensor:
+        """S X', or (S+)' X' with `inverse`; with `modes` sum_h Theta^h X'^h."""
+        if not modes:
+            return super().lift(x, s, inverse)
+        if inverse or x.shape[-1] % self.num_modes:
+            raise ValueError(f"modes=True takes {self.num_modes} f features and no inverse, not {x.shape[-1]} features")
+        return s.lift_modes(x)
+
+
+def spectral_clusters(a: csr_array, k: int, seed: int) -> Array:
+    """The cluster of each node of a symmetric graph without negative weights: [n] int64, below min(k, n)."""
+    n = a.shape[0]
+    if n <= k:
+        return np.arange(n)
+    if k == 1:
+        return np.zeros(n, dtype=np.int64)
+    from sklearn.cluster import k_means
+    from sklearn.exceptions import ConvergenceWarning
+
+    degree = a.sum(1)
+    rows = smallest_eigenvectors(laplacian(a, normalized=True, alone=0.0), k)
+    rows = rows / np.sqrt(np.where(degree > 0, degree, 1.0))[:, None]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters: some stay empty
+        return k_means(rows, k, n_init=10, random_state=seed)[1].astype(np.int64)
+
+
+def cluster_modes(a: csr_array, cluster: Array, count: int, normalized: bool) -> Array:
+    """The first `count` eigenvectors of the Laplacian of each cluster's induced subgraph: [n, count]."""
+    modes = np.zeros((a.shape[0], count))
+    for c in np.unique(cluster):
+        (members,) = (cluster == c).nonzero()
+        have = min(count, members.size)
+        vectors = smallest_eigenvectors(laplacian(a[members][:, members], normalized), have)
+        modes[members, :have] = vectors
+        modes[members, have:] = vectors[:, -1:]
+    return modes

@@ -1,0 +1,117 @@
+"""Graphs one by one on the host, for what is computed there and not on tensors: eigenvectors, factorisations, trees.
+
+What these algorithms answer hangs on details: the start of an iteration, the order of nodes, the last bit of a weight.
+Here the details are fixed by the graph: its nodes are put in an order that does not depend on their numbers, its
+weights are read to 12 bits, and the libraries run on one thread. So a graph gets the same answer alone and in a batch,
+however its nodes are numbered, and on the next level, where sums of weights differ by rounding.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array
+from threadpoolctl import threadpool_limits
+
+from poolbench.linalg import Matrix
+
+Array = np.ndarray[Any, np.dtype[Any]]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+BITS = 12
+
+
+def host_graphs(a: Matrix) -> list[csr_array]:
+    """The graphs of a batch as matrices [n, n] in float64, each entry once, rows and columns in order.
+
+    Raises ValueError for weights that are not finite.
+    """
+    a = a.sparse()
+    crow, col = a.crow.cpu().numpy(), a.col.cpu().numpy()
+    weight = a.weights.detach().cpu().double().numpy()
+    if not np.isfinite(weight).all():
+        raise ValueError("edge weights must be finite numbers: drop or replace inf and NaN before pooling")
+    graphs, start = [], 0
+    for size in a.nodes.host_sizes:
+        own = slice(int(crow[start]), int(crow[start + size]))
+        block = (weight[own], col[own] - start, crow[start : start + size + 1] - own.start)
+        graph = csr_array(block, shape=(size, size), copy=True)
+        graph.sum_duplicates()
+        graphs.append(graph)
+        start += size
+    return graphs
+
+
+def simple(a: csr_array) -> csr_array:
+    """The larger of both directions of each edge, without self-loops, stored zeros and negative weights."""
+    a = a.maximum(a.T).tocoo()
+    keep = (a.row != a.col) & (a.data > 0)
+    return csr_array((a.data[keep], (a.row[keep], a.col[keep])), shape=a.shape)
+
+
+def rounded(a: csr_array) -> csr_array:
+    """Weights to `BITS` significant bits: 0.02 percent, and whole numbers to 4096 as they are."""
+    mantissa, exponent = np.frexp(a.data)
+    data = np.ldexp(np.rint(np.ldexp(mantissa, BITS)), exponent - BITS)
+    return csr_array((data, a.indices, a.indptr), shape=a.shape)
+
+
+def canonical_order(a: csr_array) -> Array:
+    """The nodes in an order that does not depend on their numbers: [n], order[new] = old.
+
+    Colour refinement (Weisfeiler and Leman, 1968) on the weighted, directed graph; a colour is a 64-bit hash, and a
+    neighbourhood the sum of its members' hashes modulo 2**64, which no order of summation changes. Nodes of one
+    colour, such as those of a ring, stay in the order of their numbers.
+    """
+    n = a.shape[0]
+    edges = rounded(a).tocoo()
+    row, col, weight = edges.row, edges.col, _mix(edges.data.view(np.uint64))
+    colour, known = np.zeros(n, dtype=np.uint64), 0
+    while (count := len(np.unique(colour))) > known:
+        known, out, into = count, np.zeros(n, dtype=np.uint64), np.zeros(n, dtype=np.uint64)
+        np.add.at(out, row, _mix(colour[col] + weight))
+        np.add.at(into, col, _mix(colour[row] + weight))
+        colour = _mix(_mix(_mix(colour) + out) + into)
+    return np.argsort(colour, kind="stable")
+
+
+def _mix(v: Array) -> Array:
+    """The finaliser of splitmix64 (Steele, Lea, Flood, OOPSLA 2014), elementwise on uint64."""
+    v = v + np.uint64(0x9E3779B97F4A7C15)
+    v = (v ^ (v >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    v = (v ^ (v >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return v ^ (v >> np.uint64(31))
+
+
+def reordered(a: csr_array, order: Array) -> csr_array:
+    """A with its nodes in another order, columns sorted."""
+    out = a[order][:, order]
+    out.sort_indices()
+    return out
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Numpy, SciPy and scikit-learn on one thread, so that the order of their sums is fixed."""
+    with threadpool_limits(limits=1):
+        yield
+
+
+def on_host(function: Callable[P, R]) -> Callable[P, R]:
+    """A function that torch.compile must not look into, and that has no gradient."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        # Decorated at import time, it would cost the two seconds that torch.compile takes to import.
+        if torch.compiler.is_compiling():
+            return torch.compiler.disable(torch.no_grad()(function))(*args, **kwargs)
+        with torch.no_grad():
+            return function(*args, **kwargs)
+
+    return call
