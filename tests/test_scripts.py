@@ -366,6 +366,7 @@ def build(source: Path, target: str, folder: Path) -> Path:
 def sources() -> set[str]:
     """The files that a wheel must hold, by their names in it."""
     names = {f"poolbench/{path.relative_to(ROOT / 'src/poolbench')}" for path in ROOT.glob("src/poolbench/**/*.py")}
+    names |= {f"poolbench/{path.relative_to(ROOT / 'src/poolbench')}" for path in ROOT.glob("src/poolbench/**/*.html")}
     return names | {f"poolbench/conf/{path.relative_to(ROOT / 'conf')}" for path in ROOT.glob("conf/**/*.yaml")}
 
 

@@ -1,39 +1,59 @@
-"""From records to a table: mean test accuracy a pool and a dataset, with its interval, failures in sight."""
+"""From a results folder to tables, figures and a page: which records count, and what is written where."""
 
 from __future__ import annotations
 
 import json
-import math
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from statistics import fmean, variance
 from typing import Any
 
-from poolbench.bench.identity import EXECUTION_KEYS, canonical_json, without
+from poolbench.bench.identity import code_version, config_targets
+from poolbench.bench.leaderboard import (
+    Board,
+    boards,
+    column_key,
+    dataset_name,
+    flatten,
+    protocol_key,
+    protocol_name,
+    row_key,
+)
 from poolbench.bench.record import iter_records
+from poolbench.bench.tables import tables, to_csv
 from poolbench.data.raw import write_atomically
-from poolbench.errors import PoolBenchError, RunError
+from poolbench.errors import PoolBenchError, RunError, nearest
 
 GATHERED = "records.jsonl"
+LEGACY = "legacy-"
+"""Protocols of this prefix repeat how an old paper did it, and stand in a table only where they are asked for."""
 
 Record = Mapping[str, Any]
 
 
-def gather(results: Path) -> list[dict[str, Any]]:
+# --------------------------------------------------------------------------------------------------- gathering records
+
+
+def gather(results: Path, curves: bool = False) -> list[dict[str, Any]]:
     """All records of a results folder: those of its runs, and those of its records.jsonl that are not among them.
 
-    Raises `PoolBenchError` where there are none.
+    Args:
+        curves: keep the curves, nine tenths of a record, which records.jsonl does not hold.
+
+    Raises:
+        PoolBenchError: there are none, or a line of records.jsonl is no record.
     """
     found = {(r["id"], r["attempt"]): dict(r) for r in _read_gathered(results / GATHERED)}
-    found |= {(r["id"], r["attempt"]): _lean(r) for _, r in iter_records(results)}
+    found |= {(r["id"], r["attempt"]): r if curves else _lean(r) for _, r in iter_records(results)}
     if not found:
         raise PoolBenchError(f"{results} holds no records; train first, or give paths.results=FOLDER")
     return [found[key] for key in sorted(found)]
 
 
 def _lean(record: dict[str, Any]) -> dict[str, Any]:
-    """A record as it is committed: without its curve, nine tenths of it, and where files lay on somebody's machine."""
+    """A record as it is committed: without its curve, and where files lay on somebody's machine."""
     return {**record, "curve": [], "config": {k: v for k, v in record["config"].items() if k != "paths"}}
 
 
@@ -47,84 +67,225 @@ def _read_gathered(path: Path) -> Iterable[Record]:
             raise PoolBenchError(f"{path}, line {number}: not a record ({error}); remove the line") from error
 
 
-def write_gathered(records: Iterable[Record], path: Path) -> None:
-    """Write records as one JSON line each, whole or not at all."""
-    text = "".join(json.dumps(r, sort_keys=True) + "\n" for r in records)
+def write_gathered(records: Iterable[dict[str, Any]], path: Path) -> None:
+    """Write records as one JSON line each, without their curves, whole or not at all."""
+    write_text(path, "".join(json.dumps(_lean(r), sort_keys=True) + "\n" for r in records))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all, with the folders above it."""
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda file: file.write(text.encode()))
     except OSError as error:
         raise RunError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
 
 
-def summarise(values: list[float], test_over_train: float) -> tuple[float, float | None]:
-    """Mean, and half the width of its 95 % interval over resampled splits.
+# ------------------------------------------------------------------------------------------------------ which of them
 
-    Resampled training sets overlap, so the plain variance of the mean is too small: it is widened by the ratio of
-    test to training graphs (Nadeau & Bengio, Machine Learning 52, 2003, eq. 9). None for a single value.
+
+@dataclass(frozen=True)
+class Report:
+    """The boards of a selection of records, and what was left out of them."""
+
+    boards: tuple[Board, ...]
+    notes: tuple[str, ...]
+    """What was asked for, and what was left out, a sentence each."""
+
+    def written(self, format: str) -> str:
+        """All tables as `md` or `tex`, or the results as one `csv` file."""
+        if format == "csv":
+            return to_csv([record for board in self.boards for record in tables(board)[0].records])
+        comment = "% " if format == "tex" else ""
+        notes = "\n".join(comment + note for note in self.notes)
+        parts = [table.written(format) for board in self.boards for table in tables(board)]
+        return "\n".join([*([notes + "\n"] if notes else []), *parts])
+
+
+def build(
+    records: Iterable[Record],
+    query: Sequence[str] = (),
+    all_code: bool = False,
+    current: Callable[[Mapping[str, Any]], str] | None = None,
+) -> Report:
+    """The boards of those records that a query asks for.
+
+    Args:
+        query: words such as `dataset=PROTEINS` or `pool=mincut,topk`: group choices, dotted names of the
+            configuration, `status`, `id`, `task` or `code`, with one or more values.
+        all_code: show other versions of the code too, as rows of their own.
+        current: the version of the code for a configuration; that of the installed PoolBench by default.
+
+    Raises:
+        PoolBenchError: a query that no record answers.
     """
-    n = len(values)
-    if n < 2:
-        return fmean(values), None
-    from scipy.stats import t
+    latest = _latest(records)
+    others = _other_code(latest, current or installed_code)
+    notes = [f"Only runs with {' '.join(query)}."] if query else []
+    chosen = _answering(latest, query)
+    shown = [r for r in chosen if all_code or r["id"] not in others.ids]
+    notes += others.notes(sum(r["id"] in others.ids for r in chosen), all_code)
+    tested = [r for r in shown if r["config"].get("evaluate_test", True)]
+    if len(tested) < len(shown):
+        notes.append(f"{_runs(len(shown) - len(tested))} without an evaluation of the test split, left out.")
+    wanted = {v for key, values in map(_parsed, query) if key == "protocol" for v in values}
+    kept = [r for r in tested if not protocol_name(r).startswith(LEGACY) or wanted]
+    left_out = Counter(protocol_name(r) for r in tested) - Counter(protocol_name(r) for r in kept)
+    notes += [f"{_runs(n)} under {name}, left out (protocol={name} shows them)." for name, n in left_out.items()]
+    if not kept:
+        raise PoolBenchError("no record is left for a table: " + " ".join(notes))
+    return Report(tuple(boards(kept, others.ids)), tuple(notes))
 
-    spread = (1 / n + test_over_train) * variance(values)
-    return fmean(values), float(t.ppf(0.975, n - 1)) * math.sqrt(spread)
 
-
-def table(records: Iterable[Record], metric: str = "accuracy") -> str:
-    """A Markdown table: a row a setting (pool, model, protocol), a column a dataset.
-
-    Records of one cell differ in their seeds alone. Settings that differ in anything else are rows of their own, and
-    so are other versions of the code; the latest attempt of a run counts.
-    """
+def _latest(records: Iterable[Record]) -> list[Record]:
+    """The latest attempt of each run."""
     latest: dict[str, Record] = {}
     for record in records:
         if record["id"] not in latest or record["attempt"] > latest[record["id"]]["attempt"]:
             latest[record["id"]] = record
-    cells: dict[tuple[str, str], list[Record]] = defaultdict(list)
-    for record in latest.values():
-        cells[(_setting(record), _dataset(record))].append(record)
-    datasets = sorted({dataset for _, dataset in cells})
-    settings = sorted({setting for setting, _ in cells})
-    names = _names(settings, cells)
-    lines = ["| " + " | ".join(["pool", *datasets]) + " |", "| --- |" + " ---: |" * len(datasets)]
-    for setting in sorted(settings, key=lambda s: names[s]):
-        row = [_cell(cells.get((setting, dataset), []), metric) for dataset in datasets]
-        lines.append("| " + " | ".join([names[setting], *row]) + " |")
-    return "\n".join(lines)
+    return [latest[id] for id in sorted(latest)]
 
 
-def _cell(records: list[Record], metric: str) -> str:
-    if not records:
-        return ""
-    done = [r for r in records if r["status"] == "done" and metric in r["metrics"]["test"]]
-    failed = len(records) - len(done)
-    lost = f"; {failed} failed" if failed else ""
-    if not done:
-        return f"{failed} failed"
-    sizes = done[0]["splits"]
-    mean, half = summarise([r["metrics"]["test"][metric] for r in done], sizes["test"] / sizes["train"])
-    return f"{mean:.3f}" + (f" ± {half:.3f}" if half is not None else "") + f" (n = {len(done)}{lost})"
+@dataclass(frozen=True)
+class _OtherCode:
+    """The runs that were made by another version of the code than the tables are about."""
+
+    ids: frozenset[str]
+    installed: bool
+    """Whether the tables are about the installed version, of which there are records."""
+
+    def notes(self, count: int, shown: bool) -> list[str]:
+        found = []
+        if not self.installed:
+            found.append(
+                "No record was made by the code of this PoolBench; the tables show the version of most runs of a cell."
+            )
+        if count:
+            fate = "in rows of their own and not compared" if shown else "left out (--all-code shows them)"
+            found.append(f"{_runs(count)} of other versions of the code, {fate}.")
+        return found
 
 
-def _setting(record: Record) -> str:
-    """All that distinguishes rows: the configuration less dataset and seeds, and the version of the code."""
-    config = without(record["config"], [*EXECUTION_KEYS, "dataset", "seed", "split"])
-    config["names"] = {"pool": record["config"]["names"]["pool"]}
-    return canonical_json({"config": config, "code": record["provenance"].get("code")})
+def _other_code(records: Sequence[Record], current: Callable[[Mapping[str, Any]], str]) -> _OtherCode:
+    """What is not of the installed version; where nothing is, what is not of the version of most runs of its cell."""
+    now = {r["id"] for r in records if r["provenance"].get("code") == current(r["config"])}
+    if now:
+        return _OtherCode(frozenset(r["id"] for r in records if r["id"] not in now), True)
+    cells: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
+    for record in records:
+        cells[row_key(record), column_key(record), protocol_key(record)].append(record)
+    others: set[str] = set()
+    for found in cells.values():
+        counts = Counter(str(r["provenance"].get("code")) for r in found for _ in range(1 + (r["status"] == "done")))
+        best = min(counts, key=lambda code: (-counts[code], code))
+        others |= {r["id"] for r in found if str(r["provenance"].get("code")) != best}
+    return _OtherCode(frozenset(others), False)
 
 
-def _dataset(record: Record) -> str:
-    return str(record["config"]["dataset"].get("name") or record["config"]["names"]["dataset"])
+def _runs(count: int) -> str:
+    return f"{count} run{'' if count == 1 else 's'}"
 
 
-def _names(settings: list[str], cells: Mapping[tuple[str, str], list[Record]]) -> dict[str, str]:
-    """The pool's name for each setting; where several settings share it, numbered, so that none hides another."""
-    pools: dict[str, list[str]] = defaultdict(list)
-    for setting in settings:
-        pools[json.loads(setting)["config"]["names"]["pool"]].append(setting)
-    names = {}
-    for pool, ones in pools.items():
-        for number, setting in enumerate(sorted(ones), 1):
-            names[setting] = pool if len(ones) == 1 else f"{pool} (setting {number} of {len(ones)})"
-    return names
+def installed_code(config: Mapping[str, Any]) -> str:
+    """The version of the installed code for a configuration."""
+    from poolbench.bench.run import ENTRY
+
+    return _code((*ENTRY, *config_targets(config)))
+
+
+@cache
+def _code(targets: tuple[str, ...]) -> str:
+    return code_version(targets)
+
+
+# --------------------------------------------------------------------------------------------------------------- query
+
+
+def _parsed(word: str) -> tuple[str, list[str]]:
+    key, equals, values = word.partition("=")
+    if not equals or not key or not all(values.split(",")):
+        raise PoolBenchError(f"{word!r} is no query; write KEY=VALUE[,VALUE...], such as dataset=PROTEINS")
+    return key, values.split(",")
+
+
+def _answering(records: Sequence[Record], query: Sequence[str]) -> list[Record]:
+    """The records that have one of the values for every key of the query."""
+    kept = list(records)
+    for key, values in map(_parsed, query):
+        said = [_said(record, key) for record in records]
+        if not any(said):
+            known = {name for record in records for name in _names(record)}
+            raise PoolBenchError(f"{key} is no key of these records{nearest(key, sorted(known))}")
+        all_said = sorted({text for texts in said for text in texts})
+        for value in values:
+            if not any(_same(value, text) for text in all_said):
+                choices = nearest(value, all_said) or (
+                    f"; there are {', '.join(all_said)}" if len(all_said) < 40 else ""
+                )
+                raise PoolBenchError(f"no record has {key}={value}{choices}")
+        kept = [r for r in kept if any(_same(v, text) for v in values for text in _said(r, key))]
+    if not kept:
+        raise PoolBenchError(f"no record answers {' '.join(query)}")
+    return kept
+
+
+def _said(record: Record, key: str) -> set[str]:
+    """What a record says to the key of a query; nothing where it lacks the key."""
+    config = record["config"]
+    values: list[Any] = [(config.get("names") or {}).get(key)]
+    if key == "dataset":
+        values.append(dataset_name(record))
+    elif key == "protocol":
+        values.append(protocol_name(record))
+    elif key in ("status", "id", "task"):
+        values.append(record[key])
+    elif key == "code":
+        values.append(record["provenance"].get("code"))
+    flat = flatten(config)
+    said = {_text(value) for value in values if value is not None}
+    return said | ({_text(flat[key])} if key in flat and not said else set())
+
+
+def _names(record: Record) -> set[str]:
+    return {"status", "id", "task", "code", *(record["config"].get("names") or {}), *flatten(record["config"])}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _same(asked: str, said: str) -> bool:
+    if asked.lower() == said.lower():
+        return True
+    try:
+        return float(asked) == float(said)
+    except ValueError:
+        return False
+
+
+# ------------------------------------------------------------------------------------------------------------- writing
+
+
+def write_report(report: Report, results: Path, out: Path) -> list[Path]:
+    """Write tables/, figures/ and index.html into `out`; returns the files.
+
+    Args:
+        results: the folder of the records, to link to them.
+    """
+    from poolbench.bench.figures import draw
+    from poolbench.bench.page import page
+
+    written = []
+    for board in report.boards:
+        for table in tables(board):
+            for format in ("md", "tex", "csv"):
+                path = out / "tables" / f"{board.slug}-{table.name}.{format}"
+                write_text(path, table.written(format))
+                written.append(path)
+    figures = {board.slug: draw(board) for board in report.boards}
+    for board in report.boards:
+        for figure in figures[board.slug]:
+            path = out / "figures" / f"{board.slug}-{figure.name}"
+            written += figure.save(path)
+    write_text(out / "index.html", page(report, figures, results, out))
+    return [*written, out / "index.html"]

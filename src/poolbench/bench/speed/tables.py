@@ -1,0 +1,114 @@
+"""Markdown tables of what was measured, and the section of a page that they are written into."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from poolbench.bench.speed.harness import Row, middle
+from poolbench.bench.speed.phases import PHASES
+from poolbench.data.raw import write_atomically
+from poolbench.errors import PoolBenchError
+
+BEGIN = "<!-- benchmark: begin, written by scripts/benchmark.py --write -->"
+END = "<!-- benchmark: end -->"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; all columns but the first are aligned to the right."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def epochs(rows: Sequence[Row]) -> str:
+    """Epochs, steps, ratios and memory of each contestant."""
+    head = [
+        "contestant",
+        "epoch",
+        "spread",
+        "step",
+        "ratio",
+        "of turns",
+        "memory",
+        "ratio of memory",
+        "answers differ by",
+    ]
+    own = {row.name: row for row in rows if not row.against}
+    return table(head, [_epoch_row(row, own.get(row.against)) for row in rows]) + _notes(rows)
+
+
+def _epoch_row(row: Row, ours: Row | None) -> list[str]:
+    if row.failure:
+        return [row.name, row.failure, *[""] * 7]
+    seconds, ratio = middle(row.seconds), middle(row.ratios)
+    step = None if seconds is None or not row.steps else seconds / row.steps
+    memory = None if ours is None or not ours.memory or row.memory is None else row.memory / ours.memory
+    spread = "" if len(row.seconds) < 2 else f"{_time(min(row.seconds))} to {_time(max(row.seconds))}"
+    turns = "" if len(row.ratios) < 2 else f"{min(row.ratios):.2f} to {max(row.ratios):.2f}"
+    worst = max(row.differences.values(), default=None)
+    return [
+        row.name + (" (1)" if row.note else ""), _time(seconds), spread, _time(step), _factor(ratio), turns,
+        size(row.memory), _factor(memory), "" if worst is None else f"{worst:.0e}",
+    ]  # fmt: skip
+
+
+def _notes(rows: Sequence[Row]) -> str:
+    notes = [f"{row.name}: {row.note}." for row in rows if row.note and not row.failure]
+    return "\n\n(1) " + " ".join(notes) if notes else ""
+
+
+def phases(rows: Sequence[Row]) -> str:
+    """Milliseconds of a step by phase."""
+    measured = [row for row in rows if row.phases and row.steps]
+    shown = [phase for phase in PHASES if any(phase in row.phases for row in measured)]
+    if not measured:
+        return ""
+    lines = []
+    for row in measured:
+        step = {phase: 1e3 * seconds / row.steps for phase, seconds in row.phases.items()}
+        lines.append([row.name, *(f"{step[p]:.2f}" if p in step else "" for p in shown), f"{sum(step.values()):.2f}"])
+    return table(["ms a step", *shown, "sum"], lines)
+
+
+def facts(values: Mapping[str, float]) -> str:
+    """One line on the data."""
+    return ", ".join(
+        f"{name} {value:,.0f}" if value >= 100 else f"{name} {value:.4g}" for name, value in values.items()
+    )
+
+
+def machine(values: Mapping[str, Any]) -> str:
+    """One line a fact on the machine and the packages."""
+    return "\n".join(f"- {name}: {value}" for name, value in values.items())
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{1e3 * seconds:.2f} ms"
+
+
+def _factor(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}×"
+
+
+def size(number: float | None) -> str:
+    """Bytes, readable."""
+    if number is None:
+        return ""
+    return f"{number / 1e9:.2f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
+
+
+def write_section(page: Path, text: str) -> None:
+    """Replace what stands between the markers of a page. Raises `PoolBenchError` where it has none."""
+    try:
+        old = page.read_text(encoding="utf-8")
+    except OSError as error:
+        raise PoolBenchError(f"--write {page}: {(error.strerror or str(error)).lower()}") from error
+    head, begin, rest = old.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end:
+        raise PoolBenchError(f"--write {page}: there are no lines {BEGIN} and {END} in it to write between")
+    new = f"{head}{begin}\n\n{text.strip()}\n\n{end}{tail}"
+    write_atomically(page, lambda file: file.write(new.encode()))

@@ -1,0 +1,328 @@
+"""What a handful of runs can and cannot show (design section 7).
+
+Runs on resampled splits, hold-out or folds, train on mostly the same graphs, so their scores are not independent and
+the plain variance of a mean is too small. Test, interval and detectable difference all use the corrected resampled
+variance
+
+    (1/n + n_test/n_train) s^2
+
+of Nadeau & Bengio (Machine Learning 52, 2003, eq. 9; for repeated cross-validation: Bouckaert & Frank, PAKDD 2004).
+`test_over_train` is that ratio of graphs; 0 says that the runs are independent, as with seeds on one fixed split.
+
+Scores are plain numbers, one a unit (a split, or a seed where the split is fixed); two arrays that are compared are
+aligned, unit by unit. What a sample cannot say is None: the spread of a single value, or of values that are all equal.
+A handful of scores of a small test split are often equal by chance, and that must not pass for certainty.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+LEVEL = 0.95
+"""Of confidence intervals; 1 - LEVEL is the level of tests."""
+
+POWER = 0.8
+"""At which the minimal detectable difference is stated."""
+
+MARGIN = 0.03
+"""Two accuracies closer than this count as equal: three points."""
+
+Scores = Sequence[float] | np.ndarray
+
+
+def _checked(values: Scores, name: str = "values") -> np.ndarray:
+    array = np.asarray(values, dtype=float)
+    if array.ndim != 1 or not array.size:
+        raise ValueError(f"{name} must be a non-empty list of numbers, got shape {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite: leave failed runs out, and count them")
+    return array
+
+
+def _standard_deviation(values: np.ndarray) -> float | None:
+    """Sample standard deviation; None for one value, 0 for values equal up to rounding."""
+    if values.size < 2:
+        return None
+    spread = float(values.std(ddof=1))
+    return spread if spread > 1e-12 * max(1.0, float(np.abs(values).max())) else 0.0
+
+
+def standard_error(std: float, n: int, test_over_train: float) -> float:
+    """Root of the corrected resampled variance of a mean over n units, or of a mean paired difference."""
+    if test_over_train < 0:
+        raise ValueError(f"test_over_train must not be negative, got {test_over_train}")
+    return math.sqrt(1 / n + test_over_train) * std
+
+
+# ------------------------------------------------------------------------------------------------- means and intervals
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its confidence interval; what n units cannot say is None."""
+
+    mean: float
+    std: float | None
+    n: int
+    low: float | None
+    high: float | None
+
+    @property
+    def half(self) -> float | None:
+        """Half the width of the interval."""
+        return None if self.low is None or self.high is None else (self.high - self.low) / 2
+
+
+def estimate(values: Scores, test_over_train: float, level: float = LEVEL) -> Estimate:
+    """Mean, standard deviation and confidence interval (t, n - 1 degrees of freedom) of scores, one a unit."""
+    from scipy.stats import t
+
+    array = _checked(values)
+    n, mean, std = array.size, float(array.mean()), _standard_deviation(array)
+    if not std:
+        return Estimate(mean, std, n, None, None)
+    half = float(t.ppf((1 + level) / 2, n - 1)) * standard_error(std, n, test_over_train)
+    return Estimate(mean, std, n, mean - half, mean + half)
+
+
+def bootstrap_interval(
+    values: Scores,
+    statistic: Callable[..., Any] = np.mean,
+    level: float = LEVEL,
+    resamples: int = 9999,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of `statistic`, for independent units alone: datasets, or seeds on a fixed split.
+
+    Never for resampled splits of one dataset: they share graphs, and the interval would be too narrow.
+    """
+    from scipy.stats import bootstrap
+
+    array = _checked(values)
+    if array.size < 2:
+        raise ValueError("a bootstrap needs at least two units")
+    found = bootstrap(
+        (array,), statistic, confidence_level=level, n_resamples=resamples, method="percentile", rng=seed
+    ).confidence_interval
+    return float(found.low), float(found.high)
+
+
+# -------------------------------------------------------------------------------------------------- paired comparisons
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Mean of the paired differences a - b, its interval, and the corrected resampled t test that it is 0."""
+
+    difference: float
+    std: float | None
+    n: int
+    low: float | None
+    high: float | None
+    t: float | None
+    p: float | None
+    detectable: float | None
+    """The smallest true difference that so many units find with power `POWER`."""
+
+
+def compare(a: Scores, b: Scores, test_over_train: float, level: float = LEVEL, comparisons: int = 1) -> Comparison:
+    """The corrected resampled t test of paired scores (Nadeau & Bengio, 2003, section 3).
+
+    Args:
+        a, b: [n], scores of two settings on the same n units, in the same order.
+        comparisons: how many such tests are corrected together; the detectable difference is stated at the level
+            that the hardest of them has to meet.
+    """
+    from scipy.stats import t
+
+    first, second = _checked(a, "a"), _checked(b, "b")
+    if first.shape != second.shape:
+        raise ValueError(f"paired scores must be as many, got {first.size} and {second.size}")
+    differences = first - second
+    found = estimate(differences, test_over_train, level)
+    if not found.std:
+        return Comparison(found.mean, found.std, found.n, None, None, None, None, None)
+    statistic = found.mean / standard_error(found.std, found.n, test_over_train)
+    p = 2 * float(t.sf(abs(statistic), found.n - 1))
+    detectable = detectable_difference(found.std, found.n, test_over_train, (1 - level) / comparisons)
+    return Comparison(found.mean, found.std, found.n, found.low, found.high, statistic, p, detectable)
+
+
+def detectable_difference(
+    std: float, n: int, test_over_train: float, alpha: float = 1 - LEVEL, power: float = POWER
+) -> float:
+    """The true difference that a two-sided paired test of n units at level `alpha` finds with probability `power`.
+
+    Args:
+        std: standard deviation of the paired differences.
+    """
+    from scipy.optimize import brentq
+    from scipy.stats import nct, t
+
+    if n < 2:
+        raise ValueError("one unit detects no difference, however large")
+    critical = float(t.ppf(1 - alpha / 2, n - 1))
+
+    def missing(shift: float) -> float:
+        # A significant difference of the wrong sign is no finding; at such a power it next to never happens.
+        return float(nct.sf(critical, n - 1, shift)) - power
+
+    upper = 1.0
+    while missing(upper) < 0:
+        upper *= 2
+    return float(brentq(missing, 0.0, upper)) * standard_error(std, n, test_over_train)
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's step-down correction (Scandinavian Journal of Statistics 6, 1979).
+
+    A test that could not be made (None) stays None, and still counts among those that were tried.
+    """
+    m = len(p_values)
+    known = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
+    corrected: list[float | None] = [None] * m
+    largest = 0.0
+    for step, (p, i) in enumerate(known):
+        largest = max(largest, min(1.0, (m - step) * p))
+        corrected[i] = largest
+    return corrected
+
+
+def probability_of_improvement(a: Scores, b: Scores) -> float:
+    """How often a run of `a` beats one of `b`, over all pairs of runs; a tie counts one half.
+
+    The Mann-Whitney statistic over the number of pairs (Agarwal et al., NeurIPS 2021, arXiv 2108.13264, section 4.3).
+    Higher scores are better.
+    """
+    from scipy.stats import rankdata
+
+    first, second = _checked(a, "a"), _checked(b, "b")
+    ranks = rankdata(np.concatenate([first, second]))[: first.size]
+    wins = ranks.sum() - first.size * (first.size + 1) / 2
+    return float(wins / (first.size * second.size))
+
+
+# ------------------------------------------------------------------------------------------------- ranks over datasets
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Average ranks over datasets, best first, and what Friedman's and Nemenyi's tests say of them."""
+
+    names: tuple[str, ...]
+    ranks: tuple[float, ...]
+    datasets: int
+    p: float | None
+    """Of Friedman's test that all are alike; None for fewer than three names, or where every score is tied."""
+    critical_difference: float
+    """Average ranks closer than this cannot be told apart (Nemenyi)."""
+    p_values: np.ndarray
+    """[names, names], Nemenyi's p of each pair."""
+    cliques: tuple[tuple[int, int], ...]
+    """(first, last) places of the largest groups within the critical difference, groups of one left out."""
+
+
+def critical_difference(k: int, n: int, alpha: float = 1 - LEVEL) -> float:
+    """Nemenyi's critical difference of average ranks of k methods over n datasets (Demšar, JMLR 7, 2006, 3.2.2)."""
+    from scipy.stats import studentized_range
+
+    return float(studentized_range.ppf(1 - alpha, k, np.inf)) / math.sqrt(2) * math.sqrt(k * (k + 1) / (6 * n))
+
+
+def rank(scores: np.ndarray, names: Sequence[str], alpha: float = 1 - LEVEL) -> Ranking:
+    """Average ranks with Friedman's test and Nemenyi's critical difference; higher scores are better.
+
+    Args:
+        scores: [datasets, names], one score a dataset and name. Datasets are independent units; the splits of one
+            dataset are not, and do not belong here.
+
+    Raises:
+        ValueError: fewer than two datasets or two names.
+    """
+    from scikit_posthocs import posthoc_nemenyi_friedman
+    from scipy.stats import friedmanchisquare, rankdata
+
+    table = np.asarray(scores, dtype=float)
+    n, k = table.shape
+    if n < 2 or k < 2 or k != len(names):
+        raise ValueError(f"ranks need two datasets and two names at least, got {n} x {k} scores of {len(names)} names")
+    average = rankdata(-table, axis=1).mean(axis=0)
+    order = np.argsort(average, kind="stable")
+    all_tied = bool((table == table[:, :1]).all())
+    p = None if k < 3 or all_tied else float(friedmanchisquare(*table.T).pvalue)
+    ranks = tuple(float(average[i]) for i in order)
+    difference = critical_difference(k, n, alpha)
+    pairs = posthoc_nemenyi_friedman(table).to_numpy()[np.ix_(order, order)]
+    return Ranking(tuple(names[i] for i in order), ranks, n, p, difference, pairs, _cliques(ranks, difference))
+
+
+def _cliques(ranks: Sequence[float], difference: float) -> tuple[tuple[int, int], ...]:
+    found: list[tuple[int, int]] = []
+    for first, best in enumerate(ranks):
+        last = max(i for i, worse in enumerate(ranks) if worse - best <= difference)
+        if last > first and (not found or last > found[-1][1]):
+            found.append((first, last))
+    return tuple(found)
+
+
+# ------------------------------------------------------------------------------------------------ published mean values
+
+Verdict = Literal["agrees", "differs", "cannot tell"]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Whether a mean agrees with a published one, with the interval of the difference (ours - published)."""
+
+    verdict: Verdict
+    difference: float
+    low: float | None
+    high: float | None
+
+
+def agreement(
+    values: Scores,
+    test_over_train: float,
+    mean: float,
+    std: float | None = None,
+    n: int | None = None,
+    published_test_over_train: float = 0.0,
+    margin: float = MARGIN,
+    level: float = LEVEL,
+) -> Agreement:
+    """Whether our scores agree with a published mean: a claim that has to be shown, not the lack of a difference.
+
+    `agrees`: two one-sided tests at 1 - `level` show that the difference lies within +- `margin` (Schuirmann, Journal
+    of Pharmacokinetics and Biopharmaceutics 15, 1987). `differs`: not so, and the interval at `level` excludes 0.
+    Else `cannot tell`. Few runs make wide intervals, and so end there.
+
+    Args:
+        std, n: of the published scores. A standard deviation that was not published is taken to be ours, an n that
+            was not published to be 1.
+        published_test_over_train: 1/(k - 1) for k-fold cross-validation, 0 for seeds on one split.
+    """
+    from scipy.stats import t
+
+    ours = estimate(values, test_over_train, level)
+    difference = ours.mean - mean
+    if not ours.std:
+        return Agreement("cannot tell", difference, None, None)
+    own = standard_error(ours.std, ours.n, test_over_train) ** 2
+    other = standard_error(ours.std if std is None else std, n or 1, published_test_over_train) ** 2
+    error, freedom = math.sqrt(own + other), _degrees_of_freedom(own, ours.n, other, n)
+    half = float(t.ppf((1 + level) / 2, freedom)) * error
+    equivalent = abs(difference) + float(t.ppf(level, freedom)) * error < margin
+    verdict: Verdict = "agrees" if equivalent else "differs" if abs(difference) > half else "cannot tell"
+    return Agreement(verdict, difference, difference - half, difference + half)
+
+
+def _degrees_of_freedom(own: float, n: int, other: float, published_n: int | None) -> float:
+    """Welch and Satterthwaite's, or ours where the published n is unknown or 1."""
+    if published_n is None or published_n < 2:
+        return n - 1
+    return (own + other) ** 2 / (own**2 / (n - 1) + other**2 / (published_n - 1))
