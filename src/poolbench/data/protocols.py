@@ -72,7 +72,11 @@ class Protocol:
             raise PoolBenchError(f"{self.name}: expected one class a graph, got {y.dtype} of shape {tuple(y.shape)}")
         self.check_fold(fold)
         parts = {name: part.to(torch.int64).sort().values for name, part in self.parts(y, fold, official).items()}
-        return Split(self.name, self.version, self.seed, fold, **parts, fingerprint=fingerprint)
+        return Split(self.name, self.version, self.drawn_by(official), fold, **parts, fingerprint=fingerprint)
+
+    def drawn_by(self, official: Parts | None) -> int:
+        """The seed that drew the split; 0 where it was not drawn, so that one split has one hash."""
+        return self.seed
 
 
 class Holdout(Protocol):
@@ -140,7 +144,7 @@ class Nested(Protocol):
     folds = 10
 
     def __init__(self, seed: int = 0, folds_file: str | Path | None = None, runs: int = 3) -> None:
-        super().__init__(seed)
+        super().__init__(seed if folds_file is None else 0)
         if isinstance(runs, bool) or not isinstance(runs, int) or runs < 1:
             raise PoolBenchError(f"nested10: runs={runs!r} must be a whole number, 1 or more")
         self.folds_file, self.runs = None if folds_file is None else Path(folds_file), runs
@@ -238,6 +242,9 @@ class Nodes(Protocol):
         Holdout(seed, test, val)  # refuses what is no pair of fractions
         super().__init__(seed)
         self.official, self.test, self.val = official, test, val
+
+    def drawn_by(self, official: Parts | None) -> int:
+        return self.seed if official is None or not self.official else 0
 
     def parts(self, y: Tensor, fold: int | None, official: Parts | None) -> Parts:
         if official is None or not self.official:

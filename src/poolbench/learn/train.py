@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import sys
 import time
@@ -72,6 +73,7 @@ def train(
     """
     outcome = outcome or Outcome()
     started = time.perf_counter()
+    _forget_peak()
     settings, seed = dict(config["trainer"]), int(config["seed"])
     set_threads(settings["threads"])
     raw, target, split = prepared.raw, prepared.target, prepared.split
@@ -179,12 +181,23 @@ def judge(module: Learner, prepared: Prepared, data: GraphData, seed: int) -> Ro
 
 
 def _memory_peak(data: GraphData) -> int:
-    """Bytes: of the device where training ran on one, else the most that this process ever held."""
+    """Bytes: of the device where training ran on one, else the most that this process held since `_forget_peak`."""
     device = data.store.device
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _forget_peak() -> None:
+    """Count the peak of memory from here on: the runs before in this process are none of this one's."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 @torch.no_grad()
