@@ -1081,7 +1081,8 @@ def renumbered(case: PeerCase, found: dict[str, Tensor]) -> dict[str, Tensor]:
 def matched(ours: Tensor, theirs: Tensor) -> Tensor:
     """Cluster of ours -> cluster of theirs, for two ways to number one partition."""
     pairs = torch.unique(torch.stack([ours, theirs]), dim=1)
-    if pairs.shape[1] != int(ours.max()) + 1 or pairs[1].unique().numel() != pairs.shape[1]:
+    every = torch.arange(int(ours.max()) + 1)
+    if not torch.equal(pairs[0], every) or not torch.equal(pairs[1].sort().values, every):
         raise BadCase("the clusters are others")
     return pairs[1]
 

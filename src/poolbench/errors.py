@@ -23,6 +23,18 @@ class RunError(PoolBenchError):
     exit_code = 1
 
 
+class RunFailed(RunError):
+    """A run that failed and left a record that says why.
+
+    Args:
+        id: of the run.
+    """
+
+    def __init__(self, message: str, id: str) -> None:
+        super().__init__(message)
+        self.id = id
+
+
 def nearest(name: str, choices: Iterable[str], n: int = 3) -> str:
     """' (did you mean X, Y?)' with the at most `n` choices closest to `name`, or '' where none is close.
 

@@ -17,7 +17,8 @@ from poolbench.linalg.coarsening import Coarsening
 
 SIZES = (6, 1, 9, 3, 12)
 #: Arguments with which an operator is precomputable where it is not with those of its YAML file.
-SCORERS = [{"scorer": s} for s in ("degree", "random", "constant", "canonical")]
+SCORERS: list[dict[str, Any]] = [{"scorer": s} for s in ("degree", "random", "constant", "canonical")]
+SCORERS.append({"scorer": "degree", "reduce_red_op": None})
 
 
 def _precomputable() -> Iterator[Any]:
@@ -26,7 +27,7 @@ def _precomputable() -> Iterator[Any]:
             continue
         for changes in [{}, *(SCORERS if "scorer" in entry.takes else [])]:
             if entry.make(**changes).precomputable:
-                yield pytest.param(entry, changes, id="-".join([entry.name, *changes.values()]))
+                yield pytest.param(entry, changes, id="-".join([entry.name, *map(str, changes.values())]))
 
 
 precomputable = pytest.mark.parametrize(("entry", "changes"), list(_precomputable()))

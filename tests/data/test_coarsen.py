@@ -99,6 +99,7 @@ def test_a_cut_is_what_the_batch_of_the_store_gives(
     sizes, index, weight = dataset(weighted)
     store = GraphStore(torch.zeros(sum(SIZES), 1), sizes, index, torch.zeros(len(SIZES)), weight)
     monkeypatch.setattr(module, "CHUNK", 7)
+    monkeypatch.setattr(module, "FEW", 5)
     packed = coarsen_dataset(sizes, index, CHAINS[name], RECIPE, weight, store.symmetric, data=tmp_path)
     assert (len(packed), packed.num_levels) == (len(SIZES), len(CHAINS[name]))
     for graphs in ([0], [3], [89, 2, 2, 3, 17, 40], list(range(90)), []):
@@ -106,7 +107,8 @@ def test_a_cut_is_what_the_batch_of_the_store_gives(
         same(packed.cut(chosen), chain(store.batch(chosen).a, CHAINS[name]))
 
 
-def test_processes_give_the_same(tmp_path: Path) -> None:
+def test_processes_give_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE", -1.0)
     sizes, index, weight = dataset()
     every = torch.arange(len(SIZES))
     one, two = (
@@ -177,7 +179,8 @@ def test_a_cache_that_cannot_be_written_to_is_no_hindrance(tmp_path: Path, caplo
     assert len(packed.cut(torch.arange(90))[0].pooled.sizes) == 90
 
 
-def test_what_goes_wrong_is_said(tmp_path: Path) -> None:
+def test_what_goes_wrong_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE", -1.0)
     sizes, index, weight = dataset()
     for workers in (1, 2):
         with pytest.raises(ValueError, match="no such graph"):

@@ -16,6 +16,7 @@ from poolbench.learn.build import check, loss_weights
 from poolbench.learn.datamodule import Prepared
 from poolbench.learn.keeper import Selection
 from poolbench.learn.train import Outcome, train
+from poolbench.nn.model import GraphModel
 from poolbench.pool.topk import TopKPool
 
 RAW = PlantedGraphs(num_graphs=48)
@@ -27,6 +28,8 @@ def config(name: str = "mincut", **changes: Any) -> dict[str, Any]:
     pools = {
         "mincut": {"_target_": "poolbench.pool.mincut.MinCutPool", "ratio": 0.5, "k": None, "mlp_hidden": [8]},
         "topk": {"_target_": "poolbench.pool.topk.TopKPool", "ratio": 0.5},
+        "ndp": {"_target_": "poolbench.pool.ndp.NDPPool"},
+        "nmf": {"_target_": "poolbench.pool.nmf.NMFPool", "ratio": 0.5, "k": None},
         "random-dense": {"_target_": "poolbench.pool.randompool.RandomDensePool", "ratio": 0.5, "k": None},
     }
     made: dict[str, Any] = {
@@ -229,3 +232,14 @@ def test_impossible_configurations_are_refused_before_data_is_touched(key: str, 
     with pytest.raises(PoolBenchError) as refusal:
         check(config(**{key: value}))
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ["ndp", "nmf"])
+def test_what_is_computed_once_a_dataset_trains_to_the_same_bits(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = config(name, model__levels=2, trainer__max_epochs=2, paths__data=str(tmp_path))
+    ahead = run(made)
+    assert list(tmp_path.glob("coarsened/*.pt"))
+    monkeypatch.setattr(GraphModel, "precomputed", lambda self: [])
+    assert bits(run(made)) == bits(ahead)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from poolbench.data.coarsen import Recipe, coarsen_dataset
 from poolbench.linalg import Ragged, Sparse
 from poolbench.pool import SEPPool
 from poolbench.pool.codingtree import hierarchy
@@ -150,6 +152,22 @@ def test_pools_in_a_row_share_one_hierarchy() -> None:
     assert count == [[int(layer[level].max()) + 1 for layer in layers] for level in range(2)]
     alone = SEPPool()(x, Sparse(graph.crow, graph.col, graph.value, graph.nodes, graph.symmetric))
     assert pool(x, graph).sizes.sum() <= alone.sizes.sum()
+
+
+def test_a_dataset_is_coarsened_by_one_hierarchy(tmp_path: Path) -> None:
+    blocks = [torch.from_numpy(random_graph(n, n)) for n in (20, 9, 14)]
+    a = torch.block_diag(*blocks)
+    index, sizes = a.nonzero().T, torch.tensor([20, 9, 14])
+    pool = SEPPool(levels=2)
+    recipe = Recipe("SEPPool", {"levels": 2}, "code", "data")
+    packed = coarsen_dataset(sizes, index, [pool.coarsen] * 2, recipe, a[tuple(index)], symmetric=True, data=tmp_path)
+    for g, block in enumerate(blocks):
+        below = np.zeros(len(block), dtype=np.int64)
+        for layer, c in zip(hierarchy(csr_array(block.numpy()), 2), packed.cut(torch.tensor([g])), strict=True):
+            assert c.cluster is not None and c.node is not None
+            cluster = c.cluster[torch.argsort(c.node)].numpy()
+            below = cluster if c.node.numel() == len(block) else cluster[below]
+            assert below.tolist() == layer.tolist()
 
 
 def test_arguments() -> None:

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 from poolbench.bench import record as records
 from poolbench.bench.identity import code_version, config_targets, run_identity
 from poolbench.bench.provenance import provenance
-from poolbench.bench.search import Pruned, Search, account, best_values, with_values
+from poolbench.bench.search import Pruned, Search, account, with_values
 from poolbench.bench.statistics import LEVEL, estimate
+from poolbench.bench.sweep import note_run
 from poolbench.data.protocols import Nested, Protocol
 from poolbench.data.splits import PARTS
-from poolbench.errors import PoolBenchError, RunError
+from poolbench.errors import PoolBenchError, RunError, RunFailed
 
 if TYPE_CHECKING:
     from poolbench.learn.datamodule import Prepared
@@ -32,7 +33,10 @@ ENTRY = ("poolbench.learn.train",)
 
 
 def run(
-    config: Mapping[str, Any], watch: Callable[[int, float], None] | None = None, facts: Mapping[str, Any] | None = None
+    config: Mapping[str, Any],
+    watch: Callable[[int, float], None] | None = None,
+    facts: Mapping[str, Any] | None = None,
+    wait: float = 0.0,
 ) -> dict[str, Any]:
     """Do the run that a resolved configuration describes, or find that it was done; returns its record.
 
@@ -41,10 +45,12 @@ def run(
 
     Args:
         watch: see `train`; may raise `Pruned`. facts: added to the record's diagnostics.
+        wait: seconds to wait for another process that does the same run; negative: as long as it takes.
 
     Raises:
         PoolBenchError: the configuration or the data cannot be used; nothing was written.
-        RunError: the run failed; its record says why.
+        RunFailed: the run failed; its record says why.
+        RunError: another process does the run, or no record could be written.
     """
     from poolbench.learn import build
     from poolbench.learn.datamodule import Prepared
@@ -52,7 +58,7 @@ def run(
     build.check(config)
     loggers = _logger_configs(config["logger"])
     dataset = build.build_dataset(config["dataset"], config["paths"])
-    protocol = build.build_protocol(config["protocol"], config["split"]["seed"])
+    protocol = build.build_protocol(config["protocol"], config["split"]["seed"], config["paths"])
     if protocol.folds is not None and config["fold"] is None:
         return _all_folds(config, protocol)
     if isinstance(protocol, Nested) and config.get("search") and "chosen" not in config["search"]:
@@ -71,12 +77,13 @@ def run(
         threads=trainer["threads"],
         evaluate_test=config["evaluate_test"],
     )
+    note_run(id)
     results = Path(config["paths"]["results"])
     if int(os.environ.get("LOCAL_RANK", "0")) > 0:
         return _follow(config, id, prepared)
-    with records.lease(results, id) as mine:
+    with records.lease(results, id, wait=wait) as mine:
         if not mine:
-            raise RunError(f"run {id} is being done by another process; wait for it, or leave it to it")
+            raise records.Held(id)
         done = records.find_done(results, id)
         if done is not None and not config["force"]:
             found = records.read_record(done)
@@ -87,23 +94,31 @@ def run(
 
 def nested_fold(config: Mapping[str, Any], protocol: Nested) -> list[dict[str, Any]]:
     """One fold of nested cross-validation: a search on the inner hold-out, then several runs with what it chose."""
+    if config["search"]["prune"]:
+        raise PoolBenchError("protocol=nested10 gives every trial the same epochs: search.prune=true does not go with it")
     search = Search(config, run, code_version([*ENTRY, *config_targets(config)]))
-    study = search.finish()
-    chosen = best_values(study)
-    facts = {"search": {"budget": search.budget, "epochs": config["trainer"]["max_epochs"], "trials": account(study)}}
+    trials = search.finish()
+    chosen = dict(search.best(trials).params)
+    facts = {"search": {"key": search.key, "budget": search.budget, "epochs": config["trainer"]["max_epochs"],
+                        "trials": account(trials)}}  # fmt: skip
     final = {**with_values(config, chosen), "search": {**config["search"], "chosen": chosen}}
     first = int(config["seed"]) * protocol.runs
-    return [run({**final, "seed": first + number}, facts=facts) for number in range(protocol.runs)]
+    # Another process that was started with the same command has helped with the search, and does these runs too.
+    return [run({**final, "seed": first + number}, facts=facts, wait=-1.0) for number in range(protocol.runs)]
 
 
 def _all_folds(config: Mapping[str, Any], protocol: Protocol) -> dict[str, Any]:
     """The runs of every fold; a fold that fails leaves the others running, and fails the whole at the end."""
     made: list[list[dict[str, Any]]] = []
     failed: list[str] = []
+    held: list[str] = []
     for fold in range(protocol.folds or 0):
         try:
             one = {**config, "fold": fold}
             made.append(nested_fold(one, protocol) if isinstance(protocol, Nested) else [run(one)])
+        except records.Held as error:
+            held += error.ids
+            print(f"fold {fold}: {error}", flush=True)
         except RunError as error:
             failed.append(str(error))
             print(f"error: fold {fold}: {error}", flush=True)
@@ -111,6 +126,8 @@ def _all_folds(config: Mapping[str, Any], protocol: Protocol) -> dict[str, Any]:
         print(summary(made, protocol))
     if failed:
         raise RunError(f"{len(failed)} of {protocol.folds} folds failed; the first: {failed[0]}")
+    if held:
+        raise records.Held(*held)
     return made[-1][-1]
 
 
@@ -143,7 +160,8 @@ def _follow(config: Mapping[str, Any], id: str, prepared: Prepared) -> dict[str,
     quiet = {**config, "callbacks": {**config["callbacks"], "progress": "none"}}
     folder = os.environ.get(LEADER)
     resume = Path(folder) / records.CHECKPOINT if folder else None
-    train(quiet, prepared, resume=resume, identity=id)
+    pool_code = code_version([str(config["pool"]["_target_"])])
+    train(quiet, prepared, resume=resume, identity=id, pool_code=pool_code)
     return {"metrics": {"val": {}}}
 
 
@@ -166,7 +184,7 @@ def _attempt(
     outcome = Outcome()
     name = run_name(config)
     info = RunInfo(id, attempt.number, attempt.folder, name, dict(config), config.get("group"),
-                   "train", tuple(config["tags"]))  # fmt: skip
+                   config.get("job_type") or "train", tuple(config["tags"]))  # fmt: skip
     opened: list[Loggers] = []
 
     def write(status: str, reason: str | None = None) -> tuple[dict[str, Any], Path]:
@@ -218,6 +236,7 @@ def _attempt(
                 prepared,
                 resume=attempt.folder / records.CHECKPOINT,
                 identity=id,
+                pool_code=code_version([str(config["pool"]["_target_"])]),
                 on_start=first_epoch,
                 on_epoch=each_epoch,
                 watch=watch,
@@ -236,7 +255,7 @@ def _attempt(
         reason = _reason(error)
         log.debug("run %s failed", id, exc_info=True)
         _, path = write("failed", reason)
-        raise RunError(f"run {id} ({name}) failed: {reason}; record: {path}") from error
+        raise RunFailed(f"run {id} ({name}) failed: {reason}; record: {path}", id) from error
     finally:
         for logger in opened:
             if status == "done":
@@ -287,11 +306,11 @@ def table(made: Mapping[str, Any]) -> str:
         if values:
             cells = (f"{values[name]:>{_width(name)}.4f}" if name in values else " " * _width(name) for name in names)
             lines.append(f"{part:<8}" + "".join(cells))
-    time, epochs = made["time"], len(made["curve"])
-    lines.append(
-        f"selected epoch {made['selected_epoch'] + 1} of {epochs}, {1e3 * time['epoch']:.0f} ms an epoch, "
-        f"{time['total']:.1f} s in all, {made['parameters']:,} parameters"
-    )
+    time, selected = made["time"], made["selected_epoch"]
+    epochs = ""
+    if selected is not None:  # a graph kernel has none
+        epochs = f"selected epoch {selected + 1} of {len(made['curve'])}, {1e3 * time['epoch']:.0f} ms an epoch, "
+    lines.append(f"{epochs}{time['total']:.1f} s in all, {made['parameters']:,} parameters")
     return "\n".join(lines)
 
 
@@ -322,8 +341,10 @@ def _summary(outcome: Any) -> dict[str, Any]:
 def _reason(error: BaseException) -> str:
     if isinstance(error, PoolBenchError):
         return str(error)
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
-        return f"out of memory ({str(error).splitlines()[0] if str(error) else 'host'})"
+    text = str(error).lower()
+    # torch says the first of a GPU, the second of the host.
+    if isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text:
+        return f"out of memory ({str(error).splitlines()[0] if text else 'host'})"
     first = (str(error) or "no message").splitlines()[0]
     return f"{type(error).__name__}: {first}"
 

@@ -14,6 +14,7 @@ import json
 import logging
 import math
 import multiprocessing
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -43,7 +44,9 @@ FOLDER = "coarsened"
 CHUNK = 256
 """Graphs that are coarsened together, at most."""
 FEW = 64
-"""Graphs that are coarsened in this process even where others may help: a process takes seconds to start."""
+"""Graphs that are coarsened in this process first, to see how long the others will take."""
+PATIENCE = 20.0
+"""Seconds that this process works alone: another one takes seconds to start."""
 LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn")
 
 
@@ -256,22 +259,23 @@ class PackedCoarsenings:
     @classmethod
     def load(cls, path: Path) -> PackedCoarsenings:
         """Read what `save` wrote. Raises `PoolBenchError` where the file is of another version, or damaged."""
-        try:
-            held = torch.load(path, map_location="cpu", weights_only=True)
-            meta = json.loads(held.pop("meta"))
-            if meta["format"] != FORMAT or meta["digest"] != _digest(held):
-                raise ValueError("its content does not match its digest")
-            levels = [
-                _Level(
-                    **facts, **{n: v for key, v in held.items() for j, _, n in [key.partition(".")] if j == str(number)}
-                )
-                for number, facts in enumerate(meta["levels"])
-            ]
-            return cls(held["num_nodes"], levels)
-        except OSError:
-            raise
-        except Exception as error:  # torch.load raises half a dozen types for a file that is not its own
-            raise PoolBenchError(f"{path} holds no coarsenings of this version ({error}); remove it") from error
+        with open(path, "rb") as file:
+            try:
+                return cls._read(torch.load(file, map_location="cpu", weights_only=True))
+            except Exception as error:  # for a file that is not its own torch.load raises half a dozen, OSError too
+                raise PoolBenchError(f"{path} holds no coarsenings of this version ({error}); remove it") from error
+
+    @classmethod
+    def _read(cls, held: dict[str, Any]) -> PackedCoarsenings:
+        meta = json.loads(held.pop("meta"))
+        if meta["format"] != FORMAT or meta["digest"] != _digest(held):
+            raise ValueError("its content does not match its digest")
+        levels = []
+        for number, facts in enumerate(meta["levels"]):
+            prefix = f"{number}."
+            own = {name.removeprefix(prefix): v for name, v in held.items() if name.startswith(prefix)}
+            levels.append(_Level(**facts, **own))
+        return cls(held["num_nodes"], levels)
 
 
 def coarsen_dataset(
@@ -369,11 +373,14 @@ def _compute(
     if workers < 1:
         raise PoolBenchError(f"workers={workers}: at least 1 process is expected")
     count = num_nodes.numel()
-    serial = workers == 1 or count <= FEW
-    # Several chunks a process, as graphs differ in size; at least one, so that a dataset without graphs has levels.
+    started = time.perf_counter()
+    parts = [job(_chunk(num_nodes, edge_index, edge_weight, 0, FEW))]  # without graphs too, so that there are levels
+    left = (time.perf_counter() - started) * max(0.0, num_nodes.sum().item() / max(1, int(num_nodes[:FEW].sum())) - 1)
+    serial = workers == 1 or left <= PATIENCE
+    # Several chunks a process, as graphs differ in size.
     size = CHUNK if serial else max(1, min(CHUNK, math.ceil(count / (8 * workers))))
-    chunks = [_chunk(num_nodes, edge_index, edge_weight, at, size) for at in range(0, max(count, 1), size)]
-    parts = [job(chunk) for chunk in chunks] if serial else _in_processes(job, chunks, workers)
+    chunks = [_chunk(num_nodes, edge_index, edge_weight, at, size) for at in range(FEW, count, size)]
+    parts += [job(chunk) for chunk in chunks] if serial else _in_processes(job, chunks, workers)
     levels = [_Level.joined(level) for level in zip(*parts, strict=True)]
     return PackedCoarsenings(num_nodes.cpu(), levels)
 

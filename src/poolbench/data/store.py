@@ -7,20 +7,23 @@ once. The store may live on the GPU; sizes are known on the host too, so that cu
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from poolbench.linalg import RAW, Connectivity, Ragged, Sparse
+from poolbench.linalg.coarsening import Coarsening
 from poolbench.linalg.products import pointers
 
 
 @dataclass(frozen=True)
 class Batch:
     """x [n, f] node features, a their graphs (with the views that the model asked for), y [b, ...] labels, graphs [b]
-    which graphs of the store they are (on the host), edges [e, p] features of a's entries, None where there are none.
+    which graphs of the store they are (on the host), edges [e, p] features of a's entries, None where there are none,
+    coarsenings what was computed ahead for the model's pools, one a level.
     """
 
     x: Tensor
@@ -28,11 +31,15 @@ class Batch:
     y: Tensor
     graphs: Tensor
     edges: Tensor | None = None
+    coarsenings: Sequence[Coarsening] = ()
 
     @property
     def num_graphs(self) -> int:
         return self.a.nodes.num_graphs
 
+
+if TYPE_CHECKING:
+    from poolbench.data.coarsen import PackedCoarsenings
 
 LARGE = 100_000_000
 """Edges above which a store forms nothing of their size."""
@@ -50,6 +57,7 @@ class GraphStore:
         edges: [E, p] features of the edges, or None.
         node_labels: whether y are labels of nodes.
         symmetric: whether the edges with their weights are, where the caller knows; None: it is found out.
+        coarsenings: of the same graphs, for pools that were computed ahead.
 
     On the CPU the tensors are held as they come, memory-mapped ones too: a batch reads its own rows. Above `LARGE`
     edges nothing of the size of the edges is formed.
@@ -67,7 +75,9 @@ class GraphStore:
         edges: Tensor | None = None,
         node_labels: bool = False,
         symmetric: bool | None = None,
+        coarsenings: PackedCoarsenings | None = None,
     ) -> None:
+        self.coarsenings = None if coarsenings is None else coarsenings.to(device)
         self.node_labels = node_labels
         self.host_sizes = num_nodes.cpu()
         ptr = torch.zeros(num_nodes.numel() + 1, dtype=torch.int64)
@@ -114,7 +124,8 @@ class GraphStore:
             a.keep_view(key, matrix)
         edges = None if self.edges is None else self.edges.index_select(0, entries)
         y = self.y.index_select(0, each if self.node_labels else here)
-        return Batch(self.x.index_select(0, each), a, y, graphs, edges)
+        coarsenings = () if self.coarsenings is None else self.coarsenings.cut(graphs)
+        return Batch(self.x.index_select(0, each), a, y, graphs, edges, coarsenings)
 
 
 class _Packed:

@@ -36,10 +36,13 @@ def locate(path: str, key: str) -> type[Any]:
     module, _, name = path.rpartition(".")
     try:
         return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ModuleNotFoundError, AttributeError, ValueError) as error:
         raise PoolBenchError(
             f"{key}._target_={path} cannot be imported ({error}); give module.Class of a module on the Python path"
         ) from error
+    except Exception as error:  # whatever somebody else's module raises
+        kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
+        raise PoolBenchError(f"{key}._target_={path} cannot be imported: {kind}{_first_line(error)}") from error
 
 
 def part(config: Config, key: str) -> tuple[type[Any], dict[str, Any]]:
@@ -66,15 +69,20 @@ def _first_line(error: BaseException) -> str:
 def build_dataset(config: Config, paths: Config) -> GraphDataset:
     """The dataset object; nothing is read yet."""
     cls, args = part(config, "dataset")
+    return construct("dataset", cls, **_places(cls, paths), **args)
+
+
+def build_protocol(config: Config, seed: int, paths: Config | None = None) -> Protocol:
+    """The object that draws the split. paths: where published folds are found; None for the environment's."""
+    cls, args = part(config, "protocol")
+    return construct("protocol", cls, seed=seed, **_places(cls, paths or {}), **args)
+
+
+def _places(cls: type[Any], paths: Config) -> dict[str, Any]:
+    """The folders that the constructor of `cls` asks for."""
     places = {"data": paths.get("data"), "mirror": paths.get("mirror")}
     takes = inspect.signature(cls).parameters
-    return construct("dataset", cls, **{k: v for k, v in places.items() if v is not None and k in takes}, **args)
-
-
-def build_protocol(config: Config, seed: int) -> Protocol:
-    """The object that draws the split."""
-    cls, args = part(config, "protocol")
-    return construct("protocol", cls, seed=seed, **args)
+    return {k: v for k, v in places.items() if v is not None and k in takes}
 
 
 def build_model(config: Config, data: DataFacts) -> GraphModel:
@@ -153,7 +161,9 @@ def check(config: Config) -> None:
             "protocol=nested10 and search= go together, such as protocol=nested10 search=default"
             "; one search alone is `poolbench tune`"
         )
-    build_model(config, DataFacts(in_channels=4, out_channels=2, mean_nodes=30.0, classes=4))
+    model = build_model(config, DataFacts(in_channels=4, out_channels=2, mean_nodes=30.0, classes=4))
+    if nested and model.task == "kernel":
+        raise PoolBenchError("a graph kernel chooses its own parameters on validation graphs: take protocol=cv10")
     build_trainer(config["trainer"], [])
     optimizer = build_optimizer(config["optimizer"], [nn.Parameter(torch.zeros(1))])
     build_scheduler(config["scheduler"], optimizer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
@@ -12,12 +13,15 @@ from torch import Tensor
 
 from poolbench.data.raw import RawGraphs
 from poolbench.data.store import Batch
-from poolbench.data.target import Target
+from poolbench.data.target import Target, nothing
 from poolbench.errors import PoolBenchError
 from poolbench.learn import clustering
 from poolbench.learn.build import loss_weights
+from poolbench.learn.datamodule import Prepared
+from poolbench.learn.structure import signals
 from poolbench.learn.tally import Tally
 from poolbench.nn.model import GraphModel, ModelOutput
+from poolbench.nn.spectral import Spectral
 from poolbench.pool.src import Operator
 
 
@@ -49,6 +53,11 @@ class Learner(pl.LightningModule):
         self.tally = Tally(target)
         self._constrained = [m for m in model.modules() if isinstance(m, Operator)]
 
+    @classmethod
+    def adapt(cls, prepared: Prepared, model: GraphModel) -> Prepared:
+        """The data as this task looks at it."""
+        return prepared
+
     def task_loss(self, out: ModelOutput, batch: Batch) -> tuple[Tensor, Tensor | int]:
         """The loss, a mean over answers, and how many answers it is a mean over."""
         raise NotImplementedError
@@ -58,7 +67,7 @@ class Learner(pl.LightningModule):
         return {}
 
     def forward(self, batch: Batch) -> ModelOutput:
-        return self.model(batch.x, batch.a, batch.edges)
+        return self.model(batch.x, batch.a, batch.edges, batch.coarsenings)
 
     def training_step(self, batch: Batch, index: int) -> Tensor | None:
         out = self(batch)
@@ -128,7 +137,15 @@ class NodeClassification(Learner):
         return _mean_of_known(F.cross_entropy(out.y, batch.y, ignore_index=-1, reduction="none"), known)
 
 
-class NodeClustering(Learner):
+class Unlabelled(Learner):
+    """Base of the tasks that look at no labels of graphs, whether there are any or not."""
+
+    @classmethod
+    def adapt(cls, prepared: Prepared, model: GraphModel) -> Prepared:
+        return replace(prepared, target=nothing(prepared.raw))
+
+
+class NodeClustering(Unlabelled):
     """Clusters of nodes from the operator's own losses; y of the output is the assignment [n, k].
 
     Classes of nodes touch nothing but `judge`, once, after training.
@@ -136,6 +153,12 @@ class NodeClustering(Learner):
 
     task = "node-clustering"
     metric = ("nmi", "max")
+
+    @classmethod
+    def adapt(cls, prepared: Prepared, model: GraphModel) -> Prepared:
+        if prepared.split.val.numel() or prepared.split.test.numel():
+            raise PoolBenchError("clusters are judged on the graphs that they were learnt from: add protocol=cluster")
+        return super().adapt(prepared, model)
 
     def task_loss(self, out: ModelOutput, batch: Batch) -> tuple[Tensor, Tensor | int]:
         return out.y.new_zeros(()), batch.num_graphs
@@ -149,13 +172,31 @@ class NodeClustering(Learner):
         return found
 
 
-class Reconstruction(Learner):
+class Reconstruction(Unlabelled):
     """The node features again, after pooling and lifting: the mean squared error over nodes and features."""
 
     task = "reconstruction"
 
     def task_loss(self, out: ModelOutput, batch: Batch) -> tuple[Tensor, Tensor | int]:
         return F.mse_loss(out.y, batch.x.to(out.y.dtype)), batch.x.shape[0]
+
+
+class StructurePreservation(Unlabelled):
+    """The quadratic form of the Laplacian after pooling: |x' L x - x'_p L_p x_p|, the mean over signals and graphs.
+
+    Grattarola et al., TNNLS 2022, arXiv 2110.05292, section "preserving structure".
+    """
+
+    task = "structure-preservation"
+
+    @classmethod
+    def adapt(cls, prepared: Prepared, model: GraphModel) -> Prepared:
+        assert isinstance(model, Spectral)
+        x = signals(prepared.raw, prepared.x, prepared.weight, model.eigenvectors)
+        return replace(super().adapt(prepared, model), x=x)
+
+    def task_loss(self, out: ModelOutput, batch: Batch) -> tuple[Tensor, Tensor | int]:
+        return out.y.abs().mean(), batch.num_graphs
 
 
 def _mean_of_known(each: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
@@ -177,6 +218,8 @@ def learner_for(model: GraphModel, target: Target, level: str = "graphs") -> typ
         return NodeClustering
     if model.task == "reconstruction":
         return Reconstruction
+    if model.task == "structure":
+        return StructurePreservation
     if target.kind == "none":
         raise PoolBenchError(
             "this dataset's graphs carry no labels: add model=clusterer protocol=cluster, "

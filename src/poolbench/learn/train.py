@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 
+from poolbench.data.coarsen import PackedCoarsenings, Recipe, coarsen_dataset
 from poolbench.data.splits import PARTS
 from poolbench.data.store import GraphStore, mix
 from poolbench.errors import PoolBenchError
@@ -22,9 +26,11 @@ from poolbench.learn.datamodule import GraphData, Prepared
 from poolbench.learn.keeper import Keeper, Selection
 from poolbench.learn.learner import Learner, evaluate, learner_for
 from poolbench.learn.progress import progress
-from poolbench.linalg import RAW
+from poolbench.linalg import RAW, Dense, Sparse
+from poolbench.linalg.coarsening import Coarsening
 from poolbench.nn.encoder import Channels
 from poolbench.nn.model import DataFacts
+from poolbench.pool.src import SRCPool
 
 Row = dict[str, float]
 
@@ -56,6 +62,7 @@ def train(
     *,
     resume: Path | None = None,
     identity: str = "",
+    pool_code: str = "",
     on_start: Callable[[int], None] = lambda epoch: None,
     on_epoch: Callable[[int, Row], None] = lambda epoch, row: None,
     watch: Callable[[int, float], None] | None = None,
@@ -66,9 +73,10 @@ def train(
     Args:
         config: the resolved configuration. prepared: the data.
         resume: file of the resume checkpoint, None for none. identity: of the run, written into it.
+        pool_code: digest of the pool's code, by which what it computes once a dataset is kept.
         on_start: called with the first epoch to be trained. on_epoch: called with each epoch's row.
         watch: called after each epoch with the number that selects epochs, signed so that less is better; what it
-            raises ends the training.
+            raises ends the training. A resumed run tells it of the epochs before, too.
         outcome: filled in as the run goes, so that a run that fails leaves what it measured.
     """
     outcome = outcome or Outcome()
@@ -76,21 +84,32 @@ def train(
     _forget_peak()
     settings, seed = dict(config["trainer"]), int(config["seed"])
     set_threads(settings["threads"])
-    raw, target, split = prepared.raw, prepared.target, prepared.split
 
     torch.manual_seed(mix(seed, 0))
     model = build_model(config, data_facts(prepared))
+    if model.task == "kernel":
+        on_start(0)
+        _fit_kernel(model, prepared, config, outcome)
+        outcome.time["total"] = time.perf_counter() - started
+        return outcome
+    learner = learner_for(model, prepared.target, prepared.level)
+    prepared = learner.adapt(prepared, model)
+    raw, target, split = prepared.raw, prepared.target, prepared.split
     outcome.parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    optimizer = build_optimizer(config["optimizer"], model.parameters())
+    # An operator that stands alone may have no parameters, and nothing is trained.
+    optimizer = build_optimizer(config["optimizer"], list(model.parameters()) or [torch.nn.Parameter(torch.zeros(0))])
     scheduler = build_scheduler(config["scheduler"], optimizer)
-    module = learner_for(model, target, prepared.level)(model, optimizer, config["loss_weights"], target)
+    module = learner(model, optimizer, config["loss_weights"], target)
     outcome.task = module.task
 
     def store(device: torch.device) -> GraphStore:
         views = model.requirements() - {RAW}
         edges = None if prepared.edges is None or not model.takes_edges else prepared.edges.values
+        symmetric = raw.symmetric if prepared.weight is None else None
+        pools = model.precomputed()
+        coarsenings = coarsened(pools, prepared, pool_code, config["paths"]["data"]) if pools else None
         return GraphStore(prepared.x.values, raw.num_nodes, raw.edge_index, target.y, prepared.weight, views, device,
-                          edges, prepared.level == "nodes", raw.symmetric if prepared.weight is None else None)  # fmt: skip
+                          edges, prepared.level == "nodes", symmetric, coarsenings)  # fmt: skip
 
     data = GraphData(store, split, int(config["batch_size"]), seed, prepared.validates, prepared.level)
     callbacks = config["callbacks"]
@@ -111,6 +130,8 @@ def train(
     keeper.read()
     outcome.curve = keeper.curve
     on_start(keeper.epoch)
+    for epoch, row in enumerate(keeper.curve if watch is not None else ()):
+        watch(epoch, selection.score(row))  # of the epochs before a kill: the verdict may depend on them
     displays: list[pl.Callback] = [] if display is None else [display]
     trainer = build_trainer(settings, [keeper, *displays])
     if settings["compile"]:
@@ -120,7 +141,7 @@ def train(
     finally:
         outcome.time["epoch"], outcome.time["epoch_cpu"] = keeper.epoch_times()
         outcome.selected_epoch = selection.epoch
-        outcome.memory_peak = _memory_peak(data)
+        outcome.memory_peak = _memory_peak(data.store.device)
         outcome.time["total"] = time.perf_counter() - started
 
     if not trainer.is_global_zero:
@@ -143,6 +164,15 @@ def train(
     return outcome
 
 
+def _fit_kernel(model: Any, prepared: Prepared, config: Mapping[str, Any], outcome: Outcome) -> None:
+    """A graph kernel (`learn.kernel`) has no epochs."""
+    try:
+        model.fit(prepared, outcome, config["evaluate_test"])
+    finally:
+        outcome.time["epoch"] = outcome.time["epoch_cpu"] = None
+        outcome.memory_peak = _memory_peak(torch.device("cpu"))
+
+
 def data_facts(prepared: Prepared) -> DataFacts:
     """What a model is told of the data."""
     raw, x, edges = prepared.raw, prepared.x, prepared.edges
@@ -156,6 +186,29 @@ def data_facts(prepared: Prepared) -> DataFacts:
         classes=classes,
         sizes=raw.num_nodes[prepared.train_graphs].tolist(),
     )
+
+
+def coarsened(pools: Sequence[SRCPool], prepared: Prepared, code: str, data: str | Path | None) -> PackedCoarsenings:
+    """What the pools make of the dataset's graphs, computed once and kept in the cache."""
+    raw, weight = prepared.raw, prepared.weight
+    plain = (bool, int, float, str, type(None))
+    arguments = [{name: v for name, v in vars(pool).items() if isinstance(v, plain) and name != "training"}
+                 for pool in pools]  # fmt: skip
+    dataset = raw.fingerprint()
+    if weight is not None:
+        dataset = hashlib.sha256(dataset.encode() + weight.numpy().tobytes()).hexdigest()
+    recipe = Recipe(type(pools[0]).__name__, {"levels": arguments, "matrix": str(pools[0].connectivity)}, code, dataset)
+    steps = [partial(_coarsen, pool, level == 0) for level, pool in enumerate(pools)]
+    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return coarsen_dataset(
+        raw.num_nodes, raw.edge_index, steps, recipe, weight, raw.symmetric if weight is None else False, workers, data
+    )
+
+
+def _coarsen(pool: SRCPool, first: bool, a: Sparse | Dense) -> Coarsening:
+    view = a.view(pool.connectivity) if first else a
+    assert isinstance(view, Sparse | Dense)
+    return pool.coarsen(view)
 
 
 def build_selection(callbacks: Mapping[str, Any], prepared: Prepared, module: Learner) -> Selection:
@@ -180,9 +233,8 @@ def judge(module: Learner, prepared: Prepared, data: GraphData, seed: int) -> Ro
     return module.judge(prepared.raw, data.whole("train"))
 
 
-def _memory_peak(data: GraphData) -> int:
+def _memory_peak(device: torch.device) -> int:
     """Bytes: of the device where training ran on one, else the most that this process held since `_forget_peak`."""
-    device = data.store.device
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     with contextlib.suppress(OSError, ValueError, StopIteration):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from poolbench.linalg import Connectivity, Matrix
+from poolbench.linalg.coarsening import Coarsening
 from poolbench.nn.message_passing import LAYERS
 from poolbench.nn.model import Block, DataFacts, GraphModel, ModelOutput, Part, build_pool, check_choices
 from poolbench.pool.src import GlobalPool, Operator
@@ -57,7 +60,9 @@ class Autoencoder(GraphModel):
     def requirements(self) -> set[Connectivity]:
         return self.before.connectivities | self.after.connectivities | {self.pool.connectivity}
 
-    def forward(self, x: Tensor, a: Matrix, edges: Tensor | None = None) -> ModelOutput:
-        out = self.pool(self.before(x, a, edges), a.view(self.pool.connectivity))
+    def forward(
+        self, x: Tensor, a: Matrix, edges: Tensor | None = None, coarsenings: Sequence[Coarsening] = ()
+    ) -> ModelOutput:
+        out = self.pool_once(self.pool, self.before(x, a, edges), a, 0, coarsenings)
         x = self.pool.lift(out.x, out.s, inverse=self.inverse_lift)
         return ModelOutput(self.last(self.after(x, a), a), out.losses, [a.nodes.sizes, out.sizes])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from torch import Tensor
 
 from poolbench.linalg import Connectivity, Matrix
+from poolbench.linalg.coarsening import Coarsening
 from poolbench.nn.model import Block, DataFacts, GraphModel, ModelOutput, Part, build_pool, check_choices
 from poolbench.pool.src import DenseSelection, GlobalPool, Operator, SoftPool
 
@@ -59,7 +61,9 @@ class Clusterer(GraphModel):
     def requirements(self) -> set[Connectivity]:
         return self.block.connectivities | {self.pool.connectivity}
 
-    def forward(self, x: Tensor, a: Matrix, edges: Tensor | None = None) -> ModelOutput:
-        out = self.pool(self.block(self.encode(x), a, edges), a.view(self.pool.connectivity))
+    def forward(
+        self, x: Tensor, a: Matrix, edges: Tensor | None = None, coarsenings: Sequence[Coarsening] = ()
+    ) -> ModelOutput:
+        out = self.pool_once(self.pool, self.block(self.encode(x), a, edges), a, 0, coarsenings)
         assert isinstance(out.s, DenseSelection)
         return ModelOutput(out.s.s, out.losses, [a.nodes.sizes, out.sizes])

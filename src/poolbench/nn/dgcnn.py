@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from poolbench.linalg import RAW, Connectivity, Matrix
+from poolbench.linalg.coarsening import Coarsening
 from poolbench.nn.model import DataFacts, GraphModel, ModelOutput, Part, build_readout, check_choices
 from poolbench.pool.sortpool import SortPool
 from poolbench.pool.src import Operator
@@ -75,7 +77,9 @@ class DGCNN(GraphModel):
     def requirements(self) -> set[Connectivity]:
         return {RAW}
 
-    def forward(self, x: Tensor, a: Matrix, edges: Tensor | None = None) -> ModelOutput:
+    def forward(
+        self, x: Tensor, a: Matrix, edges: Tensor | None = None, coarsenings: Sequence[Coarsening] = ()
+    ) -> ModelOutput:
         x, layers = self.encode(x), []
         share = (1.0 + a.degree()).reciprocal().unsqueeze(-1)
         for layer in self.layers:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from poolbench.linalg import Connectivity, Matrix
+from poolbench.linalg.coarsening import Coarsening
 from poolbench.nn.model import (
     JUMPING,
     Block,
@@ -80,7 +82,9 @@ class Global(GraphModel):
         assert isinstance(first, Block)
         return first.connectivities
 
-    def forward(self, x: Tensor, a: Matrix, edges: Tensor | None = None) -> ModelOutput:
+    def forward(
+        self, x: Tensor, a: Matrix, edges: Tensor | None = None, coarsenings: Sequence[Coarsening] = ()
+    ) -> ModelOutput:
         x, layers = self.encode(x), []
         for block in self.blocks:
             x = block(x, a, edges)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from poolbench.linalg import Connectivity, Matrix
+from poolbench.linalg.coarsening import Coarsening
 from poolbench.nn.model import (
     Block,
     DataFacts,
@@ -83,7 +86,9 @@ class Hierarchical(GraphModel):
         assert isinstance(first, SRCPool) and isinstance(self.blocks[0], Block)
         return self.blocks[0].connectivities | {first.connectivity}
 
-    def forward(self, x: Tensor, a: Matrix, edges: Tensor | None = None) -> ModelOutput:
+    def forward(
+        self, x: Tensor, a: Matrix, edges: Tensor | None = None, coarsenings: Sequence[Coarsening] = ()
+    ) -> ModelOutput:
         x = self.encode(x)
         losses: dict[str, Tensor] = {}
         sizes, summaries = [a.nodes.sizes], []
@@ -92,9 +97,7 @@ class Hierarchical(GraphModel):
             edges = None
             if self.jumping != "none":
                 summaries.append(self.readouts[level](x, a.nodes))
-            # The first pool gets the matrix it was designed for; the next ones what the pool before them returned.
-            assert isinstance(pool, SRCPool)
-            out = pool(x, a.view(pool.connectivity) if level == 0 else a)
+            out = self.pool_once(pool, x, a, level, coarsenings)
             x, a = out.x, out.a
             sizes.append(out.sizes)
             losses.update({f"{name}_{level + 1}": value for name, value in out.losses.items()})

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from poolbench.linalg import Connectivity, Matrix
+from poolbench.linalg.coarsening import Coarsening
 from poolbench.nn.encoder import Channels, Encoder
 from poolbench.nn.message_passing import LAYERS, MessagePassing
 from poolbench.nn.mlp import ACTIVATIONS, MLP, NORMS, Norm
@@ -56,7 +57,7 @@ class DataFacts:
 
 
 class GraphModel(nn.Module):
-    """Base of the templates: (x, a, edges) -> `ModelOutput`.
+    """Base of the templates: (x, a, edges, coarsenings) -> `ModelOutput`.
 
     A template is constructed with `data` and `pool` and its own keyword arguments, and says in `refuses` which pools
     it cannot take. Node features that are categories are embedded first, at width `hidden`.
@@ -91,8 +92,24 @@ class GraphModel(nn.Module):
         """Why this template cannot take an operator, None where it can."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor, a: Matrix, edges: Tensor | None = None) -> ModelOutput:
+    def precomputed(self) -> list[SRCPool]:
+        """The pools, one a level, where all of them depend on the graphs alone: they are computed once a dataset."""
+        pools = [module for module in self.modules() if isinstance(module, SRCPool)]
+        return pools if all(pool.precomputable for pool in pools) else []
+
+    def forward(
+        self, x: Tensor, a: Matrix, edges: Tensor | None = None, coarsenings: Sequence[Coarsening] = ()
+    ) -> ModelOutput:
+        """Shapes: see `ModelOutput`. coarsenings: of `precomputed()`, for this batch; without, they are made anew."""
         raise NotImplementedError
+
+    @staticmethod
+    def pool_once(pool: nn.Module, x: Tensor, a: Matrix, level: int, coarsenings: Sequence[Coarsening]) -> Any:
+        """The first pool gets the matrix it was designed for; the next ones what the pool before them returned."""
+        assert isinstance(pool, SRCPool)
+        if level == 0:
+            a = a.view(pool.connectivity)
+        return pool(x, a, coarsening=coarsenings[level]) if coarsenings else pool(x, a)
 
 
 class Block(nn.Module):

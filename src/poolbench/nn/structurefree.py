@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from poolbench.linalg import Connectivity, Matrix
+from poolbench.linalg.coarsening import Coarsening
 from poolbench.nn.mlp import ACTIVATIONS, MLP
 from poolbench.nn.model import (
     DataFacts,
@@ -61,7 +64,9 @@ class StructureFree(GraphModel):
     def requirements(self) -> set[Connectivity]:
         return set()
 
-    def forward(self, x: Tensor, a: Matrix, edges: Tensor | None = None) -> ModelOutput:
+    def forward(
+        self, x: Tensor, a: Matrix, edges: Tensor | None = None, coarsenings: Sequence[Coarsening] = ()
+    ) -> ModelOutput:
         x = self.encode(x)
         if self.nodes is not None:
             x = self.activation(self.nodes(x))

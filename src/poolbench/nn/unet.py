@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from poolbench.linalg import Connectivity, Matrix
+from poolbench.linalg.coarsening import Coarsening
 from poolbench.nn.model import (
     Block,
     DataFacts,
@@ -84,14 +86,15 @@ class UNet(GraphModel):
         assert isinstance(first, SRCPool)
         return self.first.connectivities | {first.connectivity}  # the last layer on the way up has the first one's
 
-    def forward(self, x: Tensor, a: Matrix, edges: Tensor | None = None) -> ModelOutput:
+    def forward(
+        self, x: Tensor, a: Matrix, edges: Tensor | None = None, coarsenings: Sequence[Coarsening] = ()
+    ) -> ModelOutput:
         losses: dict[str, Tensor] = {}
         x = self.first(self.encode(x), a, edges)
         sizes, way = [a.nodes.sizes], []
         nodes = a.nodes
         for level, (pool, block) in enumerate(zip(self.pools, self.down, strict=True)):
-            assert isinstance(pool, SRCPool)
-            out = pool(x, a.view(pool.connectivity) if level == 0 else a)
+            out = self.pool_once(pool, x, a, level, coarsenings)
             way.append((x, a, out.s, pool))
             x, a = block(out.x, out.a), out.a
             sizes.append(out.sizes)

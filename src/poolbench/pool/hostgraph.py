@@ -30,9 +30,11 @@ BITS = 12
 def host_graphs(a: Matrix) -> list[csr_array]:
     """The graphs of a batch as matrices [n, n] in float64, each entry once, rows and columns in order.
 
-    Raises ValueError for weights that are not finite.
+    Raises ValueError for weights that are not finite, and for an edge between two graphs.
     """
     a = a.sparse()
+    if not torch.equal(a.nodes.index[a.row], a.nodes.index[a.col]):
+        raise ValueError("an edge joins nodes of two graphs: i and the edges do not fit together")
     crow, col = a.crow.cpu().numpy(), a.col.cpu().numpy()
     weight = a.weights.detach().cpu().double().numpy()
     if not np.isfinite(weight).all():

@@ -1,0 +1,347 @@
+"""The adapters of peers: each gives what the peer's layer gives when it is called by hand, trains, and agrees with
+PoolBench's own operator where the two do the same work."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch_geometric.nn as layers
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+from torch_geometric.utils import to_dense_adj, to_dense_batch
+
+from poolbench import cli
+from poolbench.bench import identity
+from poolbench.errors import PoolBenchError
+from poolbench.learn.build import locate
+from poolbench.linalg import Ragged, Sparse
+from poolbench.pool import MinCutPool, PANPool, SAGPool, TopKPool
+from poolbench.pool.src import SRCPool, constructor_arguments
+
+PEERS = Path(__file__).parents[2] / "conf" / "pool" / "peers"
+FEATURES, CLUSTERS = 4, 3
+QUICK = ["dataset=planted", "dataset.num_graphs=24", "trainer.max_epochs=1", "model.hidden=8", "model=hierarchical",
+         "logger=none", "callbacks.progress=none"]  # fmt: skip
+
+
+def names(peer: str) -> list[str]:
+    return sorted(path.stem for path in PEERS.glob(f"{peer}_*.yaml"))
+
+
+def make(name: str, **changes: Any) -> Any:
+    """The operator with the arguments of its file, in the type of `dtype`, its weights drawn from a seed."""
+    config: Any = OmegaConf.to_container(OmegaConf.load(PEERS / f"{name}.yaml"), resolve=True)
+    cls = locate(config.pop("_target_"), "pool")
+    if "k" in config:
+        config = {key: value for key, value in config.items() if key != "ratio"} | {"k": CLUSTERS}
+    torch.manual_seed(0)
+    return cls(in_channels=FEATURES, return_selection=True, **config | changes).to(dtype(name))
+
+
+def dtype(name: str) -> torch.dtype:
+    """float64, but for PyG's ASAPooling, which makes a float32 matrix of a graph without weights."""
+    return torch.float32 if name == "pyg_asap" else torch.float64
+
+
+class Graphs:
+    """A ring with a chord of 7 nodes and one of 5, features without ties."""
+
+    x = torch.randn(12, FEATURES, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    batch = torch.tensor([0] * 7 + [1] * 5)
+    _pairs = [(u, (u + 1) % 7) for u in range(7)] + [(0, 2)] + [(7 + u, 7 + (u + 1) % 5) for u in range(5)] + [(8, 10)]
+    index = torch.tensor(sorted(_pairs + [(v, u) for u, v in _pairs])).T
+    weight = torch.ones(28, dtype=torch.float64)
+
+    @classmethod
+    def padded(cls) -> tuple[Tensor, Tensor, Tensor]:
+        x, mask = to_dense_batch(cls.x, cls.batch)
+        return x, to_dense_adj(cls.index, cls.batch).double(), mask
+
+
+G = Graphs
+
+
+def matrix(index: Tensor, weight: Tensor | None, n: int) -> Tensor:
+    ones = torch.ones(index.shape[1], dtype=torch.float64) if weight is None else weight.double()
+    return torch.zeros(n, n, dtype=torch.float64).index_put(tuple(index), ones, accumulate=True)
+
+
+def close(ours: Any, theirs: Any) -> None:
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+def near(ours: Any, theirs: Any) -> None:
+    """Up to the 1e-7 that PoolBench adds to the root of a degree, and PyG does not."""
+    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
+
+
+# -- PyG: the layer called by hand --------
+
+
+@pytest.mark.parametrize("name", ["pyg_topk", "pyg_sag"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_layers_that_keep_nodes(name: str, weighted: bool) -> None:
+    pool = make(name)
+    weight = torch.rand(28, generator=torch.Generator().manual_seed(2), dtype=torch.float64) if weighted else None
+    out = pool(G.x, G.index, G.batch, edge_weight=weight)
+    x, index, edge, batch, kept, score = pool.layer(G.x, G.index, weight, G.batch)
+    close(out.x, x)
+    close(matrix(out.a, out.edge_weight, 7), matrix(index, edge, 7))
+    assert torch.equal(out.i, batch) and torch.equal(out.s.s.kept, kept)
+    close(pool.lift(out.x, out.s)[kept], x * score.unsqueeze(-1))
+
+
+def test_asap() -> None:
+    pool, features = make("pyg_asap"), G.x.float()
+    out = pool(features, G.index, G.batch)
+    x, index, edge, batch, _ = pool.layer(features, G.index, None, G.batch)
+    close(out.x, x)
+    assert edge is None
+    close(matrix(out.a, out.edge_weight, 7), matrix(index, None, 7))
+    assert torch.equal(out.i, batch)
+    with pytest.raises(NotImplementedError, match="does not return the assignment"):
+        pool.lift(out.x, out.s)
+
+
+def test_edge_pooling_numbers_its_clusters_over_the_batch_and_they_are_sorted_here() -> None:
+    pool = make("pyg_edge")
+    out = pool(G.x, G.index, G.batch)
+    x, index, batch, info = pool.layer(G.x, G.index, G.batch)
+    assert bool((batch.diff() < 0).any())  # what the adapter has to put right
+    order = torch.argsort(batch, stable=True)
+    assert torch.equal(out.i, batch[order])
+    close(out.x, x[order])
+    close(matrix(out.a, out.edge_weight, len(x)), matrix(index, None, len(x))[order][:, order])
+    close(out.s.reduce(G.x), out.x)
+    close(pool.lift(out.x, out.s), (x * info.new_edge_score.unsqueeze(-1))[info.cluster])
+
+
+def test_mincut() -> None:
+    pool = make("pyg_mincut", temperature=0.5)
+    out = pool(G.x, G.index, G.batch)
+    x, a, mask = G.padded()
+    x, a, cut, ortho = layers.dense_mincut_pool(x, a, pool.linear(x), mask, 0.5)
+    close(out.x, x.flatten(0, 1))
+    close(matrix(out.a, out.edge_weight, 6), torch.block_diag(*a))
+    close(out.losses, {"cut": cut, "ortho": ortho})
+    close(out.s.reduce(G.x), x)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_diffpool(normalize: bool) -> None:
+    pool = make("pyg_diffpool", normalize=normalize)
+    out = pool(G.x, G.index, G.batch)
+    (z, mask), (s, _) = (to_dense_batch(f(G.x, G.index), G.batch) for f in (pool.embedding, pool.assignment))
+    x, a, link, entropy = layers.dense_diff_pool(z, G.padded()[1], s, mask, normalize)
+    close(out.x, x.flatten(0, 1))
+    close(matrix(out.a, out.edge_weight, 6), torch.block_diag(*a))
+    close(out.losses, {"link": link, "entropy": entropy})
+
+
+def test_dmon() -> None:
+    pool = make("pyg_dmon")
+    out = pool(G.x, G.index, G.batch)
+    s, x, a, spectral, ortho, cluster = pool.layer(*G.padded())
+    close(out.x, x.flatten(0, 1))
+    close(matrix(out.a, out.edge_weight, 6), torch.block_diag(*a))
+    close(out.losses, {"spectral": spectral, "ortho": ortho, "cluster": cluster})
+    close(out.s.dense(), torch.cat([s[0], s[1, :5]]))
+
+
+# -- PyG: PoolBench's own operators --------
+
+
+def with_weights(pool: SRCPool, **weights: Tensor) -> SRCPool:
+    """The operator in float64 with these weights, by the names of its parameters."""
+    pool = pool.double()
+    named = dict(pool.named_parameters())
+    assert set(named) == {name.replace("__", ".") for name in weights}
+    with torch.no_grad():
+        for name, value in weights.items():
+            named[name.replace("__", ".")].copy_(value)
+    return pool
+
+
+def own(pool: SRCPool, view: bool = False) -> Any:
+    a = Sparse.from_edges(G.index[0], G.index[1], G.weight, Ragged.from_index(G.batch), symmetric=True)
+    return pool(G.x, a.view(pool.connectivity) if view else a)
+
+
+def topk() -> tuple[Any, SRCPool]:
+    peer = make("pyg_topk")
+    mine = TopKPool(0.5, in_channels=FEATURES, return_selection=True)
+    return peer, with_weights(mine, projection__weight=peer.layer.select.weight)
+
+
+def sag() -> tuple[Any, SRCPool]:
+    peer = make("pyg_sag", gnn="GCNConv")
+    peer.layer.gnn.bias.data.zero_()
+    peer.layer.select.weight.data.fill_(1.0)
+    mine = SAGPool(0.5, in_channels=FEATURES, return_selection=True)
+    return peer, with_weights(mine, projection__weight=peer.layer.gnn.lin.weight)
+
+
+def pan() -> tuple[Any, SRCPool]:
+    peer = make("pyg_pan")
+    peer.layer.select.weight.data.fill_(1.0)
+    mine = PANPool(0.5, in_channels=FEATURES, return_selection=True)
+    return peer, with_weights(mine, paths=peer.paths, beta=peer.layer.beta, projection__p=peer.layer.p)
+
+
+@pytest.mark.parametrize("pair", [topk, sag, pan])
+def test_kept_nodes_are_those_of_poolbench(pair: Callable[[], tuple[Any, SRCPool]]) -> None:
+    peer, mine = pair()
+    theirs, ours = own(peer), own(mine)
+    order = torch.argsort(theirs.s.s.kept)
+    assert torch.equal(theirs.s.s.kept[order], ours.s.kept)
+    near(theirs.x[order], ours.x)
+    close(theirs.a.to_dense()[order][:, order], ours.a.to_dense())
+
+
+def test_mincut_is_that_of_poolbench() -> None:
+    peer = make("pyg_mincut")
+    mine = MinCutPool(CLUSTERS, mlp_hidden=None, in_channels=FEATURES).double()
+    shapes = [tuple(p.shape) for p in mine.parameters()]
+    assert shapes == [tuple(peer.linear.weight.shape), tuple(peer.linear.bias.shape)]
+    mine = with_weights(mine, **dict(zip((n.replace(".", "__") for n, _ in mine.named_parameters()),
+                                         peer.linear.parameters(), strict=True)))  # fmt: skip
+    theirs, ours = own(peer), own(mine)
+    close(theirs.x, ours.x)
+    near(theirs.a.value, ours.a.value)
+    close(dict(theirs.losses), {name: ours.losses[name] for name in theirs.losses})
+
+
+# -- all of PyG's --------
+
+
+@pytest.mark.parametrize("name", names("pyg"))
+def test_an_empty_graph_between_others_stays_empty_or_is_a_graph_of_k_nodes(name: str) -> None:
+    pool = make(name)
+    nodes = Ragged(torch.tensor([0, 7, 7, 12]))
+    features = G.x.to(dtype(name))
+    out = pool(features, Sparse.from_edges(G.index[0], G.index[1], None, nodes))
+    together = pool(features, G.index, G.batch)
+    sizes = together.sizes.tolist()
+    assert out.sizes.tolist() == [sizes[0], CLUSTERS if "k" in constructor_arguments(type(pool)) else 0, sizes[1]]
+    kept = out.a.nodes.index[out.a.nodes.index != 1] if out.x.ndim == 2 else None
+    close((out.x if kept is not None else out.x[[0, 2]].flatten(0, 1)).detach(), together.x.detach())
+
+
+@pytest.mark.parametrize("name", names("pyg"))
+def test_weights_get_gradients(name: str) -> None:
+    pool = make(name)
+    out = pool(G.x.to(dtype(name)), G.index, G.batch)
+    (out.x.square().sum() + sum(out.losses.values(), torch.zeros(()))).backward()
+    assert any(p.grad is not None and p.grad.any() for p in pool.parameters())
+
+
+@pytest.mark.parametrize("name", names("pyg"))
+def test_pyg_trains(name: str, results: Path) -> None:
+    assert cli.train([f"pool={name}", *QUICK]) == 0
+    (record,) = [json.loads(path.read_text()) for path in results.glob("runs/*/*/record.json")]
+    assert record["status"] == "done" and record["config"]["names"]["pool"] == name
+    assert record["config"]["pool"]["_target_"].startswith("poolbench.pool.pyg.")
+
+
+def test_a_width_and_a_layer_are_asked_for_in_one_line() -> None:
+    from poolbench.pool.pyg import PyGSAG, PyGTopK
+
+    with pytest.raises(ValueError, match="PyGTopK needs in_channels"):
+        PyGTopK()
+    with pytest.raises(ValueError, match="gnn='Nonsense'"):
+        PyGSAG(in_channels=4, gnn="Nonsense")
+    with pytest.raises(TypeError, match="did you mean 'multiplier'"):
+        PyGTopK(in_channels=4, multiplyer=2.0)
+
+
+def test_the_version_of_the_peer_is_part_of_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    targets = [["poolbench.pool.pyg.PyGTopK"], ["poolbench.pool.topk.TopKPool"]]
+    before = [identity.code_version(t) for t in targets]
+    monkeypatch.setattr(identity, "package_version", lambda name: "99")
+    after = [identity.code_version(t) for t in targets]
+    assert before[0] != after[0] and before[1] == after[1]
+
+
+# -- tgp --------
+
+
+def test_without_tgp_one_line_says_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "tgp", None)
+    monkeypatch.setitem(sys.modules, "tgp.poolers", None)
+    monkeypatch.delitem(sys.modules, "poolbench.pool.tgp", raising=False)
+    with pytest.raises(PoolBenchError, match=r"cannot be imported: .* pip install torch-geometric-pool"):
+        locate("poolbench.pool.tgp.TGPPool", "pool")
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tgp" else found(name))
+    assert cli.list_choices(["pools"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("tgp")] == [
+        "tgp_*: operators of tgp, which is not installed: pip install torch-geometric-pool torch_scatter"
+    ]
+    assert any(line.startswith("pyg_topk ") and line.endswith("PyG: TopKPooling") for line in lines)
+
+
+needs_tgp = pytest.mark.skipif(
+    importlib.util.find_spec("tgp") is None, reason="Torch Geometric Pool is an optional peer and not installed"
+)
+
+
+def tgp_pool(name: str) -> Any:
+    if name == "tgp_graclus":
+        pytest.importorskip("torch_cluster", reason="tgp's Graclus needs torch_cluster")
+    return make(name)
+
+
+@needs_tgp
+@pytest.mark.parametrize("name", names("tgp"))
+def test_tgp_by_hand(name: str) -> None:
+    """The adapter gives what tgp gives, also where it hands tgp a padded batch; and lifts as tgp does."""
+    pool = tgp_pool(name).eval()
+    torch.manual_seed(3)
+    out = pool(G.x, G.index, G.batch)
+    torch.manual_seed(3)
+    theirs = pool.layer(x=G.x, adj=G.index, edge_weight=None, batch=G.batch)
+    torch.manual_seed(3)
+    dense = theirs.edge_index.ndim == 3
+    k = theirs.x.shape[0] * theirs.x.shape[1] if dense else theirs.x.shape[0]
+    close(out.x, theirs.x.flatten(0, 1) if dense else theirs.x)
+    a = torch.block_diag(*theirs.edge_index) if dense else matrix(theirs.edge_index, theirs.edge_weight, k)
+    close(matrix(out.a, out.edge_weight, k), a.double())
+    assert set(out.losses) == set(theirs.loss or {})
+    for loss, value in (theirs.loss or {}).items():
+        close(out.losses[loss], value)
+    lifted = pool.layer(x=theirs.x, so=theirs.so, lifting=True, batch=G.batch, batch_pooled=theirs.batch)
+    close(pool.lift(out.x, out.s), lifted[to_dense_batch(G.x, G.batch)[1]] if lifted.ndim == 3 else lifted)
+    with pytest.raises(NotImplementedError, match="lift='inverse'"):
+        pool.lift(out.x, out.s, inverse=True)
+
+
+@needs_tgp
+@pytest.mark.parametrize("name", names("tgp"))
+def test_tgp_trains(name: str, results: Path) -> None:
+    tgp_pool(name)
+    assert cli.train([f"pool={name}", *QUICK]) == 0
+    (record,) = [json.loads(path.read_text()) for path in results.glob("runs/*/*/record.json")]
+    assert record["status"] == "done" and record["config"]["names"]["pool"] == name
+
+
+@needs_tgp
+def test_every_operator_of_tgp_has_a_file() -> None:
+    from tgp.poolers import pooler_map
+
+    assert {f"tgp_{alias}" for alias in set(pooler_map) - {"pan"}} == set(names("tgp"))
+    tgp = importlib.import_module("poolbench.pool.tgp")
+    with pytest.raises(ValueError, match="takes the torch_sparse matrix of a PANConv"):
+        tgp.TGPPool("pan", 4)
+    with pytest.raises(ValueError, match="alias='mincutt' is no operator of tgp"):
+        tgp.TGPPool("mincutt", 4)
+    assert isinstance(tgp.TGPClusters("mincut", 3, 4).layer, nn.Module)
