@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -52,6 +53,9 @@ is what nobody has measured here: the files were not at hand, and the official t
   `dataset.deduplicate=true` does (TU sets).
 * **ceiling**: the best accuracy that a model can have which sees structure and node labels, but not the order of nodes:
   where twins differ in class, one of them is answered wrongly. In brackets with node attributes, where there are any.
+
+Checksums are those of the archives that were read here. An archive that was packed anew has another one than that of
+the official host; what counts is the fingerprint of the content, which `poolbench prepare dataset=NAME` prints.
 """
 
 
@@ -92,7 +96,10 @@ def known() -> dict[str, Facts]:
     held: dict[str, dict[str, Any]] = {name: {"graphs": g, "classes": c or None} for name, (g, c) in TU_NAMES.items()}
     held |= {n: {"graphs": 1, "classes": f.classes, "nodes": f.nodes, "edges": f.edges // 2, "largest": f.nodes,
                  "features": f.features} for n, f in NODE_GRAPHS.items()}  # fmt: skip
-    held |= {name: {"graphs": facts.graphs} for name, facts in OGB_NAMES.items()}
+    kinds = {"binary": "{} yes/no", "numbers": "{} number", "classes": None, "words": "words"}
+    for name, facts in OGB_NAMES.items():
+        kind = kinds[facts.kind]
+        held[name] = {"graphs": facts.graphs, "predict": kind and kind.format(facts.tasks)}
     for section in sections().values():
         for name, facts in section["datasets"].items():
             if isinstance(facts, list):  # short for what the official table says of a TU dataset
@@ -114,7 +121,8 @@ def dataset(name: str) -> GraphDataset:
     cli.register_datasets()
     with hydra.initialize_config_dir(str(cli.conf_dir()), version_base="1.3"):
         config = hydra.compose("train", overrides=[f"dataset={name}"])
-    return build_dataset(OmegaConf.to_container(config.dataset, resolve=True), config.paths)  # type: ignore[arg-type]
+    part, paths = (OmegaConf.to_container(config[key], resolve=True) for key in ("dataset", "paths"))
+    return build_dataset(part, paths)  # type: ignore[arg-type]
 
 
 def at_hand(facts: Facts) -> bool:
@@ -166,8 +174,8 @@ def _section(section: Mapping[str, Any]) -> Iterator[str]:
     facts = {name: known()[name] for name in _names(section)}
     shown = [column for k, column in enumerate(COLUMNS) if any(_cells(f)[k] != "-" for f in facts.values())]
     yield f"## {section['title']}\n"
-    yield f"{section['text'].strip()}\n"
-    yield f"Source: {section['source'].strip()}  \nLicence: {section['licence'].strip()}\n"
+    for text in (section["text"], f"Source: {section['source']}.", f"Licence: {section['licence']}."):
+        yield textwrap.fill(text, 120, break_on_hyphens=False, break_long_words=False) + "\n"
     yield "| dataset | " + " | ".join(shown) + " |"
     yield "| --- " * (len(shown) + 1) + "|"
     for name, one in facts.items():
@@ -197,14 +205,17 @@ def _cells(facts: Facts) -> tuple[str, ...]:
     ceiling = "-" if facts.ceiling is None else f"{100 * facts.ceiling:.2f} %"
     if facts.ceiling_with_attributes is not None:
         ceiling += f" ({100 * facts.ceiling_with_attributes:.2f} %)"
-    return (_number(facts.graphs), predict, _number(facts.nodes), _number(facts.largest), _number(facts.edges),
-            _number(facts.features), _number(fewer), ceiling)  # fmt: skip
+    nodes, edges = (_mean(value, facts.graphs) for value in (facts.nodes, facts.edges))
+    return (_whole(facts.graphs), predict, nodes, _whole(facts.largest), edges, _whole(facts.features), _whole(fewer),
+            ceiling)  # fmt: skip
 
 
-def _number(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:,.2f}" if isinstance(value, float) and value != int(value) else f"{int(value):,}"
+def _whole(value: int | None) -> str:
+    return "-" if value is None else f"{value:,}"
+
+
+def _mean(value: float | None, graphs: int) -> str:
+    return "-" if value is None else f"{value:,.2f}" if graphs > 1 else f"{value:,.0f}"
 
 
 def check() -> list[str]:

@@ -71,6 +71,14 @@ def test_planetoid_content(cache: Path) -> None:
     assert raw.num_nodes.tolist() == [7] and raw.symmetric and raw.y is None
 
 
+def test_the_official_parts_of_the_nodes(cache: Path) -> None:
+    planetoid(cache / "Planetoid/Cora/raw", "ind.cora")
+    parts = NodeGraph("Cora").official_node_split(NodeGraph("Cora").load())
+    assert parts["train"].tolist() == [0, 1] and parts["test"].tolist() == [3, 5, 6] and parts["val"][0] == 2
+    npz(cache / "Amazon/Photo/raw/amazon_electronics_photo.npz")
+    assert NodeGraph("Amazon-Photo").official_node_split(NodeGraph("Amazon-Photo").load()) is None
+
+
 def test_npz_content(cache: Path) -> None:
     npz(cache / "Amazon/Photo/raw/amazon_electronics_photo.npz")
     raw = NodeGraph("Amazon-Photo").load()
@@ -193,4 +201,8 @@ def test_statistics_are_the_official_ones(name: str) -> None:
     x = NodeGraph(name, normalize=True).node_features(raw).values
     sums = x.double().sum(1)
     assert ((sums - 1).abs() < 1e-5).sum() + (sums == 0).sum() == facts.nodes
+    parts = dataset.official_node_split(raw)
+    assert [len(part) for part in parts.values()] == [20 * facts.classes, 500, 1000]
+    assert raw.node_y[parts["train"]].bincount().tolist() == [20] * facts.classes
+    assert torch.cat(list(parts.values())).unique().numel() == 20 * facts.classes + 1500
     assert (sums == 0).sum() == (15 if name == "CiteSeer" else 0)  # the test nodes that the files leave out

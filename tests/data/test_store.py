@@ -121,3 +121,33 @@ def test_seeds_do_not_collide() -> None:
     assert len({mix(a, b) for a in range(30) for b in range(30)}) == 900
     assert mix(0, 1) != mix(1, 0)
     assert all(0 <= mix(a, -1) < 2**63 for a in range(5))
+
+
+@pytest.mark.parametrize("directed", [False, True])
+def test_edge_features_go_with_the_entries_of_the_matrix(directed: bool) -> None:
+    _, blocks, x = make(directed)
+    row, col = torch.block_diag(*blocks).nonzero(as_tuple=True)
+    edges = torch.stack([100.0 * row + col, torch.arange(row.numel())], 1)  # which edge it is
+    store = GraphStore(x, torch.tensor(SIZES), torch.stack([row, col]), torch.arange(5), None, [GCN], "cpu", edges)
+    start = torch.tensor([sum(SIZES[:g]) for g in range(len(SIZES))])
+    loader = BatchLoader(store, torch.arange(5), 2, seed=0)
+    for epoch in range(3):
+        loader.epoch = epoch
+        for batch in loader:
+            assert batch.edges is not None
+            shift = (start[batch.graphs] - batch.a.nodes.ptr[:-1])[batch.a.nodes.index]  # back to the whole dataset
+            whole = 100.0 * (batch.a.row + shift[batch.a.row]) + batch.a.col + shift[batch.a.col]
+            assert torch.equal(batch.edges[:, 0], whole)
+            assert torch.equal(batch.edges, edges[batch.edges[:, 1].long()])
+    assert make(directed)[0].batch(torch.tensor([0])).edges is None
+
+
+def test_labels_of_nodes_are_hidden_outside_the_mask() -> None:
+    _, blocks, x = make()
+    row, col = torch.block_diag(*blocks).nonzero(as_tuple=True)
+    labels, mask = torch.arange(13), torch.arange(13) % 3 == 0
+    store = GraphStore(x, torch.tensor(SIZES), torch.stack([row, col]), labels, node_labels=True)
+    (batch,) = BatchLoader(store, torch.tensor([4, 3, 0]), 3, mask=mask)
+    assert batch.y.tolist() == [9, -1, -1, 12, 0, -1, -1]
+    (seen,) = BatchLoader(store, torch.tensor([4, 3, 0]), 3)
+    assert seen.y.tolist() == [9, 10, 11, 12, 0, 1, 2]

@@ -71,6 +71,17 @@ class NodeGraph(FileDataset):
     def target(self, raw: RawGraphs) -> Target:
         return target.nothing(raw)
 
+    def official_node_split(self, raw: RawGraphs) -> dict[str, Tensor] | None:
+        """Planetoid's: the labelled nodes of the files, the 500 after them, and the test nodes. None for the others."""
+        folder = self._held()
+        if not self.planetoid or folder is None:
+            return None
+        stem = folder / NODE_GRAPHS[self.name].file
+        with open(f"{stem}.y", "rb") as file:
+            labelled = len(unpickle.load(file, file.name))
+        test = torch.from_numpy(np.loadtxt(f"{stem}.test.index", dtype=np.int64, ndmin=1)).sort().values
+        return {"train": torch.arange(labelled), "val": torch.arange(labelled, labelled + 500), "test": test}
+
     def node_features(self, raw: RawGraphs) -> Features:
         x, names, vocabulary = self.features(raw)
         if self.normalize:

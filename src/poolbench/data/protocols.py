@@ -16,6 +16,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from poolbench.data.folds import published_folds
 from poolbench.data.splits import PARTS, Split
 from poolbench.errors import PoolBenchError
 
@@ -131,26 +132,41 @@ class Nested(Protocol):
     """Nested ten-fold cross-validation (Errica et al., ICLR 2020, arXiv 1912.09893): the protocol `nested10`.
 
     The graphs outside fold f are split 90/10: hyper-parameters are searched on that, and the chosen ones trained
-    again, so that no trial sees fold f. The published folds are used where `folds_file` names their JSON (a list of
-    `{"test": [...], "model_selection": [{"train": [...], "validation": [...]}]}`), else stratified ones are drawn.
+    again, so that no trial sees fold f. The published folds are used where `folds` names them, such as
+    CHEMICAL/ENZYMES (`poolbench.data.folds`), or `folds_file` is the path of a JSON (a list of
+    `{"test": [...], "model_selection": [{"train": [...], "validation": [...]}]}`); else stratified ones are drawn.
 
     Args:
         seed: which split, where none is given.
-        folds_file: path of published folds, None to draw.
+        folds_file: path of published folds, None to draw. folds: their name.
         runs: training runs with the chosen hyper-parameters, a fold.
+        data, mirror: where named folds are found, as datasets are.
     """
 
     name = "nested10"
     folds = 10
 
-    def __init__(self, seed: int = 0, folds_file: str | Path | None = None, runs: int = 3) -> None:
-        super().__init__(seed if folds_file is None else 0)
+    def __init__(
+        self,
+        seed: int = 0,
+        folds_file: str | Path | None = None,
+        runs: int = 3,
+        folds: str | None = None,
+        data: str | Path | None = None,
+        mirror: str | None = None,
+    ) -> None:
+        super().__init__(seed if folds_file is None and folds is None else 0)
+        if folds_file is not None and folds is not None:
+            raise PoolBenchError("nested10: folds and folds_file are two ways to say one thing; give one of them")
         if isinstance(runs, bool) or not isinstance(runs, int) or runs < 1:
             raise PoolBenchError(f"nested10: runs={runs!r} must be a whole number, 1 or more")
         self.folds_file, self.runs = None if folds_file is None else Path(folds_file), runs
+        self.named_folds, self.data, self.mirror = folds, data, mirror
 
     def parts(self, y: Tensor, fold: int | None, official: Parts | None) -> Parts:
         assert self.folds is not None and fold is not None
+        if self.named_folds is not None:
+            return published_fold(published_folds(self.named_folds, self.data, self.mirror), fold, y.numel())
         if self.folds_file is not None:
             return published_fold(self.folds_file, fold, y.numel())
         key = f"{self.name}-{self.version}/{self.seed}"
