@@ -29,7 +29,7 @@ from omegaconf import OmegaConf
 from operators_pictures import GRAPH, SMOOTHING, STARTS, STEPS, draw, influence, molecule
 
 from poolbench import linalg
-from poolbench.nn.model import Part, build_pool, build_readout
+from poolbench.nn.model import DataFacts, Part, build_pool, build_readout
 from poolbench.pool.src import DenseSelection, GlobalPool, Operator, SRCPool
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,7 +82,7 @@ class Entry:
     def make(self, in_channels: int, nodes: float, seed: int = 0) -> Any:
         torch.manual_seed(seed)
         if issubclass(self.cls, GlobalPool):
-            return build_readout(Part(self.cls, self.args), in_channels, FEATURES)
+            return build_readout(Part(self.cls, self.args), in_channels, FEATURES, DataFacts(in_channels, 2, nodes))
         pool: Any = build_pool(Part(self.cls, self.args), 0, in_channels, nodes)
         pool.return_selection = True
         if hasattr(pool, "return_score"):
@@ -130,8 +130,10 @@ def cost(cls: type) -> str:
 
 
 def papers(cls: type) -> list[tuple[str, str, str, str]]:
-    """Authors, title, venue and arXiv number of each paper that the module's first paragraph cites."""
-    _, _, text = " ".join(paragraphs(sys.modules[cls.__module__])[0].split()).partition(": ")
+    """Authors, title, venue and arXiv number of each paper that the class's paragraph `Paper: ...` cites, or else the
+    module's first paragraph."""
+    own = [" ".join(p.split()) for p in paragraphs(cls) if p.startswith("Paper: ")]
+    _, _, text = (own or [" ".join(paragraphs(sys.modules[cls.__module__])[0].split())])[0].partition(": ")
     pattern = r'([^;"]+), "([^"]+)", ([^;]*?)(?:, arXiv ([\d.]+\d))?(?: \([^)]*\))?(?:;|\.?$)'
     return [(a.strip(), title, venue, arxiv) for a, title, venue, arxiv in re.findall(pattern, text)]
 

@@ -27,6 +27,8 @@ from poolbench.pool.src import GlobalPool
 class SoftmaxPool(GlobalPool):
     """The mean of the node features of each graph, weighted feature by feature by their softmax: [b, f].
 
+    Paper: Li, Xiong, Thabet, Ghanem, "DeeperGCN: All You Need to Train Deeper GCNs", 2020, arXiv 2006.07739.
+
         alpha_uj = softmax_u(t x_uj)  over the nodes u of a graph,     out_j = sum_u alpha_uj x_uj
 
     t = 0 is the mean, t to infinity the maximum. A graph without nodes gives zeros. Cost O(n f). No losses.
@@ -47,6 +49,8 @@ class SoftmaxPool(GlobalPool):
 
 class PowerMeanPool(GlobalPool):
     """The power mean of the node features of each graph, feature by feature: [b, f].
+
+    Paper: Li, Xiong, Thabet, Ghanem, "DeeperGCN: All You Need to Train Deeper GCNs", 2020, arXiv 2006.07739.
 
         out_j = (1/n sum_u x_uj^p)^(1/p),   x and the mean clamped to [1e-4, 100]
 
@@ -94,6 +98,8 @@ class SetPool(GlobalPool):
 class DeepSetsPool(SetPool):
     """A network of the sum of a network of the node features: [b, channels].
 
+    Paper: Zaheer et al., "Deep Sets", NeurIPS 2017, arXiv 1703.06114.
+
         phi(x) = W_2 relu(W_1 x + b_1) + b_2,    out = rho(sum_u phi(x_u)),    rho like phi          (theorem 2)
 
     A graph without nodes gives zeros. Cost O(n channels (f + channels)). No losses.
@@ -115,6 +121,8 @@ class DeepSetsPool(SetPool):
 
 class Set2SetPool(SetPool):
     """Attention over the nodes, again and again, by an LSTM that reads what it attended to: [b, 2 channels].
+
+    Paper: Vinyals, Bengio, Kudlur, "Order Matters: Sequence to sequence for sets", ICLR 2016, arXiv 1511.06391.
 
         y_u = W x_u + b
         q_t = LSTM(q*_t-1),   alpha_ut = softmax_u(y_u . q_t),   r_t = sum_u alpha_ut y_u,   q*_t = [q_t, r_t]
@@ -169,6 +177,8 @@ class AttentionPool(SetPool):
 class SetTransformerPool(AttentionPool):
     """Self-attention over the nodes, then of learned seeds to them, then over the seeds: [b, k channels].
 
+    Paper: Lee et al., "Set Transformer", ICML 2019, arXiv 1810.00825.
+
         MAB(X, Y) = H + relu(H W + b),   H = X + MultiHead(X, Y, Y);   SAB(X) = MAB(X, X)            (eq. 6 to 8)
         out = SAB_d(... SAB_1(MAB(seeds, relu(SAB_e(... SAB_1(Y)) W' + b'))))  flattened,   Y = X W + b
 
@@ -219,6 +229,9 @@ class SetTransformerPool(AttentionPool):
 
 class GraphMultisetTransformerPool(AttentionPool):
     """k learned vectors attend to the nodes, then to one another, and one more attends to them: [b, channels].
+
+    Paper: Baek, Kang, Hwang, "Accurate Learning of Graph Representations with Graph Multiset Pooling", ICLR
+    2021, arXiv 2102.11533.
 
         out = MAB(seed, relu(SAB_e(... SAB_1(MAB(seeds, relu(Y W' + b')))) W'' + b'')),   Y = X W + b
 
