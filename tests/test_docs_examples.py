@@ -1,11 +1,14 @@
-"""The examples of docs/new_operator.md, as they stand on the page."""
+"""The examples of docs/new_operator.md and docs/tutorial.md, as they stand on the pages."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -16,18 +19,20 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from poolbench import cli
+from poolbench import cli, plugins
 from poolbench.linalg import SYMMETRIC
 
-PAGE = (Path(__file__).parents[1] / "docs" / "new_operator.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "new_operator.md").read_text(encoding="utf-8")
+TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
 NAMES = ("my_module", "my_clusters", "my_readout")
 QUICK = ["dataset=planted", "dataset.num_graphs=40", "trainer.max_epochs=2", "model.hidden=8", "logger=none",
          "callbacks.progress=none"]  # fmt: skip
 
 
-def blocks(language: str) -> list[str]:
+def blocks(language: str, page: str = PAGE) -> list[str]:
     """The code blocks of a language, their indentation removed."""
-    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```$", PAGE, flags=re.M | re.S)
+    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```$", page, flags=re.M | re.S)
     return [re.sub(rf"^{indent}", "", text, flags=re.M) for indent, text in found]
 
 
@@ -133,3 +138,83 @@ def test_the_configuration_file(modules: dict[str, ModuleType], results: Path, t
     assert cli.train(["--config-dir", str(tmp_path / "own"), "pool=myclusters", *QUICK]) == 0
     (record,) = [json.loads(path.read_text()) for path in results.glob("runs/*/*/record.json")]
     assert record["config"]["names"]["pool"] == "myclusters"
+
+
+def test_the_package_of_ones_own() -> None:
+    (text,) = blocks("toml")
+    entries = tomllib.loads(text)["project"]["entry-points"][plugins.GROUP]
+    assert entries == {
+        "myclusters": "my_package.pools:MyClusters",
+        "myclusters-small": "my_package.pools:small.yaml",
+    }
+
+
+# -- the tutorial --------
+
+
+def tutorial_commands() -> list[tuple[dict[str, str], list[str]]]:
+    """Each command of the tutorial: the variables in front of it, and its words."""
+    found = []
+    for line in "".join(blocks("bash", TUTORIAL)).replace("\\\n", " ").splitlines():
+        words = shlex.split(line)
+        count = next(n for n, word in enumerate(words) if not re.match(r"[A-Z_]+=", word))
+        found.append((dict(word.split("=", 1) for word in words[:count]), words[count:]))
+    return found
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder `own/` of the tutorial, in the working folder, on the Python path."""
+    folder = tmp_path / "own"
+    (folder / "pool").mkdir(parents=True)
+    (folder / "contrast.py").write_text(blocks("python", TUTORIAL)[0], encoding="utf-8")
+    (folder / "pool" / "contrast.yaml").write_text(*blocks("yaml", TUTORIAL), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(folder)
+    yield folder
+    sys.modules.pop("contrast", None)
+
+
+def test_the_tutorials_operator_does_what_the_page_says(own: Path) -> None:
+    operator, use = blocks("python", TUTORIAL)
+    body = operator.partition("def select")[2].splitlines()
+    assert operator.startswith("# contrast.py") and len(body) <= 10
+    assert use.count("assert") == 2
+    exec(use, {})
+
+
+def test_the_tutorial_ends_with_records_that_verify(
+    own: Path, results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every command of the page but the contract's, with little data and two seeds."""
+    done = []
+    for variables, words in tutorial_commands():
+        if "pytest" in words:
+            continue
+        assert variables == {"PYTHONPATH": "own"}
+        if words[:2] == ["python", "train.py"]:
+            small = [w.replace("range(10)", "range(2)") for w in words[2:] if not w.startswith("dataset=")]
+            assert cli.train([*small, *QUICK]) == 0
+        else:
+            assert words[0] == "poolbench"
+            assert cli.main(words[1:]) == 0
+        done.append((words, capsys.readouterr().out))
+    assert len(done) == 6
+    table = done[2][1]
+    assert all(re.search(rf"\b{name}\b.*n = 2", table) for name in ("contrast", "topk", "random-sparse", "none"))
+    assert Path("report/index.html").is_file()
+    assert "8 records, no errors" in done[-1][1]
+
+
+@pytest.mark.slow
+def test_the_tutorials_operator_keeps_the_contract(own: Path) -> None:
+    ((variables, words),) = [(v, w) for v, w in tutorial_commands() if "pytest" in w]
+    assert words[:3] == ["python", "-m", "pytest"]
+    places = {name: str(own.parent / value) for name, value in variables.items()}
+    places["PYTHONPATH"] = os.pathsep.join([places["PYTHONPATH"], str(ROOT / "src")])
+    ran = subprocess.run(
+        [sys.executable, *words[1:], "-q", "-p", "no:cacheprovider"],
+        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1", **places}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stdout[-3000:]
+    assert int(re.search(r"(\d+) passed", ran.stdout)[1]) > 50  # type: ignore[index]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import random
-import signal
+import resource
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,26 +43,169 @@ def outcomes(results: Path) -> dict[str, Any]:
     return found
 
 
+# The processes are forks of one that has imported everything, so that a kill hits a run and not an import. When is
+# counted in epochs, so that a quick machine is killed as often as a slow one: within an epoch, or while a job begins.
+KILLED = """
+import json, os, random, signal, sys, time
+import torch
+torch.set_num_threads(1)
+from poolbench import cli
+from poolbench.bench import record, run
+from poolbench.learn import build, loggers, train
+
+note_epoch = record.note_epoch
+
+def start():
+    told, tell = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.close(tell)
+        return pid, told
+    record.note_epoch = lambda folder: (note_epoch(folder), os.write(tell, b"."))
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1), os.dup2(null, 2)
+    os._exit(cli.train(sys.argv[1:]))
+
+rng = random.Random(0)
+ends = []
+for number in [signal.SIGKILL, signal.SIGTERM, signal.SIGINT] * 8 + [signal.SIGKILL]:
+    pid, told = start()
+    epochs = rng.randrange(20)
+    while epochs and os.read(told, 1):
+        epochs -= 1
+    time.sleep(rng.uniform(0.0, 0.05))
+    os.kill(pid, number)
+    ends.append(os.waitpid(pid, 0)[1])
+    os.close(told)
+ends.append(os.waitpid(start()[0], 0)[1])
+print(json.dumps(ends))
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_sweep_that_is_killed_again_and_again_ends_in_the_same_records(results: Path, tmp_path: Path) -> None:
-    sweep = command("-m", "pool=topk,mincut,none", "seed=range(3)", "dataset=planted", "dataset.num_graphs=60",
-                    "trainer.max_epochs=12", "callbacks.resume_every=0", "callbacks.progress=none")  # fmt: skip
+    jobs = ["-m", "pool=topk,mincut,none", "seed=range(4)", "dataset=planted", "dataset.num_graphs=40",
+            "model.hidden=8", "trainer.max_epochs=25", "callbacks.resume_every=0", "callbacks.progress=none"]  # fmt: skip
     whole = tmp_path / "whole"
-    subprocess.run(sweep, cwd=ROOT, env=environment(whole), check=True, capture_output=True)
-    assert len(outcomes(whole)) == 9
+    subprocess.run(command(*jobs), cwd=ROOT, env=environment(whole), check=True, capture_output=True)
+    assert len(outcomes(whole)) == 12
     ids = {p.read_text() for p in whole.glob("runs/*/*/wandb.id")}
-    assert len(ids) == 9, "each job is a W&B run of its own"
+    assert len(ids) == 12, "each job is a W&B run of its own"
 
-    rng = random.Random(0)
-    for _ in range(6):
-        process = subprocess.Popen(sweep, cwd=ROOT, env=environment(results), stdout=subprocess.DEVNULL,
-                                   stderr=subprocess.DEVNULL)  # fmt: skip
-        time.sleep(rng.uniform(5.0, 12.0))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    subprocess.run(sweep, cwd=ROOT, env=environment(results), check=True, capture_output=True)
+    done = subprocess.run([sys.executable, "-c", KILLED, *jobs, "logger=none"], cwd=ROOT, env=environment(results),
+                          check=True, capture_output=True, text=True)  # fmt: skip
+    *killed, last = json.loads(done.stdout)
+    assert len(killed) == 25 and sum(end != 0 for end in killed) > 20, "most kills hit a sweep that was at work"
+    assert last == 0
     assert outcomes(results) == outcomes(whole)
+
+
+POOLS = """
+import os, signal
+import torch
+from poolbench.pool import SRCPool
+
+class Sound(SRCPool):
+    def select(self, x, a, i):
+        return list(range(0, x.shape[0], 2))
+
+class Broken(Sound):
+    def select(self, x, a, i):
+        raise KeyError("a mistake in the operator")
+
+class Hungry(Sound):
+    def select(self, x, a, i):
+        torch.empty(2**52)
+        return super().select(x, a, i)
+
+class Diverging(Sound):
+    def reduce(self, x, s):
+        return super().reduce(x, s) * float("nan")
+
+class Killed(Sound):
+    def select(self, x, a, i):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+class Refused(SRCPool):
+    def __init__(self, *, strength):
+        super().__init__()
+"""
+SMALL = ["dataset=planted", "dataset.num_graphs=40", "trainer.max_epochs=3", "model.hidden=8", "logger=none",
+         "callbacks.progress=none"]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_whatever_a_job_comes_to_the_others_go_on(results: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad_pools.py").write_text(POOLS)
+    names = ["Broken", "Hungry", "Diverging", "Killed", "Refused", "Sound"]
+    targets = ",".join(f"bad_pools.{name}" for name in names)
+    sweep = command("-m", "pool=none", f"pool._target_={targets}", *SMALL, "hydra/launcher=local",
+                    "hydra.launcher.n_jobs=2")  # fmt: skip
+    surroundings = environment(results)
+    surroundings["PYTHONPATH"] = os.pathsep.join([str(tmp_path), *surroundings.get("PYTHONPATH", "").split(os.pathsep)])
+    done = subprocess.run(sweep, cwd=ROOT, env=surroundings, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    made = [json.loads(path.read_text()) for path in results.glob("runs/*/*/record.json")]
+    found = {r["config"]["names"]["pool"]: (r["status"], r["reason"]) for r in made}
+    assert len(made) == len(found) == 5
+    assert found["Sound"] == ("done", None)
+    assert {status for name, (status, _) in found.items() if name != "Sound"} == {"failed"}
+    for name, reason in (("Broken", "a mistake in the operator"), ("Hungry", "out of memory"),
+                         ("Diverging", "diverged"), ("Killed", "died by a signal 2 times")):  # fmt: skip
+        assert reason in str(found[name][1])
+    assert done.stdout.splitlines()[-1] == "6 of 6: 1 done, 4 failed, 1 refused"
+    status = subprocess.run([sys.executable, "-c", "import sys; from poolbench.cli import main; sys.exit(main())",
+                             "status", str(results)], env=surroundings, capture_output=True, text=True, check=True)  # fmt: skip
+    assert status.stdout.splitlines()[1] == "6 of 6: 1 done, 4 failed, 1 refused"
+    assert len([line for line in status.stdout.splitlines() if line.startswith("failed")]) == 4
+
+    again = subprocess.run([*sweep, "pool._target_=bad_pools.Sound"], cwd=ROOT, env=surroundings, capture_output=True,
+                           text=True, check=False)  # fmt: skip
+    assert again.returncode == 0 and "is done" in again.stdout
+
+
+def limit_files(size: int) -> Callable[[], None]:
+    """What makes every file of the process end at `size` bytes, as a full disk would."""
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+@pytest.mark.slow
+def test_a_disk_without_room_for_a_checkpoint_fails_the_job_and_the_record_says_so(results: Path) -> None:
+    done = subprocess.run(command("-m", "pool=topk,none", *SMALL, "callbacks.resume_every=0"), cwd=ROOT,
+                          env=environment(results), capture_output=True, text=True, check=False,
+                          preexec_fn=limit_files(12_000))  # fmt: skip
+    assert done.returncode == 1
+    made = [json.loads(path.read_text()) for path in results.glob("runs/*/1/record.json")]
+    assert [r["status"] for r in made] == ["failed"] * 2
+    assert all("resume.ckpt: file too large" in r["reason"] for r in made)
+    assert not list(results.glob("runs/*/*/.*.tmp"))
+
+
+@pytest.mark.slow
+def test_a_disk_without_room_for_a_record_leaves_none_and_the_exit_code_says_so(results: Path) -> None:
+    sweep = command("-m", "pool=topk,none", *SMALL[:2], "trainer.max_epochs=60", *SMALL[3:])
+    done = subprocess.run(sweep, cwd=ROOT, env=environment(results), capture_output=True, text=True, check=False,
+                          preexec_fn=limit_files(12_000))  # fmt: skip
+    assert done.returncode == 1
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 2 and all("record.json: file too large" in line for line in errors), done.stderr
+    assert not list(results.glob("runs/*/*/record.json")) and not list(results.glob("runs/*/*/.*.tmp"))
+    assert done.stdout.splitlines()[-1] == "2 of 2: 0 done, 2 failed"
+    assert subprocess.run(sweep, cwd=ROOT, env=environment(results), capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.slow
+def test_two_processes_that_do_one_sweep_do_no_job_twice(results: Path) -> None:
+    sweep = command("-m", "pool=topk,none", "seed=0,1", *SMALL[:2], "trainer.max_epochs=40", *SMALL[3:])
+    both = [subprocess.Popen(sweep, cwd=ROOT, env=environment(results), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                             text=True) for _ in range(2)]  # fmt: skip
+    said = [process.communicate(timeout=250) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert sorted(path.parent.name for path in results.glob("runs/*/*/record.json")) == ["1"] * 4
+    assert [out.splitlines()[-1] for out, _ in said] == ["4 of 4: 4 done"] * 2
+    assert len(list(results.glob("sweeps/*/jobs.json"))) == 2
 
 
 @pytest.mark.slow

@@ -6,10 +6,11 @@ is heavy (torch, Lightning) is imported only by a job.
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,18 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from poolbench import __version__
+from poolbench.bench import sweep
+from poolbench.bench.sweep import exit_code
+from poolbench.bench.sweep import explain as explain_error
 from poolbench.data.nodegraph_names import NODE_GRAPHS
 from poolbench.data.ogb_names import OGB_NAMES
 from poolbench.data.tu_names import TU_NAMES
 from poolbench.errors import PoolBenchError, nearest
+from poolbench.plugins import Plugin, first_sentence, plugins
 
 #: Other names that the operators go by.
 ALIASES = {
@@ -43,6 +48,10 @@ ALIASES = {
     "sum": "globalsum",
     "top-k": "topk",
 }
+#: Where the operators of other libraries lie; `pool=NAME` knows them by their bare names.
+PEERS = "pool/peers"
+#: How to get the libraries that PoolBench does not bring by itself.
+INSTALL = {"tgp": "pip install torch-geometric-pool torch_scatter"}
 #: Hydra's own options.
 FLAGS = ("-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "--resolve", "-p", "--package", "-r", "--run",
          "-m", "--multirun", "-sc", "--shell-completion", "-cp", "--config-path", "-cn", "--config-name", "-cd",
@@ -57,6 +66,17 @@ USAGE = """usage: poolbench train [GROUP=NAME ...] [KEY=VALUE ...] [-m]   train;
            --out FOLDER          write tables, figures and a page (index.html) there
            --all-code            show other versions of the code too, marked
            --gather              also write the records to records.jsonl in the results folder
+       poolbench tune [GROUP=NAME ...] [KEY=VALUE ...]      search hyper-parameters; the best become an experiment
+           search=NAME trials=N workers=N                   a space of conf/search, how many trials, processes
+       poolbench rerun RECORD|ID [--out FOLDER]             do a recorded run again and compare; --command: only say how
+       poolbench verify [FILE|FOLDER] [--splits]            check records; --splits: draw each split anew
+       poolbench wandb-sweep [search=NAME] [GROUP=NAME ...] print a search space as a file for wandb sweep
+       poolbench sync [FOLDER]                              upload the W&B runs that were made offline
+       poolbench status [FOLDER]                            how far a sweep is: the latest of a results folder, or
+                                                            the one in a folder of its own
+       poolbench reproduce PAPER/TABLE [--quick] [--seeds N] [--jobs N]    published beside reproduced numbers;
+                                                            --list: the tables; --plan: what it takes
+       poolbench bench [OPTIONS]                            speed and memory beside the peers; bench --help says more
        poolbench --version"""
 
 
@@ -71,10 +91,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if "=" in command or command in FLAGS:  # poolbench pool=mincut means poolbench train pool=mincut
         return train([command, *rest])
-    commands = {"train": train, "prepare": prepare, "list": list_choices, "report": report}
+    from poolbench.commands import COMMANDS
+    from poolbench.reproduction import reproduce
+
+    commands = {
+        "train": train,
+        "prepare": prepare,
+        "list": list_choices,
+        "report": report,
+        "status": status,
+        "reproduce": reproduce,
+        "bench": bench,
+        **COMMANDS,
+    }
     if command not in commands:
         return _fail(f"poolbench has no command {command!r}{nearest(command, commands)}; see poolbench --help", 2)
     return commands[command](rest)
+
+
+def bench(argv: Sequence[str]) -> int:
+    """Measure speed and memory beside the peers; returns the exit code."""
+    from poolbench.bench.speed.main import main as measure
+
+    return measure(argv)
 
 
 def conf_dir() -> Path:
@@ -88,39 +127,42 @@ def conf_dir() -> Path:
 
 def train(argv: Sequence[str]) -> int:
     """Compose the configuration from the command line and do the run, or the sweep; returns the exit code."""
-    return _with_hydra(argv, _job)
+    return _with_hydra(argv, _train_job, _train)
 
 
 def prepare(argv: Sequence[str]) -> int:
     """Fetch and parse a dataset ahead of time; returns the exit code."""
-    return _with_hydra(argv, _prepare_job)
+    return _with_hydra(argv, _prepare_job, _prepare)
 
 
-def _job(config: DictConfig) -> float | None:
-    job = HydraConfig.get()
-    if job.mode == RunMode.MULTIRUN:
-        print(f"[{job.job.num + 1}] {' '.join(job.overrides.task)}", flush=True)
-        if str(config.trainer.get("strategy", "auto")).startswith("ddp"):
-            raise PoolBenchError("trainer=ddp starts its own processes and does not go with -m: start the runs apart")
+def _train_job(config: DictConfig) -> None:
+    _train(resolve(config))
+
+
+def _train(plain: dict[str, Any]) -> dict[str, Any]:
+    """Do the run of a resolved configuration; returns its record."""
     from poolbench.bench.run import run
 
     _speak()
-    plain = resolve(config)
-    if job.mode == RunMode.MULTIRUN and plain["group"] is None:
-        plain["group"] = f"sweep-{Path(job.sweep.dir).name}"
-    record = run(plain)
-    return record["metrics"]["val"].get("loss")
+    return run(plain)
 
 
 def _speak() -> None:
     """Let what PoolBench has to say (where a run lies, what a logger lost) reach the terminal, a line each."""
     logger = logging.getLogger("poolbench")
     if not logger.handlers:
-        handler = logging.StreamHandler(sys.stdout)
+        handler = _Terminal()
         handler.setFormatter(_Format())
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
         logger.propagate = False
+
+
+class _Terminal(logging.Handler):
+    """Writes to what is standard output at the moment: a worker of a sweep holds back what each of its jobs says."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), flush=True)
 
 
 class _Format(logging.Formatter):
@@ -130,10 +172,14 @@ class _Format(logging.Formatter):
 
 
 def _prepare_job(config: DictConfig) -> None:
+    _prepare(resolve(config))
+
+
+def _prepare(plain: dict[str, Any]) -> None:
+    """Fetch and parse the dataset of a resolved configuration, and print the facts."""
     from poolbench.data.prepare import prepare as fetch
     from poolbench.learn.build import build_dataset
 
-    plain = resolve(config)
     for name, value in fetch(build_dataset(plain["dataset"], plain["paths"])).items():
         print(f"{name:<16} {value}")
 
@@ -160,9 +206,11 @@ def resolve(config: DictConfig) -> dict[str, Any]:
 
 
 def _pool_file(name: str) -> dict[str, Any] | None:
-    """The configuration in conf/pool/NAME.yaml, None where there is no such file."""
-    path = conf_dir() / "pool" / f"{name}.yaml"
-    return OmegaConf.to_container(OmegaConf.load(path), resolve=True) if path.is_file() else None  # type: ignore
+    """The configuration of the operator NAME, PoolBench's or of another package; None where there is none."""
+    for path in (conf_dir() / "pool" / f"{name}.yaml", conf_dir() / PEERS / f"{name}.yaml"):
+        if path.is_file():
+            return OmegaConf.to_container(OmegaConf.load(path), resolve=True)  # type: ignore[return-value]
+    return next((plugin.config for plugin in offered() if plugin.name == name and not plugin.problem), None)
 
 
 def _name_own_pool(plain: dict[str, Any]) -> None:
@@ -172,20 +220,47 @@ def _name_own_pool(plain: dict[str, Any]) -> None:
         plain["names"]["pool"] = target.rpartition(".")[2]
 
 
-def _with_hydra(argv: Sequence[str], job: Any) -> int:
-    failed: list[int] = []
+class Task:
+    """What Hydra is given to do: it calls this for a single run; a sweep's launcher takes the parts.
 
-    def guarded(config: DictConfig) -> Any:
-        # A failed job says why at once; the other jobs of a sweep go on.
+    Args:
+        job: does a composed configuration. work: does a resolved one; a function of a module, so that other processes
+            find it. None: there are no sweeps of this.
+    """
+
+    def __init__(self, job: Callable[[DictConfig], Any], work: Callable[[dict[str, Any]], Any] | None) -> None:
+        self.job, self._work = job, work
+        self.traces = TRACEBACKS
+        #: What the jobs of a sweep came to.
+        self.states: list[str] = []
+
+    def __call__(self, config: DictConfig) -> None:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise PoolBenchError(f"this hydra/launcher is none of PoolBench's{_some(choices('hydra/launcher'))}")
+        self.job(config)
+
+    @property
+    def work(self) -> Callable[[dict[str, Any]], Any]:
+        if self._work is None:
+            raise PoolBenchError("this command does not go with -m: start it once for each choice")
+        return self._work
+
+    def resolve(self, config: DictConfig) -> dict[str, Any]:
+        """The configuration of a job as a plain dictionary. Raises `PoolBenchError`."""
+        with open_dict(config):
+            config.pop("hydra")
         try:
-            return job(config)
-        except Exception as error:
-            failed.append(_fail(*_verdict(error), error))
-            if "basic_launcher" not in str(HydraConfig.get().launcher.get("_target_")):
-                raise  # a job of another process can tell of its failure in no other way
-        return None
+            return resolve(config)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise PoolBenchError(_plain(error)) from error
 
+
+def _with_hydra(
+    argv: Sequence[str], job: Callable[[DictConfig], Any], work: Callable[[dict[str, Any]], Any] | None = None
+) -> int:
+    task = Task(job, work)
     register_datasets()
+    register_pools()
     arguments = [_alias(word) for word in argv]
     unknown = [word for word in arguments if word.startswith("-") and word.partition("=")[0] not in FLAGS]
     if unknown:
@@ -196,14 +271,13 @@ def _with_hydra(argv: Sequence[str], job: Any) -> int:
     sys.argv = [program, *arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises; what is shown is decided here
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(guarded)()
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(task)()
     except KeyboardInterrupt:
         return _fail("interrupted; the same command goes on from the last checkpoint", 130)
     except (HydraException, OmegaConfBaseException) as error:
-        failed.append(_fail(explain(error, arguments), 2, error))
+        return _fail(explain(error, arguments), 2, error)
     except Exception as error:
-        if not failed:
-            failed.append(_fail(*_verdict(error), error))
+        return _fail(*_verdict(error), error)
     except SystemExit as end:  # --help, --version and the like
         return int(end.code or 0)
     finally:
@@ -212,18 +286,12 @@ def _with_hydra(argv: Sequence[str], job: Any) -> int:
             del os.environ["HYDRA_FULL_ERROR"]
         else:
             os.environ["HYDRA_FULL_ERROR"] = old_full
-    return max(failed, default=0) if set(failed) <= {2} else 1
+    return exit_code(task.states)
 
 
 def _verdict(error: Exception) -> tuple[str, int]:
-    """The line and the exit code for an error of a job."""
-    if isinstance(error, PoolBenchError):
-        return str(error), error.exit_code
-    if isinstance(error, OmegaConfBaseException | HydraException):
-        return _plain(error), 2
-    if isinstance(error, OSError):
-        return _os_error(error), 2
-    return f"{type(error).__name__}: {error} (HYDRA_FULL_ERROR=1 shows where)", 1
+    """The line and the exit code for an error of a run."""
+    return explain_error(error), error.exit_code if isinstance(error, PoolBenchError) else 1
 
 
 def _fail(message: str, code: int, error: BaseException | None = None) -> int:
@@ -252,6 +320,23 @@ def named_datasets() -> dict[str, str]:
     return {name: found for name, found in named.items() if not (conf_dir() / "dataset" / f"{name}.yaml").is_file()}
 
 
+def register_pools() -> None:
+    """Make `pool=NAME` mean an operator of a peer (conf/pool/peers) or of another package, too."""
+    store = ConfigStore.instance()
+    for path in (conf_dir() / PEERS).glob("*.yaml"):
+        node = {"defaults": [f"peers/{path.stem}@_here_"]}
+        store.store(group="pool", name=path.stem, node=node, provider="poolbench")
+    for plugin in offered():
+        if not plugin.problem:
+            store.store(group="pool", name=plugin.name, node=plugin.config, provider=plugin.package)
+
+
+def offered() -> list[Plugin]:
+    """The operators that other packages offer, those that cannot be used too."""
+    own = (path.stem for folder in ("pool", PEERS) for path in (conf_dir() / folder).glob("*.yaml"))
+    return plugins({*own, *ALIASES})
+
+
 def _alias(word: str) -> str:
     key, equals, value = word.partition("=")
     if key != "pool" or not equals:
@@ -273,6 +358,8 @@ def explain(error: BaseException, arguments: Sequence[str]) -> str:
             known = choices(key)
             for name in value.split(","):
                 if name not in known and f"{key}/{name}" in text:
+                    if broken := [plugin.broken for plugin in offered() if key == "pool" and plugin.name == name]:
+                        return broken[0]
                     return f"{key}={name} is unknown{nearest(name, known) or _some(known)}"
         elif key.startswith("loss_weights."):
             name = key.partition(".")[2]
@@ -313,9 +400,19 @@ def _flat(node: Any, prefix: str = "") -> list[str]:
     return [*([prefix] if prefix else []), *inner]
 
 
-def _os_error(error: OSError) -> str:
-    what = (error.strerror or str(error)).lower()
-    return f"{error.filename or 'a file'}: {what}; set paths.results= to a folder that can be written to"
+# -- status --------
+
+
+def status(argv: Sequence[str]) -> int:
+    """Print how far a sweep is; returns the exit code."""
+    if len(argv) > 1 or any(word.startswith("-") for word in argv):
+        return _fail(f"poolbench status {' '.join(argv)}: give one folder at most; see poolbench --help", 2)
+    folder = Path(argv[0] if argv else os.environ.get("POOLBENCH_RESULTS", "results"))
+    try:
+        print(sweep.report(sweep.read(sweep.find(folder))))
+    except PoolBenchError as error:
+        return _fail(str(error), error.exit_code, error)
+    return 0
 
 
 # -- report --------
@@ -374,7 +471,12 @@ def _report_arguments(argv: Sequence[str]) -> tuple[str | None, list[str], dict[
 def choices(group: str) -> list[str]:
     """The names of a configuration group."""
     names = {path.stem for path in (conf_dir() / group).glob("*.yaml")}
-    return sorted(names | (set(named_datasets()) if group == "dataset" else set()), key=str.lower)
+    if group == "dataset":
+        names |= set(named_datasets())
+    if group == "pool":
+        names |= {path.stem for path in (conf_dir() / PEERS).glob("*.yaml")}
+        names |= {plugin.name for plugin in offered() if not plugin.problem}
+    return sorted(names, key=str.lower)
 
 
 def list_choices(argv: Sequence[str]) -> int:
@@ -383,14 +485,26 @@ def list_choices(argv: Sequence[str]) -> int:
     if kind not in GROUPS:
         return _fail(f"poolbench list {kind or '?'}: give one of {', '.join(GROUPS)}{nearest(kind, GROUPS)}", 2)
     names = choices(GROUPS[kind])
+    missing = [peer for peer in INSTALL if kind == "pools" and importlib.util.find_spec(peer) is None]
+    names = [name for name in names if not name.startswith(tuple(f"{peer}_" for peer in missing))]
     width = max(len(name) for name in names)
     for name in names:
         print(f"{name:<{width}}  {_about(GROUPS[kind], name)}".rstrip())
+    for peer in missing:
+        print(f"{peer}_*: operators of {peer}, which is not installed: {INSTALL[peer]}")
+    for plugin in offered() if kind == "pools" else ():
+        if plugin.problem:
+            print(plugin.broken)
     return 0
 
 
 def _about(group: str, name: str) -> str:
     path = conf_dir() / group / f"{name}.yaml"
+    if group == "pool" and not path.is_file():
+        path = conf_dir() / PEERS / f"{name}.yaml"
+        if not path.is_file():
+            (plugin,) = (plugin for plugin in offered() if plugin.name == name and not plugin.problem)
+            return f"{plugin.package}: {plugin.about()}"
     if name in NODE_GRAPHS:
         facts = NODE_GRAPHS[name]
         return f"{facts.collection}: one graph of {facts.nodes} nodes, {facts.classes} classes of nodes"
@@ -400,5 +514,4 @@ def _about(group: str, name: str) -> str:
     if not path.is_file():
         graphs, classes = TU_NAMES[name]
         return f"TU: {graphs or '?'} graphs, {classes or 'real-valued'} {'classes' if classes else 'targets'}"
-    comment = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("# ")]
-    return comment[0][2:].split(". ")[0].rstrip(".") if comment else ""
+    return first_sentence(path)

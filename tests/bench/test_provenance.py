@@ -94,7 +94,7 @@ def test_packages_name_their_versions() -> None:
     assert found["torch"]
     assert found["python"].count(".") == 2
     assert set(provenance.PACKAGES) <= set(found)
-    assert provenance._version("no-such-package-at-all") is None
+    assert provenance.package_version("no-such-package-at-all") is None
 
 
 def test_hardware() -> None:

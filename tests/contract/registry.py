@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,9 @@ def _register(path: Path) -> Registered:
     return Registered(path.stem, cls, args)
 
 
-REGISTRY = [_register(path) for path in sorted((ROOT / "conf" / "pool").glob("*.yaml"))]
+#: conf/pool, and a folder of one's own that POOLBENCH_POOLS names (docs/tutorial.md).
+FOLDERS = [ROOT / "conf" / "pool", *(Path(folder) for folder in [os.environ.get("POOLBENCH_POOLS")] if folder)]
+REGISTRY = [_register(path) for folder in FOLDERS for path in sorted(folder.glob("*.yaml"))]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ import torch
 from torch_geometric.nn import GCNConv, GINConv, GraphConv
 
 from poolbench.linalg import Dense, Padded, Ragged, Sparse, to_padded
-from poolbench.nn.message_passing import LAYERS
+from poolbench.nn.encoder import Channels
+from poolbench.nn.message_passing import GINE, LAYERS
 
 
 def graphs(directed: bool = False) -> tuple[torch.Tensor, Sparse]:
@@ -65,3 +66,24 @@ def test_a_directed_graph_hears_along_its_rows(name: str) -> None:
     hops = a.to_dense().bool() | torch.eye(10, dtype=torch.bool)
     reach = hops[0] if name != "pan" else hops[hops[0]].any(0)  # pan hears along paths of two edges
     assert heard == set(reach.nonzero().squeeze(-1).tolist())
+
+
+@pytest.mark.parametrize("vocabulary", [None, (3, 4)])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_gine_adds_the_edge_to_the_neighbour(vocabulary: tuple[int, ...] | None, weighted: bool) -> None:
+    x, a = graphs(directed=True)
+    if weighted:
+        a = a.with_value(torch.rand(a.col.numel(), dtype=torch.float64) + 0.5)
+    count = a.col.numel()
+    edges = torch.randn(count, 2, dtype=torch.float64) if vocabulary is None else torch.randint(3, (count, 2))
+    layer = GINE(6, 4, Channels(2, vocabulary)).double()
+    layer.eps.data.fill_(0.3)
+    assert layer.encoder is not None
+    encoded = layer.encoder(edges)
+    heard = torch.zeros_like(x)
+    for k, (u, v) in enumerate(zip(a.row.tolist(), a.col.tolist(), strict=True)):
+        weight = 1.0 if a.value is None else a.value[k]
+        heard[u] += weight * torch.relu(x[v] + encoded[k])
+    torch.testing.assert_close(layer(x, a, edges), layer.mlp(1.3 * x + heard))
+    plain = torch.stack([sum((w * torch.relu(x[v]) for v, w in enumerate(row)), 0 * x[0]) for row in a.to_dense()])
+    torch.testing.assert_close(layer(x, a), layer.mlp(1.3 * x + plain))

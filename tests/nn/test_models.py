@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,10 @@ from poolbench.nn.model import DataFacts, Part, build_pool, clusters
 from poolbench.pool import GlobalSumPool, MinCutPool, NoPool, TopKPool
 
 POOLS = sorted(p.stem for p in (cli.conf_dir() / "pool").glob("*.yaml"))
-MODELS = sorted(p.stem for p in (cli.conf_dir() / "model").glob("*.yaml"))
+#: The networks; graph kernels (tests/learn/test_kernel.py) are no modules.
+MODELS = sorted(p.stem for p in (cli.conf_dir() / "model").glob("*.yaml") if "poolbench.nn." in p.read_text())
 FACTS = DataFacts(in_channels=3, out_channels=2, mean_nodes=7.0, classes=2)
-SHAPES = {"graphs": (4, 2), "clusters": (20, 2), "reconstruction": (20, 3)}
+SHAPES = {"graphs": (4, 2), "clusters": (20, 2), "reconstruction": (20, 3), "structure": (4, 4)}
 
 
 def load(group: str, name: str) -> dict:
@@ -50,12 +52,18 @@ def model_of(pool: str, model: str, **changes: object) -> torch.nn.Module:
 @pytest.mark.parametrize("pool", POOLS)
 def test_every_pool_trains_in_every_model_or_is_refused_with_the_reason(pool: str, model: str) -> None:
     try:
-        net = model_of(pool, model, hidden=8)
+        net = model_of(pool, model, **({"eigenvectors": 1} if model == "spectral" else {"hidden": 8}))
     except PoolBenchError as refusal:
-        assert f"pool={pool}" in str(refusal) and "model=" in str(refusal)
+        assert f"pool={pool}" in str(refusal) or "pool." in str(refusal)
+        assert "model=" in str(refusal)
         return
     store = data(views=net.requirements())
     batch = store.batch(torch.arange(4))
+    if net.task == "structure":
+        batch = replace(batch, x=torch.cat([batch.x, torch.ones(20, 1)], 1))  # an eigenvector
+        if not list(net.parameters()):
+            assert torch.isfinite(net(batch.x, batch.a).y).all()
+            return
     optimizer = torch.optim.Adam(net.parameters(), 1e-2)
     before = [p.detach().clone() for p in net.parameters()]
     out = net(batch.x, batch.a)
@@ -65,6 +73,8 @@ def test_every_pool_trains_in_every_model_or_is_refused_with_the_reason(pool: st
         loss = loss + F.cross_entropy(out.y, batch.y)
     elif net.task == "reconstruction":
         loss = loss + F.mse_loss(out.y, batch.x)
+    elif net.task == "structure":
+        loss = loss + out.y.abs().mean()
     elif not out.losses:
         return  # a control: it assigns nodes to clusters, and nothing trains it
     loss.backward()

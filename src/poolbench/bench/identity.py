@@ -20,13 +20,19 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
+from poolbench.bench.provenance import package_version
+from poolbench.plugins import offering
+
 PACKAGE = "poolbench"
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 FLOORS = ("linalg", "pool", "nn", "data", "learn")
 """The parts of the package that can change a result. `bench` and `cli` only keep books."""
 
-EXECUTION_MODULES = ("poolbench.learn.loggers", "poolbench.learn.progress")
+EXECUTION_MODULES = tuple(f"poolbench.learn.{name}" for name in ("diagnostics", "loggers", "pictures", "progress"))
 """Modules of those floors that report on a run and cannot change it."""
+
+PEERS = {"poolbench.pool.pyg": "torch-geometric", "poolbench.pool.tgp": "torch-geometric-pool"}
+"""Modules whose operators are the code of another library, and the package whose version stands for that code."""
 
 EXECUTION_KEYS = (
     "paths",
@@ -37,10 +43,12 @@ EXECUTION_KEYS = (
     "notes",
     "debug",
     "group",
+    "job_type",
     "names",
     "trainer.accelerator",
     "trainer.devices",
     "trainer.enable_progress_bar",
+    "callbacks.pictures_every",
     "callbacks.progress",
     "callbacks.resume_every",
 )
@@ -80,15 +88,16 @@ def _root_of(top: str) -> Path | None:
     """The folder that holds the top-level module `top`, or None for built-in, compiled and installed libraries.
 
     Libraries are left out: their versions stand in the record's provenance, and a library's patch release must not
-    make every record of a benchmark stale.
+    make every record of a benchmark stale. A package that offers operators to PoolBench is none of them.
     """
     if top == PACKAGE:
         return PACKAGE_ROOT.parent
-    return None if top in sys.stdlib_module_names else _find_root(top, tuple(sys.path))
+    search = tuple(sys.path)
+    return None if top in sys.stdlib_module_names else _find_root(top, search, top in offering(search))
 
 
 @lru_cache(maxsize=256)
-def _find_root(top: str, search: tuple[str, ...]) -> Path | None:
+def _find_root(top: str, search: tuple[str, ...], installed: bool) -> Path | None:
     spec = PathFinder.find_spec(top, list(search))
     places = list(spec.submodule_search_locations or ()) if spec else []
     if spec and spec.origin and spec.origin.endswith(".py"):
@@ -96,7 +105,7 @@ def _find_root(top: str, search: tuple[str, ...]) -> Path | None:
     if not places:
         return None
     place = Path(places[0]).resolve()
-    if {"site-packages", "dist-packages"} & set(place.parts):
+    if not installed and {"site-packages", "dist-packages"} & set(place.parts):
         return None
     root = place.parent
     return root.parent if place.name == "__init__.py" else root
@@ -371,14 +380,18 @@ def code_version(targets: Iterable[str]) -> str:
     """The hash of the code that a run of `targets` consists of, 16 hexadecimal digits.
 
     Comments, docstrings and formatting do not count, nor does any module that the run does not import. Modules of
-    installed libraries do not count either: their versions stand in the record.
+    installed libraries do not count either: their versions stand in the record. An operator that is the code of a peer
+    counts with the peer's version.
 
     Args:
         targets: dotted names of classes, functions or modules: every `_target_` of the configuration, and the
             modules that the job imports by itself. Code of the user's own is hashed with what it imports from the
             same folder.
     """
-    text = "\n".join(f"{name} {_source(path).digest}" for name, path in imported_modules(targets).items())
+    modules = imported_modules(targets)
+    lines = [f"{name} {_source(path).digest}" for name, path in modules.items()]
+    lines += [f"{package} {package_version(package)}" for name, package in PEERS.items() if name in modules]
+    text = "\n".join(lines)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

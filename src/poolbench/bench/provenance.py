@@ -10,16 +10,20 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from poolbench.plugins import offering
 
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 
 PACKAGES = (
     "torch",
     "torch-geometric",
+    "torch-geometric-pool",
     "pytorch-lightning",
     "torchmetrics",
     "numpy",
@@ -93,17 +97,19 @@ def _git(folder: Path, *arguments: str) -> list[str] | None:
 
 @lru_cache(maxsize=1)
 def _packages() -> Mapping[str, str | None]:
-    return {"python": platform.python_version(), "poolbench": _version("poolbench")} | {
-        name: _version(name) for name in PACKAGES
+    return {"python": platform.python_version(), "poolbench": package_version("poolbench")} | {
+        name: package_version(name) for name in PACKAGES
     }
 
 
 def packages() -> dict[str, str | None]:
-    """Version of each package that matters, by name; None where it is not installed."""
-    return dict(_packages())
+    """Version of each package that matters, by name, of those that offer operators too; None: it is not installed."""
+    offered = {name for name in offering(tuple(sys.path)).values() if name}
+    return dict(_packages()) | {name: package_version(name) for name in sorted(offered)}
 
 
-def _version(name: str) -> str | None:
+def package_version(name: str) -> str | None:
+    """The version of an installed package, None where it is not installed."""
     try:
         return importlib.metadata.version(name)
     except (importlib.metadata.PackageNotFoundError, ValueError):

@@ -165,16 +165,16 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> Path:
     path = Path(folder) / RECORD
     text = json.dumps({k: _to_json(record[k]) for k in KEYS}, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     try:
-        _write_new(path, text.encode())
+        create(path, text.encode())
     except FileExistsError:
         raise RunError(f"{path} is there already: records are never edited, force=true makes another attempt") from None
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
     return path
 
 
-def _cannot_write(path: Path, error: OSError) -> RunError:
-    """One line that names the path, what is wrong and what to do."""
+def cannot_write(path: Path, error: OSError) -> RunError:
+    """The error for a file that cannot be written: one line that names the path, what is wrong and what to do."""
     remedy = "make it writable or choose another folder with paths.results="
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         remedy = "free some space or choose another folder with paths.results=, and start again"
@@ -195,8 +195,13 @@ def _write_temporary(path: Path, data: bytes) -> Path:
     return temporary
 
 
-def _write_new(path: Path, data: bytes) -> None:
-    """Create `path` with `data` in one step; FileExistsError where it exists."""
+def put(path: Path, data: bytes) -> None:
+    """Write `data` as the file `path` in one step, over what was there. Raises `OSError`, with nothing left behind."""
+    os.replace(_write_temporary(path, data), path)
+
+
+def create(path: Path, data: bytes) -> None:
+    """Create `path` with `data` in one step; FileExistsError where it exists, `OSError` where it cannot be written."""
     if path.exists():
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
     temporary = _write_temporary(path, data)
@@ -254,6 +259,11 @@ def read_record(path: Path) -> dict[str, Any]:
         raise RunError(f"cannot read the record {path}: it is not a PoolBench record")
     if record["schema"] != SCHEMA:
         raise RunError(f"cannot read the record {path}: schema {record['schema']}, this PoolBench reads {SCHEMA}")
+    return measured(record)
+
+
+def measured(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record as JSON holds it, with the words for NaN and infinity as numbers."""
     return {k: _from_json(v) if k in MEASUREMENTS else v for k, v in record.items()}
 
 
@@ -316,7 +326,7 @@ def next_attempt(results_dir: Path, id: str) -> Path:
                 (run / str(number)).mkdir()
                 return run / str(number)
     except OSError as error:
-        raise _cannot_write(run, error) from error
+        raise cannot_write(run, error) from error
 
 
 @dataclass(frozen=True)
@@ -396,10 +406,18 @@ def _read_marker(folder: Path) -> dict[str, int]:
 def _write_marker(folder: Path, *, running: bool, deaths: int, starts: int) -> None:
     path = folder / MARKER
     try:
-        temporary = _write_temporary(path, json.dumps(dict(running=running, deaths=deaths, starts=starts)).encode())
-        os.replace(temporary, path)
+        put(path, json.dumps(dict(running=running, deaths=deaths, starts=starts)).encode())
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
+
+
+class Held(RunError):
+    """Another process does the runs `ids`, or some of them."""
+
+    def __init__(self, *ids: str) -> None:
+        runs = f"run {ids[0]} is" if len(ids) == 1 else f"{len(ids)} runs are"
+        super().__init__(f"{runs} being done by another process; wait for it, or leave it to it")
+        self.ids = ids
 
 
 @contextlib.contextmanager
@@ -423,7 +441,7 @@ def lease(results_dir: Path, id: str, *, wait: float = 0.0) -> Iterator[bool]:
         yield False
         return
     except OSError as error:
-        raise _cannot_write(run, error) from error
+        raise cannot_write(run, error) from error
     try:
         yield True
     finally:

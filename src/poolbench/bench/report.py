@@ -45,14 +45,20 @@ def gather(results: Path, curves: bool = False) -> list[dict[str, Any]]:
     Raises:
         PoolBenchError: there are none, or a line of records.jsonl is no record.
     """
-    found = {(r["id"], r["attempt"]): dict(r) for r in _read_gathered(results / GATHERED)}
-    found |= {(r["id"], r["attempt"]): r if curves else _lean(r) for _, r in iter_records(results)}
+    found = found_records(results, curves)
     if not found:
         raise PoolBenchError(f"{results} holds no records; train first, or give paths.results=FOLDER")
+    return found
+
+
+def found_records(results: Path, curves: bool = False) -> list[dict[str, Any]]:
+    """As `gather`, for a folder that may have none."""
+    found = {(r["id"], r["attempt"]): dict(r) for r in _read_gathered(results / GATHERED)}
+    found |= {(r["id"], r["attempt"]): r if curves else lean(r) for _, r in iter_records(results)}
     return [found[key] for key in sorted(found)]
 
 
-def _lean(record: dict[str, Any]) -> dict[str, Any]:
+def lean(record: dict[str, Any]) -> dict[str, Any]:
     """A record as it is committed: without its curve, and where files lay on somebody's machine."""
     return {**record, "curve": [], "config": {k: v for k, v in record["config"].items() if k != "paths"}}
 
@@ -69,7 +75,7 @@ def _read_gathered(path: Path) -> Iterable[Record]:
 
 def write_gathered(records: Iterable[dict[str, Any]], path: Path) -> None:
     """Write records as one JSON line each, without their curves, whole or not at all."""
-    write_text(path, "".join(json.dumps(_lean(r), sort_keys=True) + "\n" for r in records))
+    write_text(path, "".join(json.dumps(lean(r), sort_keys=True) + "\n" for r in records))
 
 
 def write_text(path: Path, text: str) -> None:

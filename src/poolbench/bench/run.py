@@ -54,6 +54,7 @@ def run(
     """
     from poolbench.learn import build
     from poolbench.learn.datamodule import Prepared
+    from poolbench.learn.train import check as check_data
 
     build.check(config)
     loggers = _logger_configs(config["logger"])
@@ -64,6 +65,7 @@ def run(
     if isinstance(protocol, Nested) and config.get("search") and "chosen" not in config["search"]:
         return nested_fold(config, protocol)[-1]
     prepared = Prepared.of(dataset, protocol, config["fold"])
+    check_data(config, prepared)
     raw, split = prepared.raw, prepared.split
     trainer = config["trainer"]
     code = code_version([*ENTRY, *config_targets(config)])
@@ -95,7 +97,7 @@ def run(
 def nested_fold(config: Mapping[str, Any], protocol: Nested) -> list[dict[str, Any]]:
     """One fold of nested cross-validation: a search on the inner hold-out, then several runs with what it chose."""
     if config["search"]["prune"]:
-        raise PoolBenchError("protocol=nested10 gives every trial the same epochs: search.prune=true does not go with it")
+        raise PoolBenchError("protocol=nested10 gives all trials the same epochs: search.prune=true does not go with it")
     search = Search(config, run, code_version([*ENTRY, *config_targets(config)]))
     trials = search.finish()
     chosen = dict(search.best(trials).params)
@@ -221,6 +223,12 @@ def _attempt(
         opened.append(Loggers(info, loggers, first_epoch=epoch))
         records.note_start(attempt.folder)
 
+    def each_picture(epoch: int, png: bytes) -> None:
+        path = attempt.folder / "pictures" / f"epoch-{epoch + 1:04}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(png)
+        opened[0].picture(epoch, path)
+
     def each_epoch(epoch: int, row: dict[str, float]) -> None:
         opened[0].log(epoch, row)
         records.note_epoch(attempt.folder)
@@ -239,6 +247,7 @@ def _attempt(
                 pool_code=code_version([str(config["pool"]["_target_"])]),
                 on_start=first_epoch,
                 on_epoch=each_epoch,
+                on_picture=each_picture,
                 watch=watch,
                 outcome=outcome,
             )
@@ -260,11 +269,22 @@ def _attempt(
         for logger in opened:
             if status == "done":
                 logger.summary(_summary(outcome))
+                if any(getattr(each, "artifacts", False) for each in loggers):
+                    logger.artifacts({"record": path, "checkpoint": _keep_weights(outcome, attempt.folder)})
             logger.finish(status)
     (attempt.folder / records.CHECKPOINT).unlink(missing_ok=True)  # a finished run needs none
     print(table(made) if status == "done" else f"{name} pruned: {made['reason']}")
     print(f"record: {path}")
     return made
+
+
+def _keep_weights(outcome: Any, folder: Path) -> Path:
+    """Write the weights of the selected epoch beside the record; `torch.load` reads them."""
+    import torch
+
+    path = folder / "best.pt"
+    torch.save(outcome.weights, path)
+    return path
 
 
 @contextmanager
@@ -335,7 +355,16 @@ def _summary(outcome: Any) -> dict[str, Any]:
         "parameters": outcome.parameters,
         "time/epoch": outcome.time.get("epoch"),
         "memory_peak": outcome.memory_peak,
+        **_pooling(outcome.diagnostics),
     }
+
+
+def _pooling(diagnostics: Mapping[str, Any]) -> dict[str, float]:
+    """The pooling diagnostics as single numbers, such as pool1/entropy."""
+    levels = diagnostics.get("pooling", {}).get("levels", ())
+    flat = {f"pool{number}/{name}": value for number, level in enumerate(levels, 1)
+            for name, value in {**level, **level["losses"]}.items() if name != "losses"}  # fmt: skip
+    return {name: value for name, value in flat.items() if value is not None}
 
 
 def _reason(error: BaseException) -> str:

@@ -10,7 +10,9 @@ from poolbench.errors import PoolBenchError, nearest
 
 COLLECTION = "splits/gnn-comparison"
 """In the cache, and on a mirror."""
-HOST = "https://raw.githubusercontent.com/diningphil/gnn-comparison/097d0a2c172149075e40ece474c30c222526dbcb/data_splits"
+HOST = (
+    "https://raw.githubusercontent.com/diningphil/gnn-comparison/097d0a2c172149075e40ece474c30c222526dbcb/data_splits"
+)
 """Of Errica et al., "A Fair Comparison of Graph Neural Networks for Graph Classification", ICLR 2020."""
 
 _SOCIAL = ("COLLAB", "IMDB-BINARY", "IMDB-MULTI", "REDDIT-BINARY", "REDDIT-MULTI-5K")

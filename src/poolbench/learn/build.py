@@ -144,6 +144,7 @@ def check(config: Config) -> None:
     _at_least("trainer.max_epochs", config["trainer"]["max_epochs"], 1)
     _at_least("trainer.threads", config["trainer"]["threads"], 1)
     _at_least("callbacks.patience", config["callbacks"]["patience"], 1)
+    _at_least("callbacks.pictures_every", config["callbacks"].get("pictures_every", 0), 0)
     _one_of("callbacks.mode", config["callbacks"]["mode"], ("auto", "min", "max"))
     _one_of("callbacks.progress", config["callbacks"]["progress"], PROGRESS)
     weights = config["loss_weights"]

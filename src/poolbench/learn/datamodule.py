@@ -90,13 +90,14 @@ class GraphData(pl.LightningDataModule):
         """This process's batches of `train`, `val` or `test`."""
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
         seed = mix(self.seed, 0x0BDE5) if shuffle else None
-        return BatchLoader(self.store, self._graphs(part), self.batch_size, seed, rank, world, self._mask(part))
+        return BatchLoader(self.store, self.graphs(part), self.batch_size, seed, rank, world, self._mask(part))
 
     def whole(self, part: str) -> BatchLoader:
         """The batches of a part for one process that evaluates it alone."""
-        return BatchLoader(self.store, self._graphs(part), self.batch_size, mask=self._mask(part))
+        return BatchLoader(self.store, self.graphs(part), self.batch_size, mask=self._mask(part))
 
-    def _graphs(self, part: str) -> torch.Tensor:
+    def graphs(self, part: str) -> torch.Tensor:
+        """The graphs of a part; all of them where nodes are split."""
         return getattr(self.split, part) if self.level == "graphs" else torch.arange(len(self.store))
 
     def _mask(self, part: str) -> torch.Tensor | None:

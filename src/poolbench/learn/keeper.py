@@ -7,6 +7,7 @@ checkpoint written before the scheduler stepped would make a resumed run differ 
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 import os
@@ -185,9 +186,11 @@ class Keeper(pl.Callback):
             "curve": self.curve,
         }
         temporary = self.resume.with_name(f".{self.resume.name}.{os.getpid()}.tmp")
+        content = io.BytesIO()  # torch.save into a file makes a RuntimeError of a full disk
+        torch.save(state, content)
         try:
             with open(temporary, "wb") as file:
-                torch.save(state, file)
+                file.write(content.getbuffer())
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, self.resume)

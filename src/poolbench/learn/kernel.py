@@ -71,11 +71,8 @@ class KernelSVM:
         raise NotImplementedError
 
     def fit(self, prepared: Prepared, outcome: Outcome, evaluate_test: bool) -> None:
-        """Choose and train the SVM, test it once, and fill in `outcome`.
-
-        Raises `PoolBenchError` for graphs that no kernel on node labels can tell apart by classes.
-        """
-        self._refuse(prepared)
+        """Choose and train the SVM, test it once, and fill in `outcome`. Raises `PoolBenchError` as `check` does."""
+        self.check(prepared)
         outcome.task, outcome.parameters = "graph-classification", 0
         labels, source = node_labels(prepared.raw)
         chosen, predicted = self._choose(labelled(prepared.raw, labels), prepared)
@@ -90,7 +87,8 @@ class KernelSVM:
             "selection": {"monitor": "val/accuracy", "mode": "max", **chosen, "node_labels": source},
         }
 
-    def _refuse(self, prepared: Prepared) -> None:
+    def check(self, prepared: Prepared) -> None:
+        """Raise `PoolBenchError` for graphs that no kernel on node labels can tell apart by classes."""
         kind, split, y = prepared.target.kind, prepared.split, prepared.target.y
         if kind != "classes" or prepared.level != "graphs":
             carry = {"numbers": "numbers to regress", "binary": "answers to yes/no questions", "none": "no labels",

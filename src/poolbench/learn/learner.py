@@ -54,6 +54,10 @@ class Learner(pl.LightningModule):
         self._constrained = [m for m in model.modules() if isinstance(m, Operator)]
 
     @classmethod
+    def check(cls, prepared: Prepared) -> None:
+        """Raise `PoolBenchError` for data that this task cannot be done on."""
+
+    @classmethod
     def adapt(cls, prepared: Prepared, model: GraphModel) -> Prepared:
         """The data as this task looks at it."""
         return prepared
@@ -155,10 +159,9 @@ class NodeClustering(Unlabelled):
     metric = ("nmi", "max")
 
     @classmethod
-    def adapt(cls, prepared: Prepared, model: GraphModel) -> Prepared:
+    def check(cls, prepared: Prepared) -> None:
         if prepared.split.val.numel() or prepared.split.test.numel():
             raise PoolBenchError("clusters are judged on the graphs that they were learnt from: add protocol=cluster")
-        return super().adapt(prepared, model)
 
     def task_loss(self, out: ModelOutput, batch: Batch) -> tuple[Tensor, Tensor | int]:
         return out.y.new_zeros(()), batch.num_graphs

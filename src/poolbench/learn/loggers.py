@@ -58,8 +58,14 @@ class RunLogger(Protocol):
     def log(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Take the metrics of one epoch. Epochs come in order."""
 
+    def picture(self, epoch: int, path: Path) -> None:
+        """Take a PNG that was made in an epoch, after that epoch's metrics."""
+
     def summary(self, values: Mapping[str, Any]) -> None:
         """Take what is said of the run as a whole, such as test metrics."""
+
+    def artifacts(self, files: Mapping[str, Path]) -> None:
+        """Take files of a finished run, by what they are: its record, its checkpoint."""
 
     def finish(self, status: str = "done") -> None:
         """Write out what is held back and let go of everything. `status` is that of the record."""
@@ -101,9 +107,17 @@ class Loggers:
         row = {name: _number(value) for name, value in metrics.items()}
         self._each(lambda member: member.log(epoch, row))
 
+    def picture(self, epoch: int, path: Path) -> None:
+        """Hand a picture to every logger."""
+        self._each(lambda member: member.picture(epoch, path))
+
     def summary(self, values: Mapping[str, Any]) -> None:
         """Hand the run's summary to every logger."""
         self._each(lambda member: member.summary(values))
+
+    def artifacts(self, files: Mapping[str, Path]) -> None:
+        """Hand the run's files to every logger."""
+        self._each(lambda member: member.artifacts(files))
 
     def finish(self, status: str = "done") -> None:
         """Finish every logger, once; to be called in a `finally`."""
@@ -175,8 +189,14 @@ class CSVCurve:
         with open(self._path, "ab", buffering=0) as file:
             file.write(line)
 
+    def picture(self, epoch: int, path: Path) -> None:
+        """It is a file already."""
+
     def summary(self, values: Mapping[str, Any]) -> None:
         """The record holds it."""
+
+    def artifacts(self, files: Mapping[str, Path]) -> None:
+        """They lie where they are."""
 
     def finish(self, status: str = "done") -> None:
         """Every row is written already."""
@@ -270,10 +290,18 @@ class TensorBoardRun:
         for name, value in metrics.items():
             self._writer.add_scalar(name, value, epoch)
 
+    def picture(self, epoch: int, path: Path) -> None:
+        from matplotlib.image import imread
+
+        self._writer.add_image("pool", imread(path)[..., :3], epoch, dataformats="HWC")
+
     def summary(self, values: Mapping[str, Any]) -> None:
         for name, value in values.items():
             if isinstance(value, int | float):
                 self._writer.add_scalar(f"summary/{name}", value, self._epoch)
+
+    def artifacts(self, files: Mapping[str, Path]) -> None:
+        """TensorBoard keeps no files."""
 
     def finish(self, status: str = "done") -> None:
         self._writer.close()
@@ -294,6 +322,7 @@ class WandbLogger:
         mode: `online`, `offline`, `disabled`, or None: online where a key is configured.
         dir: the folder in which W&B makes its folder `wandb`; by default the attempt's.
         budget: the seconds that W&B may cost the run in all, whatever its server does.
+        artifacts: whether the record and the best checkpoint (`best.pt`) of a finished run are logged as artifacts.
 
     Raises:
         PoolBenchError: an unknown mode, or a budget that is not positive.
@@ -309,6 +338,7 @@ class WandbLogger:
     mode: str | None = None
     dir: str | None = None
     budget: float = 30.0
+    artifacts: bool = False
 
     def __post_init__(self) -> None:
         if self.mode not in (None, *MODES):
@@ -349,8 +379,11 @@ def _wandb_id(run: RunInfo) -> str:
     """The W&B id of an attempt: made once, kept in its folder, so that a resumed run goes on under it.
 
     Its last part is drawn. W&B never gives an id a second time, not after the run was deleted there, and the same
-    experiment may be done again after its results were deleted here, or by another member of the team.
+    experiment may be done again after its results were deleted here, or by another member of the team. An agent of a
+    W&B sweep has made the run already, and says its id.
     """
+    if os.environ.get("WANDB_SWEEP_ID") and (given := os.environ.get("WANDB_RUN_ID")):
+        return given
     path = run.folder / "wandb.id"
     with contextlib.suppress(OSError):
         if known := path.read_text().strip():
@@ -420,8 +453,14 @@ class WandbRun:
     def log(self, epoch: int, metrics: Mapping[str, float]) -> None:
         self._queue.put(("log", {**metrics, "epoch": epoch}))
 
+    def picture(self, epoch: int, path: Path) -> None:
+        self._queue.put(("picture", {"pool": path, "epoch": epoch}))
+
     def summary(self, values: Mapping[str, Any]) -> None:
         self._queue.put(("summary", dict(values)))
+
+    def artifacts(self, files: Mapping[str, Path]) -> None:
+        self._queue.put(("artifacts", dict(files)))
 
     def finish(self, status: str = "done") -> None:
         """Wait until everything is written, at most the budget, and say in one line where the run is to be seen."""
@@ -537,6 +576,17 @@ class WandbRun:
 def _write(run: Any, kind: str, values: dict[str, Any]) -> None:
     if kind == "log":
         run.log(values, step=values["epoch"])
+    elif kind == "picture":
+        import wandb
+
+        run.log({"pool": wandb.Image(str(values["pool"]))}, step=values["epoch"])
+    elif kind == "artifacts":
+        import wandb
+
+        for name, path in values.items():
+            artifact = wandb.Artifact(f"{name}-{run.id}", type=name)
+            artifact.add_file(str(path))
+            run.log_artifact(artifact)
     else:
         run.summary.update(values)
 

@@ -36,6 +36,8 @@ def signals(raw: RawGraphs, x: Features, weight: torch.Tensor | None, eigenvecto
     out = np.zeros((raw.total_nodes, width + eigenvectors))
     ends = np.cumsum(raw.num_nodes.numpy())
     for graph, (first, last) in enumerate(zip(ends - raw.num_nodes.numpy(), ends, strict=True)):
+        if first == last:
+            continue
         out[first:last, :width] = _unit(x.values[first:last].double().numpy())
         try:
             found = first_eigenvectors(a[first:last, first:last], eigenvectors)
@@ -74,6 +76,6 @@ def first_eigenvectors(a: csr_array, count: int) -> Array:
 
 def _unit(x: Array) -> Array:
     """Columns centred and of length 1; a constant one is zero."""
-    x = x - x.mean(0, keepdims=True) if len(x) else x
+    x = x - x.mean(0, keepdims=True)
     length = np.linalg.norm(x, axis=0)
     return np.where(length > 1e-9, x / np.maximum(length, 1e-9), 0.0)

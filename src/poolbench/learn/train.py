@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import resource
 import sys
@@ -21,6 +22,7 @@ from poolbench.data.coarsen import PackedCoarsenings, Recipe, coarsen_dataset
 from poolbench.data.splits import PARTS
 from poolbench.data.store import GraphStore, mix
 from poolbench.errors import PoolBenchError
+from poolbench.learn import diagnostics
 from poolbench.learn.build import build_model, build_optimizer, build_scheduler, build_trainer
 from poolbench.learn.datamodule import GraphData, Prepared
 from poolbench.learn.keeper import Keeper, Selection
@@ -31,6 +33,8 @@ from poolbench.linalg.coarsening import Coarsening
 from poolbench.nn.encoder import Channels
 from poolbench.nn.model import DataFacts
 from poolbench.pool.src import SRCPool
+
+log = logging.getLogger(__name__)
 
 Row = dict[str, float]
 
@@ -48,6 +52,8 @@ class Outcome:
     time: dict[str, float | None] = field(default_factory=dict)
     memory_peak: int | None = None
     parameters: int | None = None
+    #: The weights of the selected epoch, on the host.
+    weights: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 def set_threads(threads: int) -> None:
@@ -65,6 +71,7 @@ def train(
     pool_code: str = "",
     on_start: Callable[[int], None] = lambda epoch: None,
     on_epoch: Callable[[int, Row], None] = lambda epoch, row: None,
+    on_picture: Callable[[int, bytes], None] = lambda epoch, png: None,
     watch: Callable[[int, float], None] | None = None,
     outcome: Outcome | None = None,
 ) -> Outcome:
@@ -75,6 +82,7 @@ def train(
         resume: file of the resume checkpoint, None for none. identity: of the run, written into it.
         pool_code: digest of the pool's code, by which what it computes once a dataset is kept.
         on_start: called with the first epoch to be trained. on_epoch: called with each epoch's row.
+        on_picture: called after every `callbacks.pictures_every`-th epoch, with a PNG of what the first pool does.
         watch: called after each epoch with the number that selects epochs, signed so that less is better; what it
             raises ends the training. A resumed run tells it of the epochs before, too.
         outcome: filled in as the run goes, so that a run that fails leaves what it measured.
@@ -93,6 +101,7 @@ def train(
         outcome.time["total"] = time.perf_counter() - started
         return outcome
     learner = learner_for(model, prepared.target, prepared.level)
+    learner.check(prepared)
     prepared = learner.adapt(prepared, model)
     raw, target, split = prepared.raw, prepared.target, prepared.split
     outcome.parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -116,12 +125,17 @@ def train(
     selection = build_selection(callbacks, prepared, module)
     shown = ("train/loss" if target.kind != "none" else "train/total_loss", selection.monitor,
              f"{prepared.validates}/{target.metric}")  # fmt: skip
+    pictures_every = callbacks.get("pictures_every") or 0
     display = progress(callbacks["progress"], tuple(dict.fromkeys(shown)))
     report = display.report if display is not None else (lambda epoch, row: None)
 
     def each_epoch(epoch: int, row: Row) -> None:
         on_epoch(epoch, row)
         report(epoch, row)
+        if pictures_every and (epoch + 1) % pictures_every == 0 and trainer.is_global_zero:
+            png = _picture(module, data)
+            if png is not None:
+                on_picture(epoch, png)
         if watch is not None:
             watch(epoch, selection.score(row))
 
@@ -130,8 +144,9 @@ def train(
     keeper.read()
     outcome.curve = keeper.curve
     on_start(keeper.epoch)
-    for epoch, row in enumerate(keeper.curve if watch is not None else ()):
-        watch(epoch, selection.score(row))  # of the epochs before a kill: the verdict may depend on them
+    if watch is not None:  # of the epochs before a kill, too: the verdict may depend on them
+        for epoch, row in enumerate(keeper.curve):
+            watch(epoch, selection.score(row))
     displays: list[pl.Callback] = [] if display is None else [display]
     trainer = build_trainer(settings, [keeper, *displays])
     if settings["compile"]:
@@ -148,6 +163,7 @@ def train(
         return outcome  # the first process evaluates
     if selection.weights:
         model.load_state_dict(selection.weights)
+        outcome.weights = selection.weights
     module.to(data.store.device)
     for number, part in enumerate(PARTS):
         if getattr(split, part).numel() and (part != "test" or config["evaluate_test"]):
@@ -159,9 +175,19 @@ def train(
     metric, mode = (target.metric, target.mode) if target.kind != "none" else module.metric
     outcome.diagnostics = {"metric": {"name": metric, "mode": mode},
                            "selection": {"monitor": selection.monitor, "mode": selection.mode},
-                           **_sizes(module, data)}  # fmt: skip
+                           **_sizes(module, data),
+                           **_pooling(module, data, mix(seed, 0x7E57, len(PARTS) + 1))}  # fmt: skip
     outcome.time["total"] = time.perf_counter() - started
     return outcome
+
+
+def check(config: Mapping[str, Any], prepared: Prepared) -> None:
+    """Raise `PoolBenchError` where model, protocol and data do not go together, before anything is written."""
+    model = build_model(config, data_facts(prepared))
+    if model.task == "kernel":
+        model.check(prepared)
+    else:
+        learner_for(model, prepared.target, prepared.level).check(prepared)
 
 
 def _fit_kernel(model: Any, prepared: Prepared, config: Mapping[str, Any], outcome: Outcome) -> None:
@@ -250,6 +276,32 @@ def _forget_peak() -> None:
         torch.cuda.reset_peak_memory_stats()
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
+
+
+def _pooling(module: Learner, data: GraphData, seed: int) -> dict[str, Any]:
+    """What the operators do to some validation graphs (`learn.diagnostics`); a failure there is none of the run."""
+    graphs = data.graphs(data.validates)
+    graphs = graphs[: diagnostics.sample(data.store.host_sizes[graphs])]
+    torch.manual_seed(seed)
+    try:
+        found = diagnostics.pooling(module, module.model, map(data.store.batch, graphs.split(data.batch_size)))
+    except Exception as error:
+        log.warning("no pooling diagnostics: %s: %s", type(error).__name__, error)
+        return {}
+    return {"pooling": found} if found["levels"] else {}
+
+
+def _picture(module: Learner, data: GraphData) -> bytes | None:
+    """Of the first validation graph that can be drawn; a failure there is none of the run."""
+    from poolbench.learn.pictures import NODES, picture
+
+    graphs = data.graphs(data.validates)
+    fitting = graphs[data.store.host_sizes[graphs] <= NODES][:1]
+    try:
+        return picture(module, module.model, data.store.batch(fitting)) if fitting.numel() else None
+    except Exception as error:
+        log.warning("no picture: %s: %s", type(error).__name__, error)
+        return None
 
 
 @torch.no_grad()

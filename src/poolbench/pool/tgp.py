@@ -11,8 +11,11 @@ the link loss of the whole batch, not of each graph.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -77,20 +80,22 @@ class TGPPool(PeerPool):
 
     def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> TGPSelection:
         a = a.sparse()
-        mask = None
-        if getattr(self.layer, "batched", False):
-            padded, dense = to_padded(x, a)
-            mask = dense.nodes.mask
-            out = self.layer(x=padded, adj=dense.value, mask=mask)
-        else:
-            index, weight = edges(a)
-            out = self.layer(x=x, adj=index, edge_weight=weight, batch=a.nodes.index)
+        out, mask = self.call(x, a)
         for name, value in (out.loss or {}).items():
             self.add_loss(name, value)
         if out.edge_index.ndim == 3:
             return TGPSelection(out.x, _dense(out.edge_index, out.mask), a.nodes, out.so, mask, None)
         y, pooled, order = by_graph(out.x, out.edge_index, out.edge_weight, out.batch, a.nodes.num_graphs)
         return TGPSelection(y, pooled, a.nodes, out.so, mask, order)
+
+    def call(self, x: Tensor, a: Sparse) -> tuple[Any, Tensor | None]:
+        """tgp's PoolingOutput, and the mask [b, n] of the padded batch that it got, None where it got edges."""
+        with seeded_numpy():
+            if not getattr(self.layer, "batched", False):
+                index, weight = edges(a)
+                return self.layer(x=x, adj=index, edge_weight=weight, batch=a.nodes.index), None
+            padded, dense = to_padded(x, a)
+            return self.layer(x=padded, adj=dense.value, mask=dense.nodes.mask), dense.nodes.mask
 
     def lift(self, x: Tensor, s: TGPSelection, inverse: bool = False) -> Tensor:  # type: ignore[override]
         """Pooled features back on the nodes, as tgp does it; `inverse` is chosen when the operator is made."""
@@ -122,6 +127,17 @@ class TGPClusters(TGPPool):
         self, alias: str, k: int, in_channels: int | None = None, return_selection: bool = False, **arguments: Any
     ) -> None:
         super().__init__(alias, in_channels, return_selection, k=k, **arguments)
+
+
+@contextmanager
+def seeded_numpy() -> Iterator[None]:
+    """NumPy's global generator seeded from torch's: eigen and nmf draw from it, and a seed must give one result."""
+    before = np.random.get_state()
+    np.random.seed(int(torch.randint(2**32, ())))
+    try:
+        yield
+    finally:
+        np.random.set_state(before)
 
 
 def _dense(a: Tensor, mask: Tensor | None) -> Dense:

@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     kind.add_argument("--large", action="store_true", help="MinCut clustering of one graph of a million nodes")
     made.add_argument("--pools", nargs="+", metavar="POOL", help=f"operators (default: all): {' '.join(POOLS)}")
     default = " ".join(REAL + GENERATED)
-    made.add_argument("--datasets", nargs="+", metavar="NAME", help=f"names of `work.load` (default: {default})")
+    made.add_argument("--datasets", nargs="+", metavar="NAME", help=f"TU names, planted, random: (default: {default})")
     made.add_argument("--peers", nargs="*", metavar="PEER",
                       help=f"some of {' '.join(PEERS)} (default: those installed)")  # fmt: skip
     made.add_argument("--batch-size", nargs="+", type=_positive, default=[32], metavar="N", help="graphs in a batch")
@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--limit", type=float, default=600.0, metavar="S", help="the longest that one epoch may take")
     made.add_argument("--quick", action="store_true", help="small data and few epochs: does everything run?")
     made.add_argument("--out", type=Path, default=Path("benchmark"), metavar="FOLDER", help="where results are written")
-    made.add_argument("--write", type=Path, metavar="PAGE", help="also fill the generated section of a Markdown page")
+    made.add_argument("--write", type=Path, metavar="PAGE", help="also fill the section of this measurement in a page")
     return made
 
 
@@ -85,10 +85,10 @@ def run(options: argparse.Namespace) -> None:
     settle(options)
     name, measure = _kind(options)
     report = Report(options, name)
-    report.show(f"## {name.capitalize()}", tables.machine(report.facts))
+    report.show(tables.machine(report.facts))
     measure(options, report)
     if options.write is not None:
-        tables.write_section(options.write, report.text)
+        tables.write_section(options.write, report.name, report.text)
         print(f"written into {options.write}")
 
 
@@ -145,5 +145,5 @@ def measure_epochs(options: argparse.Namespace, report: Report) -> None:
                 rows, facts = compare(setting, options.peers, options.epochs, options.warmup, memory_limit(options),
                                       options.limit)  # fmt: skip
                 report.keep(*({**row.as_dict(), "facts": facts} for row in rows))
-                report.show(f"### {pool}, {dataset}, batches of {size}", tables.facts(facts), tables.epochs(rows),
+                report.show(f"#### {pool}, {dataset}, batches of {size}", tables.facts(facts), tables.epochs(rows),
                             tables.phases(rows))  # fmt: skip

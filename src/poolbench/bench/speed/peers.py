@@ -54,7 +54,12 @@ _TGP = {
     "asap": Match("induced", _ROWS.differs, f"{_ROWS.note}; it keeps the induced subgraph where the paper has S'AS"),
     "edgepool": Match("", ("y", "pooled"), _TIES),
 }
-_SPEKTRAL = {"none": Match(), "mincut": Match(), "diffpool": Match(), "justbalance": Match()}
+_SPEKTRAL = {
+    "none": Match(),
+    "mincut": Match(),
+    "diffpool": Match("", ("losses",), "entropy: a mean over padding nodes too; losses agree on single graphs"),
+    "justbalance": Match(),
+}
 
 #: Contestants beside `poolbench`: the package that each needs, and its operators.
 PEERS: dict[str, tuple[str, dict[str, Match]]] = {

@@ -140,7 +140,7 @@ def measure(options: argparse.Namespace, report: Report) -> None:
                 lines.append(_line(setting, options, report))
             head = ["operator", "GFLOP", "MB", "forward: estimate", "measured", "part", "with backward: estimate",
                     "measured", "part"]  # fmt: skip
-            report.show(f"### {dataset}, batches of {size}", tables.table(head, lines))
+            report.show(f"#### {dataset}, batches of {size}", tables.table(head, lines))
 
 
 def _line(setting: Setting, options: argparse.Namespace, report: Report) -> list[str]:

@@ -52,7 +52,7 @@ def measure(options: argparse.Namespace, report: Report) -> None:
                                       options.limit)  # fmt: skip
                 report.keep(*({**row.as_dict(), "facts": facts, "axis": axis.name, "size": size} for row in rows))
                 measured.append(rows)
-            report.show(f"### {pool}: {axis.name}", axis_table(axis.name, sizes, measured))
+            report.show(f"#### {pool}: {axis.name}", axis_table(axis.name, sizes, measured))
 
 
 def axis_table(name: str, sizes: tuple[int, ...], measured: list[list[Row]]) -> str:

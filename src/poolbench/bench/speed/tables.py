@@ -11,8 +11,13 @@ from poolbench.bench.speed.phases import PHASES
 from poolbench.data.raw import write_atomically
 from poolbench.errors import PoolBenchError
 
-BEGIN = "<!-- benchmark: begin, written by scripts/benchmark.py --write -->"
-END = "<!-- benchmark: end -->"
+
+def markers(kind: str) -> tuple[str, str]:
+    """The lines of a page between which the results of a kind of measurement (epochs, scaling, ...) stand."""
+    return (
+        f"<!-- benchmark {kind}: begin, written by scripts/benchmark.py --write -->",
+        f"<!-- benchmark {kind}: end -->",
+    )
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -46,7 +51,7 @@ def _epoch_row(row: Row, ours: Row | None) -> list[str]:
     memory = None if ours is None or not ours.memory or row.memory is None else row.memory / ours.memory
     spread = "" if len(row.seconds) < 2 else f"{_time(min(row.seconds))} to {_time(max(row.seconds))}"
     turns = "" if len(row.ratios) < 2 else f"{min(row.ratios):.2f} to {max(row.ratios):.2f}"
-    worst = max(row.differences.values(), default=None)
+    worst = max((value for key, value in row.differences.items() if key not in row.known), default=None)
     return [
         row.name + (" (1)" if row.note else ""), _time(seconds), spread, _time(step), _factor(ratio), turns,
         size(row.memory), _factor(memory), "" if worst is None else f"{worst:.0e}",
@@ -100,15 +105,16 @@ def size(number: float | None) -> str:
     return f"{number / 1e9:.2f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
 
 
-def write_section(page: Path, text: str) -> None:
+def write_section(page: Path, kind: str, text: str) -> None:
     """Replace what stands between the markers of a page. Raises `PoolBenchError` where it has none."""
+    first, last = markers(kind)
     try:
         old = page.read_text(encoding="utf-8")
     except OSError as error:
         raise PoolBenchError(f"--write {page}: {(error.strerror or str(error)).lower()}") from error
-    head, begin, rest = old.partition(BEGIN)
-    _, end, tail = rest.partition(END)
+    head, begin, rest = old.partition(first)
+    _, end, tail = rest.partition(last)
     if not begin or not end:
-        raise PoolBenchError(f"--write {page}: there are no lines {BEGIN} and {END} in it to write between")
+        raise PoolBenchError(f"--write {page}: there are no lines {first} and {last} in it to write between")
     new = f"{head}{begin}\n\n{text.strip()}\n\n{end}{tail}"
     write_atomically(page, lambda file: file.write(new.encode()))

@@ -1,0 +1,107 @@
+"""What users of W&B expect beside a logger: a sweep from a search space, and the upload of offline runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from poolbench.bench.search import dimensions
+from poolbench.errors import PoolBenchError
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+METHODS = {"tpe": "bayes", "random": "random", "grid": "grid"}
+#: So many uploads in a row fail for a reason that the next ones share.
+GIVE_UP = 3
+KEY = re.compile(r"\b(local-)?[0-9a-f]{40,}\b|\bwandb_v\d+_\w+")
+
+
+# ---------------------------------------------------------------------------------------------------------------- sweep
+
+
+def sweep(config: Mapping[str, Any], words: Sequence[str], metric: tuple[str, str]) -> str:
+    """The file that `wandb sweep` takes, for the search space of a configuration.
+
+    Args:
+        config: the resolved configuration with its `search`. words: of the command line, the search's apart.
+        metric: name and mode (min, max) of what is searched by.
+    """
+    search = config["search"]
+    program = ["${env}", "poolbench", "train", *words, "evaluate_test=false", "${args_no_hyphens}"]
+    made = {
+        "name": f"{config['names']['pool']}-{config['dataset'].get('name') or config['names']['dataset']}",
+        "project": os.environ.get("WANDB_PROJECT") or config["logger"].get("project", "poolbench"),
+        "method": METHODS[search["sampler"]],
+        "metric": {"name": metric[0], "goal": {"min": "minimize", "max": "maximize"}[metric[1]]},
+        "run_cap": search["trials"],
+        "parameters": {key: _parameter(found) for key, found in dimensions(config).items()},
+        "command": program,
+    }
+    if search["prune"]:
+        made["early_terminate"] = {"type": "hyperband", "min_iter": 10}
+    return yaml.safe_dump(made, sort_keys=False)
+
+
+def _parameter(found: BaseDistribution) -> dict[str, Any]:
+    """A dimension in W&B's terms."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if isinstance(found, CategoricalDistribution):
+        return {"values": list(found.choices)}
+    assert isinstance(found, FloatDistribution | IntDistribution)
+    bounds = {"min": found.low, "max": found.high}
+    whole = isinstance(found, IntDistribution)
+    if found.log:
+        return {"distribution": "q_log_uniform_values", **bounds, "q": 1} if whole else {
+            "distribution": "log_uniform_values", **bounds}  # fmt: skip
+    if found.step not in (None, 1):
+        return {"distribution": "q_uniform", **bounds, "q": found.step}
+    return {"distribution": "int_uniform" if whole else "uniform", **bounds}
+
+
+# ----------------------------------------------------------------------------------------------------------------- sync
+
+
+def offline_runs(folder: Path) -> list[Path]:
+    """The folders of W&B runs below `folder` that are offline and were not uploaded, in the order of their making."""
+    found = (path for path in folder.rglob("offline-run-*") if path.is_dir())
+    return sorted((path for path in found if not list(path.glob("*.wandb.synced"))), key=lambda path: path.name)
+
+
+def sync(folder: Path, command: Sequence[str] = (sys.executable, "-m", "wandb", "sync")) -> Iterator[tuple[bool, str]]:
+    """Upload the offline runs below a folder by wandb's own command: (whether it worked, a line) for each.
+
+    Raises `PoolBenchError` where there are none.
+    """
+    if not folder.is_dir():
+        raise PoolBenchError(f"{folder} is no folder")
+    runs = offline_runs(folder)
+    if not runs:
+        raise PoolBenchError(f"{folder} holds no offline run that was not uploaded")
+    failed = 0
+    for number, run in enumerate(runs):
+        done = subprocess.run(
+            [*command, str(run)], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+        failed = failed + 1 if done.returncode else 0
+        yield not done.returncode, f"{run}: {'failed: ' * bool(done.returncode)}{_last(done.stdout + done.stderr)}"
+        if failed == GIVE_UP and number + 1 < len(runs):
+            yield False, f"{GIVE_UP} in a row failed; {len(runs) - number - 1} more are left as they are"
+            return
+
+
+def _last(text: str) -> str:
+    """What wandb said last, without anything that looks like a key."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    if key := os.environ.get("WANDB_API_KEY"):
+        text = text.replace(key, "***")
+    lines = [line.removeprefix("wandb:").strip() for line in text.splitlines() if line.strip(" .\t")]
+    return KEY.sub("***", lines[-1])[:300] if lines else "done"
