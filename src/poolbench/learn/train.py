@@ -183,7 +183,7 @@ def train(
 
 def check(config: Mapping[str, Any], prepared: Prepared) -> None:
     """Raise `PoolBenchError` where model, protocol and data do not go together, before anything is written."""
-    model = build_model(config, data_facts(prepared))
+    model: Any = build_model(config, data_facts(prepared))
     if model.task == "kernel":
         model.check(prepared)
     else:
