@@ -7,11 +7,15 @@ import os
 import resource
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from poolbench import cli
+from poolbench.bench.launcher import usable_cores
 
 ROOT = Path(__file__).parents[1]
 MIRROR = os.environ.get("POOLBENCH_MIRROR")  # tests themselves run without
@@ -85,13 +89,13 @@ print(json.dumps(ends))
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_sweep_that_is_killed_again_and_again_ends_in_the_same_records(results: Path, tmp_path: Path) -> None:
-    jobs = ["-m", "pool=topk,mincut,none", "seed=range(4)", "dataset=planted", "dataset.num_graphs=40",
-            "model.hidden=8", "trainer.max_epochs=25", "callbacks.resume_every=0", "callbacks.progress=none"]  # fmt: skip
+    jobs = ["-m", "pool=topk,mincut,none", "seed=0,1", "dataset=planted", "dataset.num_graphs=40", "model.hidden=8",
+            "trainer.max_epochs=50", "callbacks.resume_every=0", "callbacks.progress=none"]  # fmt: skip
     whole = tmp_path / "whole"
     subprocess.run(command(*jobs), cwd=ROOT, env=environment(whole), check=True, capture_output=True)
-    assert len(outcomes(whole)) == 12
+    assert len(outcomes(whole)) == 6
     ids = {p.read_text() for p in whole.glob("runs/*/*/wandb.id")}
-    assert len(ids) == 12, "each job is a W&B run of its own"
+    assert len(ids) == 6, "each job is a W&B run of its own"
 
     done = subprocess.run([sys.executable, "-c", KILLED, *jobs, "logger=none"], cwd=ROOT, env=environment(results),
                           check=True, capture_output=True, text=True)  # fmt: skip
@@ -156,8 +160,9 @@ def test_whatever_a_job_comes_to_the_others_go_on(results: Path, tmp_path: Path)
                          ("Diverging", "diverged"), ("Killed", "died by a signal 2 times")):  # fmt: skip
         assert reason in str(found[name][1])
     assert done.stdout.splitlines()[-1] == "6 of 6: 1 done, 4 failed, 1 refused"
-    status = subprocess.run([sys.executable, "-c", "import sys; from poolbench.cli import main; sys.exit(main())",
-                             "status", str(results)], env=surroundings, capture_output=True, text=True, check=True)  # fmt: skip
+    main = "import sys; from poolbench.cli import main; sys.exit(main())"
+    status = subprocess.run([sys.executable, "-c", main, "status", str(results)], env=surroundings,
+                            capture_output=True, text=True, check=True)  # fmt: skip
     assert status.stdout.splitlines()[1] == "6 of 6: 1 done, 4 failed, 1 refused"
     assert len([line for line in status.stdout.splitlines() if line.startswith("failed")]) == 4
 
@@ -240,3 +245,28 @@ def test_every_pool_on_real_data_trains_or_is_refused(dataset: str, model: str, 
     assert len(outcomes(results)) + len(refused) == len(pools)
     assert all(outcome[0] == "done" for outcome in outcomes(results).values())
     assert done.returncode == 2
+
+
+def test_a_further_run_in_a_process_costs_little_beside_its_training(results: Path) -> None:
+    cli.train([*SMALL, "seed=0"])  # imports are paid for by the first
+    started = time.process_time()
+    assert cli.train([*SMALL, "seed=1"]) == 0
+    spent = time.process_time() - started
+    made = [json.loads(path.read_text()) for path in results.glob("runs/*/1/record.json")]
+    (record,) = (r for r in made if r["seeds"]["seed"] == 1)
+    assert spent - sum(row["time_cpu"] for row in record["curve"]) < 1.5, "seconds of CPU, validation and test included"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(os.getloadavg()[0] > 0.5 or usable_cores() < 2, reason="needs two cores that nobody else uses")
+def test_two_workers_do_the_runs_of_nearly_two(results: Path, tmp_path: Path) -> None:
+    sweep = ["-m", "pool=mincut", "seed=range(40)", "dataset=planted", "trainer.max_epochs=40", "logger=none",
+             "callbacks.progress=none", "callbacks.patience=40"]  # fmt: skip
+    spent = []
+    for folder, launcher in ((tmp_path / "one", []), (results, ["hydra/launcher=local", "hydra.launcher.n_jobs=2"])):
+        started = time.monotonic()
+        subprocess.run(command(*sweep, *launcher), cwd=ROOT, env=environment(folder), check=True, capture_output=True)
+        spent.append(time.monotonic() - started)
+        assert len(outcomes(folder)) == 40
+    assert spent[0] / spent[1] >= 1.7

@@ -17,7 +17,7 @@ from poolbench.errors import PoolBenchError
 
 pytestmark = pytest.mark.slow
 
-WORK = '''
+WORK = """
 import os, signal
 from pathlib import Path
 from poolbench.errors import PoolBenchError
@@ -30,7 +30,7 @@ def work(config):
         raise PoolBenchError("no luck")
     if config["how"] == "dies" or (config["how"] == "dies once" and out.read_text().count("started") == 1):
         os.kill(os.getpid(), signal.SIGKILL)
-'''
+"""
 
 
 @pytest.fixture
@@ -72,24 +72,29 @@ def test_submitit_on_this_machine(work: Any, tmp_path: Path, capfd: pytest.Captu
 
 
 SLURM = {
-    # Runs the script of a job array here, one task after the other, and answers as Slurm does.
+    # Takes a job, answers as Slurm does, and then runs it here, the tasks of an array one after the other.
     "sbatch": """#!{python}
 import os, re, subprocess, sys
 from pathlib import Path
-script = Path(sys.argv[-1]).read_text()
 folder = Path(__file__).parent
-number = len(list(folder.glob("job-*"))) + 100
-(folder / f"job-{{number}}").write_text(script)
+if sys.argv[1] != "--now":
+    number = str(len(list(folder.glob("job-*"))) + 100)
+    (folder / f"job-{{number}}").write_text(Path(sys.argv[-1]).read_text())
+    quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+    subprocess.Popen([sys.executable, __file__, "--now", number], **quiet)
+    print(f"Submitted batch job {{number}}")
+    sys.exit()
+number = sys.argv[2]
+script = (folder / f"job-{{number}}").read_text()
 tasks = re.search(r"--array=0-(\\d+)", script)
 for task in range(int(tasks[1]) + 1) if tasks else [None]:
-    job = str(number) if task is None else f"{{number}}_{{task}}"
-    surroundings = dict(os.environ, SLURM_JOB_ID=str(number), SLURM_NTASKS="1", SLURM_JOB_NUM_NODES="1",
-                        SLURM_NODEID="0", SLURM_PROCID="0", SLURM_LOCALID="0", SLURM_JOB_NODELIST="here")
+    surroundings = dict(os.environ, SLURM_JOB_ID=number, SLURM_NTASKS="1", SLURM_JOB_NUM_NODES="1", SLURM_NODEID="0",
+                        SLURM_PROCID="0", SLURM_LOCALID="0", SLURM_JOB_NODELIST="here")
     if task is not None:
-        surroundings.update(SLURM_ARRAY_JOB_ID=str(number), SLURM_ARRAY_TASK_ID=str(task))
-    ended = subprocess.run(["bash", "-c", script], env=surroundings, capture_output=True)
+        surroundings.update(SLURM_ARRAY_JOB_ID=number, SLURM_ARRAY_TASK_ID=str(task))
+    ended = subprocess.run(["bash", "-c", script], env=surroundings)
+    job = number if task is None else f"{{number}}_{{task}}"
     (folder / f"state-{{job}}").write_text("COMPLETED" if ended.returncode == 0 else "FAILED")
-print(f"Submitted batch job {{number}}")
 """,
     "srun": """#!/bin/bash
 while [[ "$1" == --* || "$1" == -* ]]; do

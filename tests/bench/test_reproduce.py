@@ -69,9 +69,7 @@ def test_an_unknown_table_is_refused_with_the_nearest_name() -> None:
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_an_experiment_composes_and_states_its_deviations(experiment: str) -> None:
-    (config,) = compose([f"experiment={experiment}", "logger=none"], [0])
-    build.check(config)
+def test_an_experiment_states_its_deviations(experiment: str) -> None:
     said = deviations(CONF, experiment)
     assert said and all(item.endswith(".") for item in said)
 
@@ -112,9 +110,9 @@ def stand_in(experiment: str) -> list[str]:
         return words
     text = (CONF / "experiment" / f"{experiment}.yaml").read_text()
     if target == "NodeGraph":
-        words += ["dataset=planted-nodes", "dataset.num_nodes=60", "pool.k=4"]
+        words += ["dataset=planted-nodes", "dataset.num_nodes=200", "pool.k=4"]
         return [*words, "~dataset.normalize"] if "normalize: true" in text else words
-    words += ["dataset=planted", "dataset.num_graphs=30"]
+    words += ["dataset=planted", "dataset.num_graphs=30", "dataset.features=auto"]
     if config["names"]["protocol"] == "nested10":
         words += ["protocol.folds=null", "search.trials=1", "fold=0", "protocol.runs=1"]
     if config["names"]["protocol"] == "ogb":
@@ -127,6 +125,7 @@ def stand_in(experiment: str) -> list[str]:
 def test_an_experiment_trains_a_step(experiment: str, results: Path) -> None:
     from poolbench.bench.run import run
 
+    build.check(compose([f"experiment={experiment}", "logger=none"], [0])[0])
     words = [f"experiment={experiment}", "logger=none", *stand_in(experiment), f"paths.results={results}"]
     (config,) = compose(words, [0])
     config["dataset"].pop("deduplicate", None)
@@ -193,7 +192,8 @@ Maker = Callable[..., dict[str, Any]]
 
 
 def planned_for(record: dict[str, Any], keys: Sequence[tuple[int, int | None]]) -> Planned:
-    tasks = tuple(Task({**record["config"], "fold": fold}, (seed,)) for seed, fold in keys)
+    config = record["config"]
+    tasks = tuple(Task({**config, "fold": fold, "split": {"seed": seed}}, (seed,)) for seed, fold in keys)
     return Planned(line("e", dataset=record["config"]["dataset"]["name"]), tasks, setting(record["config"]))
 
 
@@ -201,7 +201,14 @@ def test_only_the_latest_attempts_of_the_same_setting_and_code_count(record: Mak
     again = record(1, 0.9, attempt=2)
     records = [record(0, 0.7), record(1, None), again, record(2, 0.1, code="old"), record(0, 0.2, pool="topk"),
                record(0, 0.3, batch_size=1)]  # fmt: skip
-    found = Found(records, lambda config: "abc").of(planned_for(records[0], [(0, None), (1, None), (2, None)]))
+    other_split = record(0, 0.4)
+    records.append({**other_split, "id": "other", "config": {**other_split["config"], "split": {"seed": 7}}})
+    everything, planned = (
+        Found(records, lambda config: "abc"),
+        planned_for(records[0], [(0, None), (1, None), (2, None)]),
+    )
+    found = everything.of(planned)
+    assert everything.of_other_code(planned) == 1
     assert found[0, None] == records[0] and found[1, None] == again and found[2, None] is None
 
 

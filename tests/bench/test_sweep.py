@@ -66,8 +66,8 @@ def test_what_a_process_notes_is_read(tmp_path: Path) -> None:
 
 def test_a_job_whose_process_died_is_to_go(tmp_path: Path) -> None:
     books = Books(tmp_path / "s", JOBS, 2)
-    code = f"from pathlib import Path; from poolbench.bench.sweep import Note; Note(Path({str(books.folder)!r}), 1).begin()"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    code = "import sys, pathlib; from poolbench.bench.sweep import Note; Note(pathlib.Path(sys.argv[1]), 1).begin()"
+    subprocess.run([sys.executable, "-c", code, str(books.folder)], check=True)
     found = read(books.folder)
     assert found.jobs[0].state == "stopped" and "died" in (found.jobs[0].reason or "")
     assert found.counts == {"to go": 3}

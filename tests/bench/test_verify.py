@@ -95,6 +95,13 @@ def test_what_is_unsound_is_found(records: list[Record], case: str) -> None:
     assert list(wrong(records[1])) == []
 
 
+def test_a_model_without_epochs_selects_none(records: list[Record]) -> None:
+    changed("selected_epoch", None)(records[0])
+    assert list(wrong(records[0])) == ["selected_epoch=None is none of its 2 epochs"]
+    changed("curve", [])(records[0])
+    assert list(wrong(records[0])) == []
+
+
 def test_provenance_must_be_there(records: list[Record]) -> None:
     del records[0]["provenance"]["hardware"]
     assert list(wrong(records[0])) == ["provenance lacks hardware"]

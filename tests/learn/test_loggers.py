@@ -51,6 +51,8 @@ for attempt in range(1, job.get("runs", 1) + 1):
     try:
         for epoch in range(job.get("first", 0), job.get("epochs", 6)):
             loggers.log(epoch, {"train/loss": 1.0 / (epoch + 1), "val/acc": 0.1 * epoch})
+            if "picture" in job:
+                loggers.picture(epoch, Path(job["picture"]))
             time.sleep(job.get("sleep", 0.0))
             if epoch == job.get("kill_service_after"):
                 import wandb.sdk.wandb_setup as setup
@@ -59,6 +61,8 @@ for attempt in range(1, job.get("runs", 1) + 1):
                 time.sleep(0.5)
                 setup._singleton._connection._proc._process.kill()
         loggers.summary({"test/acc": 0.875})
+        if "picture" in job:
+            loggers.artifacts({"record": folder / "metrics.csv", "checkpoint": Path(job["picture"])})
     finally:
         if job.get("finish", True):
             loggers.finish()
@@ -220,6 +224,7 @@ class WandbFile:
         self.config: dict[str, Any] = {}
         self.run: Any = None
         self.exit_code: int | None = None
+        self.artifacts: dict[str, str] = {}
         for data in self._records(path.read_bytes()):
             record = wandb_internal_pb2.Record()
             record.ParseFromString(data)
@@ -252,6 +257,8 @@ class WandbFile:
         elif kind == "run":
             self.run = record.run
             self.config |= items(record.run.config.update)
+        elif kind == "artifact":
+            self.artifacts[record.artifact.type] = record.artifact.name
         elif kind == "exit":
             self.exit_code = record.exit.exit_code
 
@@ -387,17 +394,22 @@ def test_the_module_imports_neither_wandb_nor_torch() -> None:
 
 def test_tensorboard_events_hold_the_metrics(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
+    from matplotlib.image import imsave
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     loggers = Loggers(run_info(tmp_path, config={"seed": 3}), [TensorBoardLogger()])
     for epoch in range(3):
         loggers.log(epoch, {"val/acc": 0.25 * epoch})
     loggers.summary({"test/acc": 0.875, "note": "text is left out"})
+    imsave(tmp_path / "picture.png", [[0.0, 1.0], [1.0, 0.0]])
+    loggers.picture(2, tmp_path / "picture.png")
+    loggers.artifacts({"record": tmp_path / "picture.png"})
     loggers.finish()
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     assert [(e.step, e.value) for e in events.Scalars("val/acc")] == [(0, 0.0), (1, 0.25), (2, 0.5)]
     assert [(e.step, e.value) for e in events.Scalars("summary/test/acc")] == [(2, 0.875)]
+    assert [e.step for e in events.Images("pool")] == [2]
 
 
 # -------------------------------------------------------------------------------------------------------- W&B offline
@@ -416,6 +428,24 @@ def test_offline_file_holds_the_run(tmp_path: Path) -> None:
     assert len(said) == 1
     assert f"wandb sync {file.path.parent}" in said[0]
     assert not done.warnings
+
+
+def test_pictures_and_artifacts_are_in_the_file(tmp_path: Path) -> None:
+    from matplotlib.image import imsave
+
+    imsave(tmp_path / "picture.png", [[0.0, 1.0], [1.0, 0.0]])
+    done = run_job(tmp_path, {"picture": str(tmp_path / "picture.png")})
+    file = done.file()
+    file.check()
+    assert [row["pool._type"] for row in file.history] == ["image-file"] * EPOCHS
+    run = file.run.run_id
+    assert file.artifacts == {"record": f"record-{run}", "checkpoint": f"checkpoint-{run}"}
+    assert not done.warnings
+
+
+def test_an_agent_of_a_sweep_says_the_id(tmp_path: Path) -> None:
+    done = run_job(tmp_path, WANDB_SWEEP_ID="s1", WANDB_RUN_ID="given", WANDB_MODE="offline")
+    assert done.file().run.run_id == "given"
 
 
 def test_environment_goes_before_configuration(tmp_path: Path) -> None:

@@ -76,16 +76,28 @@ class Found:
         for record in sorted(records, key=lambda r: (r["id"], r["attempt"])):
             latest[record["id"]] = record
         self.all = list(latest.values())
-        self._by_setting: dict[str, dict[tuple[int, int | None], Record]] = defaultdict(dict)
+        self._by_setting: dict[str, dict[tuple[int, int, int | None], Record]] = defaultdict(dict)
+        self._of_other_code: Counter[str] = Counter()
         for record in self.all:
             config = record["config"]
             if record["provenance"].get("code") == current(config):
-                self._by_setting[setting(config)][config["seed"], config.get("fold")] = record
+                run = config["seed"], config["split"]["seed"], config.get("fold")
+                self._by_setting[setting(config)][run] = record
+            else:
+                self._of_other_code[setting(config)] += 1
 
     def of(self, planned: Planned) -> dict[tuple[int, int | None], Record | None]:
         """The record of each run of a line, None where there is none."""
         mine = self._by_setting.get(planned.key, {})
-        return {(seed, task.fold): mine.get((seed, task.fold)) for task in planned.tasks for seed in task.seeds}
+        return {
+            (seed, task.fold): mine.get((seed, task.config["split"]["seed"], task.fold))
+            for task in planned.tasks
+            for seed in task.seeds
+        }
+
+    def of_other_code(self, planned: Planned) -> int:
+        """How many runs of a line another version of the code made."""
+        return self._of_other_code[planned.key]
 
 
 def measured(runs: Mapping[tuple[int, int | None], Record | None], metric: str) -> Measured:
@@ -172,7 +184,7 @@ def written(recipe: Recipe, table: PublishedTable, cells: Sequence[Cell], quick:
     title = f"{recipe.name}: published beside reproduced"
     if quick:
         title = f"QUICK RUN, no reproduction of {recipe.name}: cut down to see that it works"
-    caption = " ".join(_caption(recipe, table, cells, metrics))
+    caption = " ".join(_caption(recipe, table, cells, metrics, quick))
     name = file_stem(recipe.name, quick)
     return Table(name, title, caption, header, tuple(rows), len(header) - 4, tuple(_records(recipe, cells, quick)))
 
@@ -182,14 +194,15 @@ def file_stem(name: str, quick: bool = False) -> str:
     return name.replace("/", "_") + ("-quick" if quick else "")
 
 
-def _caption(recipe: Recipe, table: PublishedTable, cells: Sequence[Cell], several: bool) -> Iterable[str]:
+def _caption(recipe: Recipe, table: PublishedTable, cells: Sequence[Cell], several: bool, quick: bool) -> Iterable[str]:
     yield f"{table.citation}."
     metric = "" if several else f"{table.metric}, "
     yield f"Numbers are {metric}{table.unit}; ± is the standard deviation, theirs ({table.plus_minus}) and ours over n."
-    yield (
-        f"agrees: shown to lie within {recipe.margin / recipe.scale:g} of the published number; differs: the "
-        f"{LEVEL:.0%} interval of the difference leaves out 0; cannot tell: neither."
-    )
+    if not quick:
+        yield (
+            f"agrees: shown to lie within {recipe.margin / recipe.scale:g} of the published number; differs: the "
+            f"{LEVEL:.0%} interval of the difference leaves out 0; cannot tell: neither."
+        )
     trusts = {cell.published.trust for cell in cells if cell.published}
     if SECOND_HAND in trusts:
         yield "† second hand."

@@ -1,8 +1,8 @@
 """The jobs of a sweep, done one after the other or by worker processes that live on from job to job.
 
 A job is a resolved configuration and a function that does it; Hydra is needed to make one and not to do it. What
-becomes of a job is an `Ended`, never an exception, so that the other jobs go on. A job whose process died is done again,
-and goes on from its last checkpoint; the records decide when that happened too often (`records.begin_attempt`).
+becomes of a job is an `Ended`, never an exception, so that the other jobs go on. A job whose process died is started
+again, and goes on from its last checkpoint; the records say when that is too often (`records.begin_attempt`).
 """
 
 from __future__ import annotations
@@ -278,7 +278,9 @@ def share_cores(n_jobs: int | None, threads: int, jobs: int) -> int:
     if n_jobs in (None, -1):
         n_jobs = max(usable_cores() // threads, 1)
     if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs < 1:
-        raise PoolBenchError(f"hydra.launcher.n_jobs={n_jobs!r}: a whole number of at least 1 is expected, or -1 for all")
+        raise PoolBenchError(
+            f"hydra.launcher.n_jobs={n_jobs!r}: a whole number of at least 1 is expected, or -1 for all"
+        )
     return max(min(n_jobs, jobs), 1)
 
 

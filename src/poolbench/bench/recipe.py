@@ -222,7 +222,9 @@ def setting(config: Mapping[str, Any]) -> str:
     """What the runs of a line have in common: the configuration less execution, seeds, fold and what a search chose."""
     searched = dimensions(config) if config.get("search") else ()
     apart = ["seed", "split", "fold", "search.chosen", *searched]
-    return canonical_json(without(config, [*EXECUTION_KEYS, *apart]))
+    # The number of devices is execution to a configuration, and yet part of what a run is.
+    execution = [key for key in EXECUTION_KEYS if key != "trainer.devices"]
+    return canonical_json(without(config, [*execution, *apart]))
 
 
 def plan(

@@ -21,11 +21,13 @@ from typing import Any, NoReturn
 
 from poolbench.bench import launcher, sweep
 from poolbench.bench.comparison import (
+    QUICK,
     VERDICTS,
     WITHOUT,
     Found,
     Record,
     compare,
+    counts,
     file_stem,
     written,
 )
@@ -166,7 +168,7 @@ def do(name: str, left: Sequence[tuple[Planned, Task]], results: Path, jobs: int
     workers = launcher.InProcess() if count == 1 else launcher.Processes(count)
 
     def make(number: int) -> launcher.Job:
-        return launcher.Job(number, words[number - 1], left[number - 1][1].config, run, books.folder)
+        return launcher.Job(number, books.text(number), left[number - 1][1].config, run, books.folder)
 
     return sweep.exit_code(launcher.launch(range(1, len(left) + 1), make, books, workers))
 
@@ -270,11 +272,13 @@ def write_table(recipe: Recipe, planned: Sequence[Planned], conf: Path, asked: O
     facts = published_table(recipe.paper, recipe.table)
     found = Found(found_records(asked.results), installed_code)
     table = written(recipe, facts, compare(recipe, facts, planned, found, asked.quick), asked.quick)
+    others = sum(found.of_other_code(one) for one in planned)
+    stale = f"\n{_runs(others)} of other versions of the code left out.\n" if others else ""
     stem = asked.results / TABLES / table.name
     for format in FORMATS:
         text = table.written(format)
-        write_text(stem.with_suffix(f".{format}"), text if format != "md" else text + notes(recipe, conf))
-    print(table.written("md"))
+        write_text(stem.with_suffix(f".{format}"), text if format != "md" else text + stale + notes(recipe, conf))
+    print(table.written("md") + stale)
     return stem.with_suffix(".md")
 
 
@@ -317,7 +321,7 @@ def _reproduction(path: Path) -> list[dict[str, str]]:
 
 
 def _summary(by_table: Mapping[tuple[str, str], Counter[str]]) -> str:
-    columns = (*VERDICTS, *(name for name in WITHOUT if name != "quick run"))
+    columns = (*VERDICTS, *(name for name in WITHOUT if name != QUICK))
     lines = [
         "# Reproduced tables",
         "",
@@ -331,10 +335,7 @@ def _summary(by_table: Mapping[tuple[str, str], Counter[str]]) -> str:
         papers[paper] += found
         link = f"[{table}]({file_stem(f'{paper}/{table}')}.md)" if found else f"{table} (quick runs alone)"
         lines.append(f"| {paper} | {link} | {' | '.join(str(found[name]) for name in columns)} |")
-    lines += ["", "By paper:", ""]
-    lines += [
-        f"- {paper}: " + ", ".join(f"{found[name]} {name}" for name in columns if found[name])
-        for paper, found in papers.items()
-        if found
-    ]
+    judged = {paper: found for paper, found in papers.items() if found}
+    lines += ["", "By paper:", ""] if judged else []
+    lines += [f"- {paper}: {counts(found.elements())}" for paper, found in judged.items()]
     return "\n".join(lines) + "\n"

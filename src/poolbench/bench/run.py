@@ -97,7 +97,7 @@ def run(
 def nested_fold(config: Mapping[str, Any], protocol: Nested) -> list[dict[str, Any]]:
     """One fold of nested cross-validation: a search on the inner hold-out, then several runs with what it chose."""
     if config["search"]["prune"]:
-        raise PoolBenchError("protocol=nested10 gives all trials the same epochs: search.prune=true does not go with it")
+        raise PoolBenchError("protocol=nested10 gives all trials the same epochs: leave search.prune=true out")
     search = Search(config, run, code_version([*ENTRY, *config_targets(config)]))
     trials = search.finish()
     chosen = dict(search.best(trials).params)
@@ -106,7 +106,16 @@ def nested_fold(config: Mapping[str, Any], protocol: Nested) -> list[dict[str, A
     final = {**with_values(config, chosen), "search": {**config["search"], "chosen": chosen}}
     first = int(config["seed"]) * protocol.runs
     # Another process that was started with the same command has helped with the search, and does these runs too.
-    return [run({**final, "seed": first + number}, facts=facts, wait=-1.0) for number in range(protocol.runs)]
+    made: list[dict[str, Any]] = []
+    failed: list[RunFailed] = []
+    for number in range(protocol.runs):
+        try:
+            made.append(run({**final, "seed": first + number}, facts=facts, wait=-1.0))
+        except RunFailed as error:
+            failed.append(error)
+    if failed:
+        raise failed[0]
+    return made
 
 
 def _all_folds(config: Mapping[str, Any], protocol: Protocol) -> dict[str, Any]:

@@ -138,8 +138,9 @@ def _no_key(config: Config, key: str) -> str:
         node = node[name]
     known = list(node) if isinstance(node, Mapping) else []
     hint = nearest(last, known)
-    if path[:1] == ["pool"] and not hint:
-        hint = f": pool={config['names']['pool']} takes none; optional: true leaves it out where it is missing"
+    if not hint:
+        whose = f": pool={config['names']['pool']} takes none" if path[:1] == ["pool"] else ""
+        hint = f"{whose}; optional: true leaves it out where it is missing"
     return f"search.space.{key} is no key of the configuration{hint}"
 
 
@@ -395,9 +396,18 @@ def score_name(record: Mapping[str, Any]) -> str:
     return "train/total_loss" if unsupervised else chosen["monitor"]
 
 
+def reached(record: Mapping[str, Any]) -> float:
+    """The value of `score_name` at the selected epoch; of a model without epochs that of the whole part."""
+    name = score_name(record)
+    if record["selected_epoch"] is not None:
+        return float(record["curve"][record["selected_epoch"]][name])
+    part, _, metric = name.partition("/")
+    return float(record["metrics"][part][metric])
+
+
 def score(record: Mapping[str, Any]) -> float:
-    """`score_name` at the selected epoch, signed so that less is better."""
-    value = float(record["curve"][record["selected_epoch"]][score_name(record)])
+    """What was reached, signed so that less is better."""
+    value = reached(record)
     return -value if record["diagnostics"]["selection"]["mode"] == "max" else value
 
 

@@ -57,6 +57,7 @@ class JobState:
     began: float | None = None
     seconds: float | None = None
 
+
 # ------------------------------------------------------------------------------------------------------------ writing
 
 
@@ -218,7 +219,7 @@ def find(folder: Path) -> Path:
     begun = [(path.stat().st_mtime_ns, path.parent) for path in (folder / SWEEPS).glob(f"*/{JOBS}")]
     if not begun:
         raise PoolBenchError(
-            f"{folder} holds no sweep: give a results folder in which one was started with -m, or the sweep's own folder"
+            f"{folder} holds no sweep: give the results folder of one that was started with -m, or its own folder"
         )
     return max(begun)[1]
 
@@ -292,9 +293,9 @@ def state_of(error: BaseException) -> str:
 
 def _unavailable(error: BaseException) -> bool:
     """Whether data could not be had, as another day it might."""
-    from poolbench.data.fetch import Absent, CacheNotWritable
+    from poolbench.data.fetch import Absent, CacheNotWritable, NoMirror
 
-    return any(isinstance(cause, Absent | CacheNotWritable | OSError) for cause in _causes(error))
+    return any(isinstance(cause, Absent | CacheNotWritable | NoMirror | OSError) for cause in _causes(error))
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

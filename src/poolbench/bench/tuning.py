@@ -18,7 +18,7 @@ from poolbench.bench.identity import EXECUTION_KEYS, code_version, config_target
 from poolbench.bench.provenance import git_state
 from poolbench.bench.record import find_done, read_record
 from poolbench.bench.report import write_text
-from poolbench.bench.search import Search, left_out, score_name
+from poolbench.bench.search import Search, left_out, reached, score_name
 from poolbench.errors import PoolBenchError
 
 if TYPE_CHECKING:
@@ -184,11 +184,12 @@ def _provenance(search: Search, trials: Sequence[FrozenTrial], best: FrozenTrial
     lines = [f"{MADE_BY}search {search.key}, {_counts(trials)}, sampler {search.search['sampler']}"]
     if path is not None:
         record = read_record(path)
-        name, epoch = score_name(record), record["selected_epoch"]
+        epoch = record["selected_epoch"]
+        at = "" if epoch is None else f" at epoch {epoch + 1}"
         commit, dirty = git_state()
         lines += [
-            f"# Best: trial {best.number + 1}, run {id}: {name} {record['curve'][epoch][name]:.6g} "
-            f"at epoch {epoch + 1}; no trial saw the test split",
+            f"# Best: trial {best.number + 1}, run {id}: {score_name(record)} {reached(record):.6g}{at}; "
+            "no trial saw the test split",
             f"# Code {record['provenance']['code']}, commit {commit or 'unknown'}{' with changes' if dirty else ''}, "
             f"split {record['splits']['hash'][:16]}",
         ]

@@ -218,6 +218,8 @@ def _wrong_numbers(record: Record) -> Iterator[str]:
     if done and evaluated and not tested and record["splits"].get("test"):
         yield "is done, and has no test metrics"
     epoch, curve = record["selected_epoch"], record["curve"]
+    if done and epoch is None and not curve:
+        return  # a kernel has no epochs
     if done and (not isinstance(epoch, int) or epoch < 0 or (curve and epoch >= len(curve))):
         yield f"selected_epoch={epoch} is none of its {len(curve)} epochs"
 

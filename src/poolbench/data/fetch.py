@@ -196,6 +196,10 @@ class Absent(PoolBenchError):
     """Nobody has the dataset; the caller knows which three ways there are to supply it."""
 
 
+class NoMirror(PoolBenchError):
+    """The mirror is not where it is said to be, or no longer."""
+
+
 class _NotThere(PoolBenchError):
     """The server answered, and does not have the file."""
 
@@ -212,7 +216,7 @@ def _from_mirror(name: str, base: str, paths: list[str], work: Path) -> Archive 
     folder = Path(urllib.request.url2pathname(urllib.parse.urlsplit(base).path)) if scheme == "file" else Path(base)
     folder = folder.expanduser()
     if not folder.is_dir():
-        raise PoolBenchError(
+        raise NoMirror(
             f"POOLBENCH_MIRROR={_public(base)} is neither a folder nor a file:// or http(s):// address; "
             "give the base that holds TUDataset/, or unset it"
         )

@@ -1,0 +1,140 @@
+"""PoolBench's Hydra launchers. Hydra takes plugins from the package `hydra_plugins` alone, imported at each start.
+
+All of them compose the jobs, and hand them to workers (`poolbench.bench.launcher`, `poolbench.bench.cluster`) that know
+no Hydra.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus, setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from poolbench.errors import PoolBenchError
+
+if TYPE_CHECKING:
+    from poolbench.bench.launcher import Job, Workers
+    from poolbench.bench.sweep import Books
+
+
+class SweepLauncher(Launcher):
+    """Does the jobs of a sweep with its workers, keeps the books, and lets no job's failure end the others."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        from poolbench.cli import Task
+
+        assert isinstance(task_function, Task)
+        self.context, self.task, self.config = hydra_context, task_function, config
+        self._books: Books | None = None
+
+    @abstractmethod
+    def workers(self, jobs: int) -> Workers:
+        """What does `jobs` jobs."""
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from poolbench.bench import launcher
+        from poolbench.bench.sweep import Books
+
+        setup_globals()
+        workers = self.workers(len(job_overrides))
+        if self._books is None:
+            self._books = Books(Path(self.config.hydra.sweep.dir).absolute(), job_overrides, workers.count)
+            print(f"sweep of {len(job_overrides)} jobs, {workers.count} at once; poolbench status {self._books.folder}")
+        else:
+            self._books.add(job_overrides)
+        numbers = range(initial_job_idx + 1, initial_job_idx + 1 + len(job_overrides))
+        states = launcher.launch(numbers, self._make, self._books, workers, self.task.traces)
+        self.task.states += states
+        return [JobReturn(overrides=job, status=JobStatus.COMPLETED) for job in job_overrides]
+
+    def _make(self, number: int) -> Job:
+        """Compose a job."""
+        from poolbench.bench.launcher import Job
+
+        assert self._books is not None
+        config = self.context.config_loader.load_sweep_config(self.config, list(self._books.jobs[number - 1]))
+        with open_dict(config):
+            config.hydra.job.id = config.hydra.job.num = number - 1
+        HydraConfig.instance().set_config(config)
+        plain = self.task.resolve(config)
+        if str(plain["trainer"].get("strategy", "auto")).startswith("ddp"):
+            raise PoolBenchError("trainer=ddp starts its own processes and does not go with -m: start the runs apart")
+        if plain["group"] is None:
+            plain["group"] = f"sweep-{self._books.folder.name}"
+        return Job(number, self._books.text(number), self.adapt(plain), self.task.work, self._books.folder)
+
+    def adapt(self, config: dict[str, Any]) -> dict[str, Any]:
+        """The configuration for a job beside others, whose displays would mix: none, where none was asked for."""
+        if config["callbacks"]["progress"] == "auto":
+            config["callbacks"]["progress"] = "none"
+        return config
+
+    @property
+    def threads(self) -> int:
+        """The most threads that a job of the sweep takes."""
+        words = [w.partition("=") for w in self.config.hydra.overrides.task]
+        swept = [n for key, _, value in words if key.lstrip("+") == "trainer.threads" for n in value.split(",")]
+        return max((int(n) for n in (*swept, str(self.config.trainer.threads)) if n.isdigit()), default=1)
+
+
+class InProcessLauncher(SweepLauncher):
+    """`hydra/launcher=inprocess`."""
+
+    def workers(self, jobs: int) -> Workers:
+        from poolbench.bench.launcher import InProcess
+
+        return InProcess()
+
+    def adapt(self, config: dict[str, Any]) -> dict[str, Any]:
+        return config
+
+
+class LocalLauncher(SweepLauncher):
+    """`hydra/launcher=local`, see conf/hydra/launcher/local.yaml."""
+
+    def __init__(self, n_jobs: int | None = None) -> None:
+        self.n_jobs = n_jobs
+
+    def workers(self, jobs: int) -> Workers:
+        from poolbench.bench.launcher import Processes, share_cores
+
+        return Processes(share_cores(self.n_jobs, self.threads, jobs), self.threads)
+
+
+class SubmititLauncher(SweepLauncher):
+    """`hydra/launcher=submitit_slurm`, see conf/hydra/launcher/submitit_slurm.yaml."""
+
+    def __init__(self, cluster: str, n_jobs: int | None = None, parameters: Mapping[str, Any] | None = None) -> None:
+        self.cluster, self.n_jobs, self.parameters = cluster, n_jobs, parameters
+
+    def workers(self, jobs: int) -> Workers:
+        from poolbench.bench.cluster import SubmititJobs
+        from poolbench.bench.launcher import share_cores
+
+        # All jobs of a sweep may wait in a queue; this machine has its cores.
+        n_jobs = jobs if self.n_jobs is None and self.cluster != "local" else self.n_jobs
+        folder = Path(self.config.hydra.sweep.dir).absolute() / "submitit"
+        return SubmititJobs(self.cluster, folder, share_cores(n_jobs, self.threads, jobs), _plain(self.parameters))
+
+
+class RayLauncher(SweepLauncher):
+    """`hydra/launcher=ray`, see conf/hydra/launcher/ray.yaml."""
+
+    def __init__(self, init: Mapping[str, Any] | None = None, remote: Mapping[str, Any] | None = None) -> None:
+        self.init, self.remote = init, remote
+
+    def workers(self, jobs: int) -> Workers:
+        from poolbench.bench.cluster import RayTasks
+
+        return RayTasks(jobs, _plain(self.init), _plain(self.remote))
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    return OmegaConf.to_container(OmegaConf.create(config or {}), resolve=True)  # type: ignore[return-value]
