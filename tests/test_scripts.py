@@ -367,6 +367,7 @@ def sources() -> set[str]:
     """The files that a wheel must hold, by their names in it."""
     names = {f"poolbench/{path.relative_to(ROOT / 'src/poolbench')}" for path in ROOT.glob("src/poolbench/**/*.py")}
     names |= {f"poolbench/{path.relative_to(ROOT / 'src/poolbench')}" for path in ROOT.glob("src/poolbench/**/*.html")}
+    names |= {f"{path.relative_to(ROOT / 'src')}" for path in ROOT.glob("src/hydra_plugins/*.py")}
     return names | {f"poolbench/conf/{path.relative_to(ROOT / 'conf')}" for path in ROOT.glob("conf/**/*.yaml")}
 
 
@@ -374,7 +375,7 @@ def test_wheel_carries_code_and_conf(tmp_path: Path) -> None:
     with zipfile.ZipFile(build(ROOT, "wheel", tmp_path)) as wheel:
         names = set(wheel.namelist())
     assert sources() <= names
-    assert {name.split("/")[0] for name in names} == {"poolbench", "poolbench-0.1.0.dist-info"}
+    assert {name.split("/")[0] for name in names} == {"poolbench", "hydra_plugins", "poolbench-0.1.0.dist-info"}
 
 
 def test_sdist_builds_the_same_wheel(tmp_path: Path) -> None:
