@@ -83,6 +83,14 @@ USAGE = """usage: poolbench train [GROUP=NAME ...] [KEY=VALUE ...] [-m]   train;
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The console command; returns the exit code."""
+    try:
+        return _main(argv)
+    except BrokenPipeError:  # somebody reads the first lines alone, as `poolbench list datasets | head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _main(argv: Sequence[str] | None) -> int:
     command, *rest = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     if command in ("-h", "--help", "help"):
         print(USAGE)
