@@ -222,7 +222,7 @@ def test_two_processes_share_a_run_and_keep_one_record(results: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (outcome,) = outcomes(results).values()
-    assert outcome[0] == "done" and len(outcome[4]) == 3
+    assert outcome[0] == "done" and len(outcome[3]) == 3
     assert done.stdout.count("record:") == 1
 
 
