@@ -259,7 +259,10 @@ def test_a_further_run_in_a_process_costs_little_beside_its_training(results: Pa
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.skipif(os.getloadavg()[0] > 0.5 or usable_cores() < 2, reason="needs two cores that nobody else uses")
+@pytest.mark.skipif(
+    os.environ.get("POOLBENCH_QUIET") != "1" or usable_cores() < 2,
+    reason="a measurement: POOLBENCH_QUIET=1 says that nobody else uses this machine, the other tests included",
+)
 def test_two_workers_do_the_runs_of_nearly_two(results: Path, tmp_path: Path) -> None:
     sweep = ["-m", "pool=mincut", "seed=range(40)", "dataset=planted", "trainer.max_epochs=40", "logger=none",
              "callbacks.progress=none", "callbacks.patience=40"]  # fmt: skip
