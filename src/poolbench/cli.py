@@ -312,7 +312,7 @@ HELP = """PoolBench trains a model with a graph pooling operator and keeps a rec
 A part is chosen with GROUP=NAME, a value set with KEY=VALUE, a sweep started with -m.
 
 {groups}
-dataset: any name that `poolbench list datasets` prints; experiment: those of `poolbench reproduce --list`, and more
+dataset: any name that `poolbench list datasets` prints; experiment: the files of conf/experiment
 
 The configuration as it stands:
 

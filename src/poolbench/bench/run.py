@@ -68,7 +68,7 @@ def run(
     check_data(config, prepared)
     raw, split = prepared.raw, prepared.split
     trainer = config["trainer"]
-    code = code_version([*ENTRY, *config_targets(config)])
+    code = code_of(config)
     id, _ = run_identity(
         config,
         dataset_fingerprint=raw.fingerprint(),
@@ -94,11 +94,16 @@ def run(
         return _attempt(config, id, results, prepared, loggers, code, watch, facts or {})
 
 
+def code_of(config: Mapping[str, Any]) -> str:
+    """The version of the code that a run of this configuration consists of."""
+    return code_version([*ENTRY, *config_targets(config)])
+
+
 def nested_fold(config: Mapping[str, Any], protocol: Nested) -> list[dict[str, Any]]:
     """One fold of nested cross-validation: a search on the inner hold-out, then several runs with what it chose."""
     if config["search"]["prune"]:
         raise PoolBenchError("protocol=nested10 gives all trials the same epochs: leave search.prune=true out")
-    search = Search(config, run, code_version([*ENTRY, *config_targets(config)]))
+    search = Search(config, run, code_of(config))
     trials = search.finish()
     chosen = dict(search.best(trials).params)
     facts = {"search": {"key": search.key, "budget": search.budget, "epochs": config["trainer"]["max_epochs"],

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from poolbench.bench.identity import EXECUTION_KEYS, code_version, config_targets
+from poolbench.bench.identity import EXECUTION_KEYS
 from poolbench.bench.provenance import git_state
 from poolbench.bench.record import find_done, read_record
 from poolbench.bench.report import write_text
@@ -51,9 +51,9 @@ def tune(config: Mapping[str, Any], workers: int = 1) -> tuple[Search, list[Froz
 
 def new_search(config: Mapping[str, Any]) -> Search:
     """The search of a configuration, whose trials are runs of this code."""
-    from poolbench.bench.run import ENTRY, run
+    from poolbench.bench.run import code_of, run
 
-    return Search(config, run, code_version([*ENTRY, *config_targets(config)]))
+    return Search(config, run, code_of(config))
 
 
 def check(config: Mapping[str, Any], workers: int = 1) -> None:
