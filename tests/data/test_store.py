@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from poolbench.data.store import BatchLoader, GraphStore, mix
-from poolbench.linalg import GCN, SYMMETRIC, Propagation, Sparse
+from poolbench.linalg import GCN, RAW, SYMMETRIC, Propagation, Sparse
 
 SIZES = [3, 1, 5, 0, 4]
 
@@ -52,6 +52,28 @@ def test_a_batch_is_the_graphs_that_were_asked_for(directed: bool, weighted: boo
     assert batch.y.tolist() == graphs.tolist()
     assert batch.a.nodes.host_sizes == [SIZES[g] for g in graphs]
     assert batch.a.nodes.index.tolist() == [g for g, n in enumerate(batch.a.nodes.host_sizes) for _ in range(n)]
+
+
+@pytest.mark.parametrize("directed", [False, True])
+@pytest.mark.parametrize("together", [0, 40, 10**6])
+def test_batches_cut_together_are_those_cut_alone(
+    directed: bool, together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, _, _ = make(directed, weighted=True)
+    monkeypatch.setattr("poolbench.data.store.TOGETHER", together)
+    parts = [torch.tensor(part) for part in ([4, 0, 3], [2, 2, 1], [3], [0, 4, 4, 2])]
+    for graphs, batch in zip(parts, store.batches(parts), strict=True):
+        alone = store.batch(graphs)
+        assert torch.equal(batch.x, alone.x) and torch.equal(batch.y, alone.y) and batch.graphs is graphs
+        assert batch.a.nodes.host_sizes == alone.a.nodes.host_sizes
+        for name in ("ptr", "index"):
+            assert torch.equal(getattr(batch.a.nodes, name), getattr(alone.a.nodes, name))
+        for key in (RAW, GCN, SYMMETRIC, Propagation(0.85)):
+            one, other = batch.a.view(key), alone.a.view(key)
+            assert isinstance(one, Sparse) and isinstance(other, Sparse)
+            for name in ("crow", "col", "value", "row"):
+                assert torch.equal(getattr(one, name), getattr(other, name))
+            assert all(torch.equal(p, q) for p, q in zip(one.transposed(), other.transposed(), strict=True))
 
 
 @pytest.mark.parametrize("directed", [False, True])

@@ -159,9 +159,53 @@ def test_gram_and_spread_have_both_derivatives(sizes: list[int]) -> None:
     s, x, y = randn(n, 2), randn(n, 3, seed=1), randn(len(sizes), 2, 3, seed=2)
     assert gradcheck(nodes.gram, (s, x))
     assert gradgradcheck(nodes.gram, (s, x))
+    assert gradcheck(nodes.grams, (s, x, s)) and gradgradcheck(nodes.grams, (s, x, s))
     assert gradcheck(nodes.spread, (s, y))
     assert gradgradcheck(nodes.spread, (s, y))
     assert gradcheck(lambda s: nodes.gram(s, s), (s,))
+
+
+@pytest.mark.parametrize("sizes", [[3, 0, 4], [1], [2, 5]])
+def test_coarse_is_its_products_one_by_one(sizes: list[int]) -> None:
+    nodes, n, k = ragged(sizes), sum(sizes), 3
+    dense = torch.block_diag(*[torch.triu(torch.rand(m, m, dtype=torch.float64), 1) for m in sizes])
+    a = (dense + dense.T).to_sparse_csr()
+    crow, col, value = a.crow_indices(), a.col_indices(), a.values()
+    degree = torch.rand(n, dtype=torch.float64)
+
+    def product(s: Tensor, x: Tensor) -> tuple[Tensor, ...]:
+        return products.coarse(s, x, crow, col, value, nodes.plan, degree)
+
+    def formula(s: Tensor, x: Tensor) -> tuple[Tensor, ...]:
+        trace = nodes.sum(degree * s.square().sum(-1))
+        return nodes.gram(s, x), nodes.gram(s, (dense + dense.T) @ s), nodes.gram(s, s), trace
+
+    s, x = randn(n, k), randn(n, 2)
+    torch.testing.assert_close(product(s, x), formula(s, x))
+    assert gradcheck(product, (s, x)) and gradgradcheck(product, (s, x))
+    assert products.coarse(s, x, crow, col, value, nodes.plan)[3] is None
+
+
+@pytest.mark.parametrize("loops", [True, False])
+def test_normalisation_of_dense_matrices_has_both_derivatives(loops: bool) -> None:
+    a = torch.rand(2, 4, 4, dtype=torch.float64) + 0.1
+    a[0, 2] = a[0, :, 2] = 0  # a node without edges
+    a.requires_grad_()
+    out = products.normalized(a, 1e-7, loops)
+    kept = a if loops else a * (1 - torch.eye(4, dtype=a.dtype))
+    root = kept.sum(-1).sqrt() + 1e-7
+    torch.testing.assert_close(out, kept / root.unsqueeze(-1) / root.unsqueeze(-2))
+    positive = torch.rand(2, 4, 4, dtype=torch.float64, requires_grad=True)  # at 0 the root has no derivative
+    assert gradcheck(lambda a: products.normalized(a, 1e-7, loops), (positive,))
+    assert gradgradcheck(lambda a: products.normalized(a, 1e-7, loops), (positive,))
+    (grad,) = torch.autograd.grad(out.sum(), a)
+    assert torch.isfinite(grad).all()
+
+
+def test_the_diagonal_goes_and_takes_no_derivative() -> None:
+    a = torch.rand(2, 3, 3, dtype=torch.float64, requires_grad=True)
+    torch.testing.assert_close(products.off_diagonal(a), a * (1 - torch.eye(3, dtype=a.dtype)))
+    assert gradcheck(products.off_diagonal, (a,)) and gradgradcheck(products.off_diagonal, (a,))
 
 
 def test_float32_derivatives_are_those_of_float64() -> None:

@@ -139,7 +139,7 @@ def test_the_cube_of_a_is_never_formed() -> None:
     with _Largest() as largest:
         out = pool(torch.randn(n, F), a)
         sum(out.losses.values()).backward()
-    assert largest.entries <= 2 * n * F
+    assert largest.entries <= max(2 * n * F, n * (F + 2 * K + 3))  # a few entries an edge, or [X | AS | S], aligned
 
 
 def test_impossible_arguments_are_refused() -> None:

@@ -6,6 +6,7 @@ once. The store may live on the GPU; sizes are known on the host too, so that cu
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 
 LARGE = 100_000_000
 """Edges above which a store forms nothing of their size."""
+TOGETHER = 250_000
+"""Numbers (features, columns, values) that batches which are cut together hold, about, if they are several."""
 
 
 class GraphStore:
@@ -107,38 +110,100 @@ class GraphStore:
 
     def batch(self, graphs: Tensor) -> Batch:
         """The graphs `graphs` [b] (int64, on the host), in that order."""
-        sizes = self.host_sizes[graphs]
-        count = int(sizes.sum())
-        here = graphs.to(self.device, non_blocking=True)
-        ptr = _pointers(sizes).to(self.device, non_blocking=True)
-        each, index = _ranges(self.ptr[here], ptr, count)
-        nodes = Ragged(ptr, sizes.tolist(), index=index)
-        cut = {key: packed.cut(graphs, here, each, nodes) for key, packed in self._matrices.items() if not packed.base}
+        (batch,) = self._cut([graphs])
+        return batch
+
+    def batches(self, order: Sequence[Tensor]) -> Iterator[Batch]:
+        """`batch` of each part of `order`. Several are cut together, and each is then a few views."""
+        if not order:
+            return
+        held = sum(int(packed.host_entries.sum()) for packed in self._matrices.values() if packed.base is None)
+        each = (held * 2 + self.x.numel()) / max(1, len(self)) * order[0].numel()  # numbers in a batch, on average
+        step = max(1, int(TOGETHER / max(1.0, each)))
+        for at in range(0, len(order), step):
+            yield from self._cut(order[at : at + step])
+
+    def _cut(self, parts: Sequence[Tensor]) -> list[Batch]:
+        cut = _Cut(self, parts)
+        held: dict[Connectivity, list[Sparse]] = {}
         for key, packed in self._matrices.items():
-            if packed.base:  # same pattern as A: only the values differ
-                raw, at = cut[RAW]
+            if packed.base is None:
+                held[key], at = packed.cut(cut)
+                if key == RAW:
+                    entries, entries_each = at, [a.col.numel() for a in held[RAW]]
+        for key, packed in self._matrices.items():
+            if packed.base is not None:  # same pattern as A: only the values differ
                 assert packed.value is not None
-                cut[key] = raw.with_value(packed.value.index_select(0, at), packed.symmetric), at
-        a, entries = cut[RAW]
-        for key, (matrix, _) in cut.items():
-            a.keep_view(key, matrix)
-        edges = None if self.edges is None else self.edges.index_select(0, entries)
-        y = self.y.index_select(0, each if self.node_labels else here)
-        coarsenings = () if self.coarsenings is None else self.coarsenings.cut(graphs)
-        return Batch(self.x.index_select(0, each), a, y, graphs, edges, coarsenings)
+                values = packed.value.index_select(0, entries).split(entries_each)
+                held[key] = [a.with_value(v, packed.symmetric) for a, v in zip(held[RAW], values, strict=True)]
+        for key, matrices in held.items():
+            for a, matrix in zip(held[RAW], matrices, strict=True):
+                a.keep_view(key, matrix)
+        x = self.x.index_select(0, cut.rows).split(cut.nodes_each)
+        y = self.y.index_select(0, cut.rows if self.node_labels else cut.here)
+        labels = y.split(cut.nodes_each if self.node_labels else cut.graphs_each)
+        edges = _split(None if self.edges is None else self.edges.index_select(0, entries), entries_each)
+        return [
+            Batch(x[j], held[RAW][j], labels[j], graphs, edges[j],
+                  () if self.coarsenings is None else self.coarsenings.cut(graphs))
+            for j, graphs in enumerate(parts)
+        ]  # fmt: skip
+
+
+class _Cut:
+    """The rows of some batches, one batch after the other.
+
+    graphs: [G] of all batches, on the host; here: on the device. graphs_each, nodes_each: how many a batch has.
+    rows: [N] where their rows stand in the store. shift: [G] what makes a row of the store one of its batch. nodes: of
+    each batch.
+    """
+
+    def __init__(self, store: GraphStore, parts: Sequence[Tensor]) -> None:
+        device = store.device
+        self.graphs = parts[0] if len(parts) == 1 else torch.cat(list(parts))
+        self.graphs_each = [part.numel() for part in parts]
+        self.here = self.graphs.to(device, non_blocking=True)
+        sizes = store.host_sizes.index_select(0, self.graphs)
+        host, self.nodes_each = self.bounds(sizes)
+        ptr = host.to(device, non_blocking=True)
+        start = store.ptr.index_select(0, self.here)
+        self.rows, graph = _ranges(start, ptr, int(host[-1]))
+        self.shift = self.firsts(host).to(device, non_blocking=True) - start
+        number = torch.cat([torch.arange(count) for count in self.graphs_each])
+        index = number.to(device, non_blocking=True).index_select(0, graph).split(self.nodes_each)
+        pointers = self.pieces(ptr, self.graphs_each)
+        host_sizes = [part.tolist() for part in sizes.split(self.graphs_each)]
+        self.nodes = [Ragged(*node) for node in zip(pointers, host_sizes, index, strict=True)]
+
+    def bounds(self, counts: Tensor) -> tuple[Tensor, list[int]]:
+        """Of `counts` [G] a graph: their pointers [G + 1], and how many each batch has."""
+        ptr = _pointers(counts)
+        ends = ptr[list(itertools.accumulate(self.graphs_each))].tolist()
+        return ptr, [b - a for a, b in itertools.pairwise([0, *ends])]
+
+    def firsts(self, ptr: Tensor) -> Tensor:
+        """Of the pointers of all graphs [G + 1] on the host, those of the graphs in their batches: [G]."""
+        return torch.cat([part - part[:1] for part in ptr[:-1].split(self.graphs_each)])
+
+    @staticmethod
+    def pieces(ptr: Tensor, each: list[int]) -> list[Tensor]:
+        """The pieces of the pointers `ptr`, `each` segments long, that of each batch from 0."""
+        if len(each) == 1:
+            return [ptr]
+        ends = itertools.accumulate(each, initial=0)
+        return [ptr[a : b + 1] - ptr[a] for a, b in itertools.pairwise(ends)]
 
 
 class _Packed:
     """One block-diagonal matrix over the whole dataset."""
 
     def __init__(self, a: Sparse, ptr: Tensor, device: torch.device | str, base: _Packed | None) -> None:
-        self.symmetric, self.base = a.symmetric, base
+        self.symmetric, self.distinct, self.base = a.symmetric, a.distinct, base
         self.value = None if a.value is None else a.value.to(device)
         self.transposed: _Packed | None = None
         if base is not None:
             return
         edge_ptr = a.crow[ptr]
-        self.ptr = ptr.to(device)
         self.host_entries = edge_ptr.diff()
         self.edge_ptr = edge_ptr.to(device)
         self.row_entries = a.crow.diff().to(device)
@@ -150,28 +215,35 @@ class _Packed:
             self.transposed = _Packed(Sparse(tcrow, trow, None, a.nodes, symmetric=True), ptr, device, None)
             self.transposed.value = (perm - torch.repeat_interleave(edge_ptr[:-1], edge_ptr.diff())).to(device)
 
-    def cut(self, graphs: Tensor, here: Tensor, each: Tensor, nodes: Ragged) -> tuple[Sparse, Tensor]:
-        """The blocks of some graphs, and which entries of the dataset they are."""
-        crow, col, at, _ = self._pattern(graphs, here, each, nodes)
-        value = None if self.value is None else self.value.index_select(0, at)
-        transposed = None
+    def cut(self, cut: _Cut) -> tuple[list[Sparse], Tensor]:
+        """The blocks of the graphs of each batch, and which entries of the dataset they are."""
+        crow, col, at, _ = self._patterns(cut)
+        each = [part.numel() for part in col]
+        value = _split(None if self.value is None else self.value.index_select(0, at), each)
+        back: Sequence[tuple[Tensor, Tensor, Tensor] | None] = [None] * len(each)
         if self.transposed is not None:
-            tcrow, trow, tat, shift = self.transposed._pattern(graphs, here, each, nodes)
             assert self.transposed.value is not None
-            transposed = tcrow, trow, self.transposed.value.index_select(0, tat) + shift
-        return Sparse(crow, col, value, nodes, self.symmetric, transposed), at
+            tcrow, trow, tat, graph = self.transposed._patterns(cut)
+            first = cut.firsts(_pointers(self.host_entries.index_select(0, cut.graphs)))
+            shift = first.to(self.col.device, non_blocking=True).index_select(0, graph)
+            perm = (self.transposed.value.index_select(0, tat) + shift).split(each)
+            back = list(zip(tcrow, trow, perm, strict=True))
+        parts = zip(crow, col, value, cut.nodes, back, strict=True)
+        return [Sparse(p, c, v, nodes, self.symmetric, t, self.distinct) for p, c, v, nodes, t in parts], at
 
-    def _pattern(
-        self, graphs: Tensor, here: Tensor, each: Tensor, nodes: Ragged
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        entries = self.host_entries[graphs]
-        count = int(entries.sum())
-        edge_ptr = _pointers(entries).to(self.col.device, non_blocking=True)
-        at, graph = _ranges(self.edge_ptr[here], edge_ptr, count)
-        crow = self.col.new_zeros(each.numel() + 1)
-        torch.cumsum(self.row_entries.index_select(0, each), 0, out=crow[1:])
-        col = self.col.index_select(0, at) + (nodes.ptr[:-1] - self.ptr[here]).index_select(0, graph)
-        return crow, col, at, edge_ptr.index_select(0, graph)
+    def _patterns(self, cut: _Cut) -> tuple[Sequence[Tensor], Sequence[Tensor], Tensor, Tensor]:
+        """Pointers and columns of each batch; which entries of the dataset they are, and of which graph of `cut`."""
+        host, each = cut.bounds(self.host_entries.index_select(0, cut.graphs))
+        ptr = host.to(self.col.device, non_blocking=True)
+        at, graph = _ranges(self.edge_ptr.index_select(0, cut.here), ptr, int(host[-1]))
+        col = (self.col.index_select(0, at) + cut.shift.index_select(0, graph)).split(each)
+        crow = self.col.new_zeros(cut.rows.numel() + 1)
+        torch.cumsum(self.row_entries.index_select(0, cut.rows), 0, out=crow[1:])
+        return cut.pieces(crow, cut.nodes_each), col, at, graph
+
+
+def _split(values: Tensor | None, each: list[int]) -> Sequence[Tensor | None]:
+    return [None] * len(each) if values is None else values.split(each)
 
 
 def _pointers(sizes: Tensor) -> Tensor:
@@ -249,8 +321,7 @@ class BatchLoader:
             yield from self._kept
             return
         kept = []
-        for graphs in self.order().split(self.batch_size):
-            batch = self.store.batch(graphs)
+        for batch in self.store.batches(self.order().split(self.batch_size)):
             if self.mask is not None:
                 batch = self._masked(batch)
             kept.append(batch)

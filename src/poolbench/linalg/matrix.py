@@ -87,15 +87,15 @@ class Matrix(ABC):
         """Sum of all entries of each graph: [b]."""
         return self.nodes.sum(self.degree())
 
-    def normalize(self) -> Matrix:
+    def normalize(self, loops: bool = True) -> Matrix:
         """a_uv / ((sqrt(d_u) + eps) (sqrt(d_v) + eps)), d the row sums on both sides; a zero row stays zero.
 
-        In a directed graph an edge into a node with row sum 0 is dropped (the formula would give it 1 / eps).
+        loops: False drops the diagonal first. In a directed graph an edge into a node with row sum 0 is dropped (the
+        formula would give it 1 / eps).
         """
-        d = self.degree()
-        zero = d == 0
-        root = torch.where(zero, torch.ones_like(d), d).sqrt() + EPS
-        inverse = torch.where(zero, torch.zeros_like(root), root.reciprocal())
+        if not loops:
+            return self.without_diagonal().normalize()
+        inverse = products.inverse_root(self.degree(), EPS)
         return self.scale(inverse, inverse)
 
 
@@ -107,6 +107,8 @@ class Sparse(Matrix):
         value: [e], None for ones.
         nodes: which rows belong to which graph.
         symmetric: True only where the matrix is known to equal its transpose, values included.
+        transposed: of the pattern (`products.transpose`), where the caller has it; row: of each entry, likewise.
+        distinct: True only where each entry is known to stand in one part.
     """
 
     nodes: Ragged
@@ -119,12 +121,15 @@ class Sparse(Matrix):
         nodes: Ragged,
         symmetric: bool = False,
         transposed: tuple[Tensor, Tensor, Tensor] | None = None,
+        distinct: bool = False,
+        row: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.crow, self.col, self.value, self.nodes = crow, col, value, nodes
         self.symmetric = symmetric
+        self.distinct = distinct
         self._transposed = transposed
-        self._row: Tensor | None = None
+        self._row = row
 
     @classmethod
     def from_edges(
@@ -139,7 +144,7 @@ class Sparse(Matrix):
                 ones = torch.ones(row.numel(), device=row.device) if value is None else value
                 value = _merge(ones, inverse, key.numel())
             row, col = key // n, key % n
-        return cls(products.pointers(row, n), col, value, nodes, symmetric)
+        return cls(products.pointers(row, n), col, value, nodes, symmetric, distinct=True)
 
     @property
     def row(self) -> Tensor:
@@ -192,9 +197,7 @@ class Sparse(Matrix):
 
     def with_value(self, value: Tensor | None, symmetric: bool = False) -> Sparse:
         """The same pattern with other values."""
-        out = Sparse(self.crow, self.col, value, self.nodes, symmetric, self._transposed)
-        out._row = self._row
-        return out
+        return Sparse(self.crow, self.col, value, self.nodes, symmetric, self._transposed, self.distinct, self._row)
 
     def scale(self, left: Tensor, right: Tensor) -> Sparse:
         value = left.index_select(0, self.row) * right.index_select(0, self.col)
@@ -209,25 +212,28 @@ class Sparse(Matrix):
         # The new entry goes to the end of its row: index arithmetic alone, no sort. Where there is a self-loop
         # already, two entries stand for one.
         n, e = self.nodes.num_rows, self.col.numel()
-        each = torch.arange(n, device=self.col.device)
-        place, last = torch.arange(e, device=self.col.device) + self.row, self.crow[1:] + each
-        col = self.col.new_empty(e + n)
-        col[place], col[last] = self.col, each
+        each = torch.arange(n + e, device=self.col.device)
+        place, last = each[:e] + self.row, self.crow[1:] + each[:n]
+        both = torch.cat([place, last])
+        col = torch.empty_like(both).index_copy_(0, both, torch.cat([self.col, each[:n]]))
         value = None
         if self.value is not None or weight != 1.0:
-            old = self.weights
-            value = old.new_zeros(e + n).index_put((place,), old).index_put((last,), old.new_full((n,), weight))
-        crow = self.crow + torch.arange(n + 1, device=col.device)
-        return Sparse(crow, col, value, self.nodes, self.symmetric)
+            old = torch.cat([self.weights, self.weights.new_full((n,), weight)])
+            value = torch.zeros_like(old).index_copy(0, both, old)
+        row = torch.empty_like(both).index_copy_(0, both, torch.cat([self.row, each[:n]]))
+        crow = torch.cat([self.crow[:1], last + 1])
+        return Sparse(crow, col, value, self.nodes, self.symmetric, row=row)
 
     def without_diagonal(self) -> Sparse:
         return self.filter(self.row != self.col)
 
     def filter(self, keep: Tensor) -> Sparse:
         """The entries that the mask `keep` [e] names."""
-        row, value = self.row[keep], None if self.value is None else self.value[keep]
+        (kept,) = keep.nonzero(as_tuple=True)
+        row, col = self.row.index_select(0, kept), self.col.index_select(0, kept)
+        value = None if self.value is None else self.value.index_select(0, kept)
         crow = products.pointers(row, self.nodes.num_rows)
-        return Sparse(crow, self.col[keep], value, self.nodes, self.symmetric)
+        return Sparse(crow, col, value, self.nodes, self.symmetric, distinct=self.distinct, row=row)
 
     def edges(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.row, self.col, self.weights
@@ -274,8 +280,10 @@ class Dense(Matrix):
         return Dense(self.value + torch.diag_embed(self.nodes.zero_padding(ones)), self.nodes, self.symmetric)
 
     def without_diagonal(self) -> Dense:
-        eye = torch.eye(self.value.shape[-1], dtype=torch.bool, device=self.value.device)
-        return Dense(self.value.masked_fill(eye, 0.0), self.nodes, self.symmetric)
+        return Dense(products.off_diagonal(self.value), self.nodes, self.symmetric)
+
+    def normalize(self, loops: bool = True) -> Dense:
+        return Dense(products.normalized(self.value, EPS, loops), self.nodes, self.symmetric)
 
     def edges(self) -> tuple[Tensor, Tensor, Tensor]:
         a = self.sparse()

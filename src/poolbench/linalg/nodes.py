@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -44,8 +45,8 @@ class Nodes(ABC):
         """A graph's row for each of its nodes: [b, ...] -> node level."""
 
     @abstractmethod
-    def gram(self, s: Tensor, x: Tensor) -> Tensor:
-        """S'X of each graph: [b, k, f]. Rows of `s` for padding nodes must be zero (`zero_padding`)."""
+    def grams(self, s: Tensor, *xs: Tensor) -> tuple[Tensor, ...]:
+        """S'X of each graph for each X: [b, k, f] ... Rows of `s` for padding nodes must be zero (`zero_padding`)."""
 
     @abstractmethod
     def spread(self, s: Tensor, y: Tensor) -> Tensor:
@@ -61,6 +62,10 @@ class Nodes(ABC):
 
         Of a ragged batch, each block is a size class, at most half padding; graphs without nodes are in none.
         """
+
+    def gram(self, s: Tensor, x: Tensor) -> Tensor:
+        """S'X of each graph: [b, k, f]; see `grams`."""
+        return self.grams(s, x)[0]
 
     def mean(self, v: Tensor) -> Tensor:
         """Mean over the real nodes of each graph, 0 for a graph without nodes."""
@@ -114,6 +119,11 @@ class Ragged(Nodes):
             self._host = self.ptr.diff().tolist()
         return self._host
 
+    @cached_property
+    def num_filled(self) -> int:
+        """Graphs that have nodes."""
+        return sum(map(bool, self.host_sizes))
+
     @property
     def num_rows(self) -> int:
         return self._index.numel() if self._index is not None else sum(self.host_sizes)
@@ -131,7 +141,7 @@ class Ragged(Nodes):
     @property
     def plan(self) -> products.Plan:
         if self._plan is None:
-            self._plan = products.Plan(self.ptr, self.host_sizes)
+            self._plan = products.Plan(self.ptr, self.host_sizes, self.index)
         return self._plan
 
     def sum(self, v: Tensor) -> Tensor:
@@ -143,8 +153,8 @@ class Ragged(Nodes):
     def expand(self, y: Tensor) -> Tensor:
         return products.expand(y, self.ptr, self.index)
 
-    def gram(self, s: Tensor, x: Tensor) -> Tensor:
-        return products.gram(s, x, self.plan)
+    def grams(self, s: Tensor, *xs: Tensor) -> tuple[Tensor, ...]:
+        return products.gram(self.plan, s, *xs)
 
     def spread(self, s: Tensor, y: Tensor) -> Tensor:
         return products.spread(s, y, self.plan)
@@ -191,8 +201,8 @@ class Padded(Nodes):
     def expand(self, y: Tensor) -> Tensor:
         return y.unsqueeze(1).expand(-1, self.width, *y.shape[1:])
 
-    def gram(self, s: Tensor, x: Tensor) -> Tensor:
-        return s.transpose(1, 2) @ x
+    def grams(self, s: Tensor, *xs: Tensor) -> tuple[Tensor, ...]:
+        return tuple(s.transpose(1, 2) @ x for x in xs)
 
     def spread(self, s: Tensor, y: Tensor) -> Tensor:
         return s @ y

@@ -8,6 +8,7 @@ CUDA too. Shapes: n rows, m columns, e stored entries, b graphs, k clusters, f f
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +19,26 @@ from torch.autograd import Function
 # Above this many rows a graph is multiplied on its own: a batched product of its size class would gain nothing and
 # pads up to twice its rows. Measured on one core of an x86 CPU, float32, k = 20, f = 64.
 ONE_BY_ONE = 512
+
+
+class _Nowhere:
+    """The context of a call that nothing will be differentiated through."""
+
+    needs_input_grad = (False,) * 16
+
+    def save_for_backward(self, *tensors: Tensor | None) -> None:
+        pass
+
+
+def _call(function: type[Function], *args: Any) -> Any:
+    """`function.apply`, without its bookkeeping (twice the time of a small product) where nothing is recorded."""
+    return function.apply(*args) if torch.is_grad_enabled() else function.forward(_Nowhere(), *args)
+
+
+def through(formula: Callable[..., Any], inputs: Sequence[Tensor], grads: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The derivative of `formula`, in torch's own terms, so that it can be differentiated again."""
+    given = torch.autograd.grad(formula(*inputs), inputs, grads, create_graph=True, materialize_grads=True)
+    return tuple(given)
 
 
 def _bag(x: Tensor, crow: Tensor, col: Tensor, value: Tensor | None) -> Tensor:
@@ -53,13 +74,13 @@ class _SpMM(Function):
         crow, col, tcrow, trow, perm = ctx.pattern
         grad_value = grad_x = None
         if ctx.needs_input_grad[0]:
-            grad_value = _SDDMM.apply(grad, x, crow, col, tcrow, trow, perm)
+            grad_value = _call(_SDDMM, grad, x, crow, col, tcrow, trow, perm)
         if ctx.needs_input_grad[1]:
             if tcrow is None:  # symmetric: A' g is the same product
-                grad_x = _SpMM.apply(value, grad, crow, col, None, None, None)
+                grad_x = _call(_SpMM, value, grad, crow, col, None, None, None)
             else:
                 inverse = invert(perm) if torch.is_grad_enabled() else perm  # read by a second derivative alone
-                grad_x = _SpMM.apply(None if value is None else value[perm], grad, tcrow, trow, crow, col, inverse)
+                grad_x = _call(_SpMM, None if value is None else value[perm], grad, tcrow, trow, crow, col, inverse)
         return grad_value, grad_x, None, None, None, None, None
 
 
@@ -90,8 +111,8 @@ class _SDDMM(Function):
         if tcrow is None:  # the values `grad` are not symmetric even where A is
             tcrow, trow, perm = transpose(crow, col, x.shape[0])
         back = invert(perm)
-        grad_y = _SpMM.apply(grad, x, crow, col, tcrow, trow, perm) if ctx.needs_input_grad[0] else None
-        grad_x = _SpMM.apply(grad[perm], y, tcrow, trow, crow, col, back) if ctx.needs_input_grad[1] else None
+        grad_y = _call(_SpMM, grad, x, crow, col, tcrow, trow, perm) if ctx.needs_input_grad[0] else None
+        grad_x = _call(_SpMM, grad[perm], y, tcrow, trow, crow, col, back) if ctx.needs_input_grad[1] else None
         return grad_y, grad_x, None, None, None, None, None
 
 
@@ -103,7 +124,7 @@ class _SegmentSum(Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return _Expand.apply(grads[0], *ctx.segments), None, None
+        return _call(_Expand, grads[0], *ctx.segments), None, None
 
 
 class _Expand(Function):
@@ -114,7 +135,7 @@ class _Expand(Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return _SegmentSum.apply(grads[0], *ctx.segments), None, None
+        return _call(_SegmentSum, grads[0], *ctx.segments), None, None
 
 
 class _SegmentMax(Function):
@@ -134,26 +155,46 @@ class _SegmentMax(Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, top = ctx.saved_tensors
         hit = (x == top.index_select(0, ctx.segments[1])).to(x.dtype)
-        share = _SegmentSum.apply(hit, *ctx.segments).clamp(min=1.0).reciprocal()
-        return _Expand.apply(grads[0] * share, *ctx.segments) * hit, None, None
+        share = _call(_SegmentSum, hit, *ctx.segments).clamp(min=1.0).reciprocal()
+        return _call(_Expand, grads[0] * share, *ctx.segments) * hit, None, None
 
 
 class _Gram(Function):
-    """s_g' x_g for each graph g: [n, k], [n, f] -> [b, k, f]."""
+    """s_g' x_g for each graph g and each of several x: [n, k], [n, f] ... -> [b, k, f] ..., in one product."""
 
     @staticmethod
-    def forward(ctx: Any, s: Tensor, x: Tensor, plan: Plan) -> Tensor:
-        ctx.save_for_backward(s, x)
+    def forward(ctx: Any, plan: Plan, s: Tensor, *xs: Tensor) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(s, *xs)
         ctx.plan = plan
-        return plan.gram(s, x)
+        if len(xs) == 1:
+            return (plan.gram(s, xs[0]),)
+        product = plan.gram(s, _side_by_side(xs))
+        return tuple(part.contiguous() for part in _parts(product, xs))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        s, x = ctx.saved_tensors
-        (grad,) = grads
-        grad_s = _Spread.apply(x, grad.transpose(1, 2), ctx.plan) if ctx.needs_input_grad[0] else None
-        grad_x = _Spread.apply(s, grad, ctx.plan) if ctx.needs_input_grad[1] else None
-        return grad_s, grad_x, None
+        s, *xs = ctx.saved_tensors
+        grad = _side_by_side(grads)
+        grad_s = None
+        if ctx.needs_input_grad[1]:
+            grad_s = _call(_Spread, _side_by_side(xs), grad.transpose(1, 2), ctx.plan)
+        if not any(ctx.needs_input_grad[2:]):
+            return None, grad_s, *[None] * len(xs)
+        return None, grad_s, *_parts(_call(_Spread, s, grad, ctx.plan), xs)
+
+
+def _side_by_side(parts: Sequence[Tensor]) -> Tensor:
+    """The columns of all parts, filled up with zeros to rows of whole 16 bytes."""
+    if len(parts) == 1:
+        return parts[0]
+    extra = -sum(part.shape[-1] for part in parts) % (16 // parts[0].element_size())
+    return torch.cat([*parts, parts[0].new_zeros(*parts[0].shape[:-1], extra)] if extra else list(parts), -1)
+
+
+def _parts(product: Tensor, xs: Sequence[Tensor]) -> Sequence[Tensor]:
+    """What each of xs has become, of what their columns side by side have."""
+    widths = [x.shape[1] for x in xs]
+    return product.split([*widths, product.shape[-1] - sum(widths)], -1)[: len(xs)]
 
 
 class _Spread(Function):
@@ -169,9 +210,109 @@ class _Spread(Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         s, y = ctx.saved_tensors
         (grad,) = grads
-        grad_s = _Spread.apply(grad, y.transpose(1, 2), ctx.plan) if ctx.needs_input_grad[0] else None
-        grad_y = _Gram.apply(s, grad, ctx.plan) if ctx.needs_input_grad[1] else None
+        grad_s = _call(_Spread, grad, y.transpose(1, 2), ctx.plan) if ctx.needs_input_grad[0] else None
+        grad_y = _call(_Gram, ctx.plan, s, grad)[0] if ctx.needs_input_grad[1] else None
         return grad_s, grad_y, None
+
+
+class _Coarse(Function):
+    """S'X, S'AS, S'S and Tr(S'DS) of each graph, for an A that equals its transpose and takes no derivative.
+
+    One product in each direction: with U = [X | AS | S] it is S'U, and the derivative in S is
+    U [dX' | dM + dM' | dG + dG']' + 2 DS dt, without another product with A.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, s: Tensor, x: Tensor, d: Tensor | None, a: tuple[Tensor, Tensor, Tensor | None], plan: Plan
+    ) -> tuple[Tensor | None, ...]:
+        sides = [x, _bag(s, *a), s]
+        u = _side_by_side(sides)
+        ctx.save_for_backward(s, x, u, d)
+        ctx.a, ctx.plan = a, plan
+        made = [part.contiguous() for part in _parts(plan.gram(s, u), sides)]
+        return *made, None if d is None else _trace(s, d, plan)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        s, x, u, d = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            asked = grads[:3] if d is None else grads
+            return *through(lambda s, x: _coarse(s, x, d, ctx.a, ctx.plan), [s, x], asked), None, None, None
+        gx, gm, gg, gt = grads
+        sides = [gx, gm + gm.transpose(1, 2), gg + gg.transpose(1, 2)]
+        grad_s = ctx.plan.spread(u, _side_by_side(sides).transpose(1, 2))
+        if d is not None:
+            grad_s = torch.addcmul(grad_s, s, (gt.index_select(0, ctx.plan.index) * d).unsqueeze(-1), value=2.0)
+        return grad_s, ctx.plan.spread(s, gx) if ctx.needs_input_grad[1] else None, None, None, None
+
+
+def _trace(s: Tensor, d: Tensor, plan: Plan) -> Tensor:
+    """Tr(S'DS) of each graph, D = diag(d): [b]."""
+    return segment_sum(s.square().sum(-1) * d, plan.ptr, plan.index)
+
+
+def _coarse(
+    s: Tensor, x: Tensor, d: Tensor | None, a: tuple[Tensor, Tensor, Tensor | None], plan: Plan
+) -> tuple[Tensor, ...]:
+    crow, col, value = a
+    made = gram(plan, s, x, spmm(value, s, crow, col), s)
+    return made if d is None else (*made, _trace(s, d, plan))
+
+
+class _OffDiagonal(Function):
+    """[b, k, k] with the diagonals set to zero: its own adjoint."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        out = value.clone(memory_format=torch.contiguous_format)
+        out.diagonal(dim1=-2, dim2=-1).zero_()
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor]:
+        return (_call(_OffDiagonal, grads[0]),)
+
+
+def _normalized(a: Tensor, eps: float, loops: bool) -> Tensor:
+    a = a if loops else off_diagonal(a)
+    r = inverse_root(a.sum(-1), eps)
+    return a * r.unsqueeze(-1) * r.unsqueeze(-2)
+
+
+class _Normalized(Function):
+    """r_i a_ij r_j with r = `inverse_root` of the row sums d of each a: [b, k, k]. Without `loops`, a_ii counts as 0.
+
+    With o the result and g its gradient, that of a_ij is r_i g_ij r_j + h_i, h_i = (dr_i / dd_i) (sum_j g_ij o_ij +
+    g_ji o_ji) / r_i.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, eps: float, loops: bool) -> Tensor:
+        out = a.clone(memory_format=torch.contiguous_format)
+        if not loops:
+            out.diagonal(dim1=-2, dim2=-1).zero_()
+        d = out.sum(-1)
+        r = inverse_root(d, eps)
+        out.mul_(r.unsqueeze(-1)).mul_(r.unsqueeze(-2))
+        ctx.save_for_backward(a, d, r, out)
+        ctx.options = eps, loops
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grads
+        a, d, r, out = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return *through(lambda a: _normalized(a, *ctx.options), [a], [grad]), None, None
+        felt = grad * out
+        felt = felt.sum(-1) + felt.sum(-2)
+        # dr/dd = -r^2 / (2 sqrt d), and 0 where d = 0, as r is there
+        slope = felt * r / (-2.0 * d.masked_fill(d == 0, 1.0).sqrt())
+        grad_a = (grad * r.unsqueeze(-1)).mul_(r.unsqueeze(-2)).add_(slope.unsqueeze(-1))
+        if not ctx.options[1]:
+            grad_a.diagonal(dim1=-2, dim2=-1).zero_()
+        return grad_a, None, None
 
 
 class Plan:
@@ -182,8 +323,8 @@ class Plan:
     graphs above `ONE_BY_ONE` rows are multiplied one by one.
     """
 
-    def __init__(self, ptr: Tensor, sizes: list[int]) -> None:
-        self.ptr, self.sizes = ptr, sizes
+    def __init__(self, ptr: Tensor, sizes: list[int], index: Tensor) -> None:
+        self.ptr, self.sizes, self.index = ptr, sizes, index
         self._ends: Tensor | None = None
         self._classes: list[tuple[Tensor, Tensor, int]] | None = None
 
@@ -223,8 +364,7 @@ class Plan:
         if not s.numel() or not x.numel():
             return x.new_zeros(b, k, f)
         if self._grouped(s):
-            out = F.grouped_mm(_aligned(s).t(), _aligned(x), offs=self.ends)
-            return out[:, :k, :f]
+            return F.grouped_mm(_aligned(s).t(), _aligned(x), offs=self.ends)[:, :k, :f]
         out = x.new_zeros(b, k, f)
         s0, x0 = _with_zero_row(s), _with_zero_row(x)
         for graphs, index, width in self.classes:
@@ -238,9 +378,12 @@ class Plan:
         if not s.numel() or not y.numel():
             return y.new_zeros(n, f)
         if self._grouped(s):
-            k = s.shape[1] + -s.shape[1] % (16 // s.element_size())
-            y = _aligned(F.pad(y, (0, 0, 0, k - y.shape[1])) if k != y.shape[1] else y)
-            return F.grouped_mm(_aligned(s), y, offs=self.ends)[:, :f]
+            left = _aligned(s)
+            if left.shape[1] != y.shape[1]:
+                y = F.pad(y, (0, 0, 0, left.shape[1] - y.shape[1]))
+            # the columns of a transpose are as good as rows
+            right = y if _is_aligned(y.transpose(1, 2)) else _aligned(y)
+            return F.grouped_mm(left, right, offs=self.ends)[:, :f]
         out = y.new_zeros(n + 1, f)  # the last row takes the padding
         s0 = _with_zero_row(s)
         for graphs, index, width in self.classes:
@@ -263,9 +406,15 @@ def _size_classes(sizes: list[int]) -> list[tuple[list[int], int]]:
 
 
 def _aligned(x: Tensor) -> Tensor:
-    """Contiguous, with rows padded to whole 16 bytes, as the grouped product demands."""
+    """Rows of whole 16 bytes, padded where need be, as the grouped product demands."""
     extra = -x.shape[-1] % (16 // x.element_size())
-    return F.pad(x, (0, extra)) if extra else x.contiguous()
+    return F.pad(x, (0, extra)) if extra else x if _is_aligned(x) else x.contiguous()
+
+
+def _is_aligned(x: Tensor) -> bool:
+    unit = 16 // x.element_size()
+    steps = (x.storage_offset(), x.shape[-1], *x.stride()[:-1])
+    return x.stride(-1) == 1 and not any(step % unit for step in steps)
 
 
 def _with_zero_row(x: Tensor) -> Tensor:
@@ -309,43 +458,81 @@ def spmm(
 
     `transposed` is the result of `transpose`; None says that A, values included, equals its transpose.
     """
+    if value is not None and value.dtype != x.dtype:
+        value = value.to(x.dtype)
+    back = transposed or (None, None, None)
+    if x.ndim == 2:
+        return _call(_SpMM, value, x, crow, col, *back)
     flat = x.reshape(x.shape[0], math.prod(x.shape[1:]))  # -1 would not do for a matrix without rows
-    if value is not None and value.dtype != flat.dtype:
-        value = value.to(flat.dtype)
-    y = _SpMM.apply(value, flat, crow, col, *(transposed or (None, None, None)))
-    return y.reshape(crow.numel() - 1, *x.shape[1:])
+    return _call(_SpMM, value, flat, crow, col, *back).reshape(crow.numel() - 1, *x.shape[1:])
 
 
 def segment_sum(x: Tensor, ptr: Tensor, index: Tensor) -> Tensor:
     """Sum of the rows of each segment: [n, ...] -> [b, ...]; an empty segment gives zeros."""
     if not x.numel():
         return x.new_zeros(ptr.numel() - 1, *x.shape[1:])
-    return _SegmentSum.apply(x.reshape(x.shape[0], -1), ptr, index).reshape(ptr.numel() - 1, *x.shape[1:])
+    return _call(_SegmentSum, x.reshape(x.shape[0], -1), ptr, index).reshape(ptr.numel() - 1, *x.shape[1:])
 
 
 def segment_max(x: Tensor, ptr: Tensor, index: Tensor) -> Tensor:
     """Largest row entries of each segment: [n, ...] -> [b, ...]; an empty segment gives zeros."""
     if not x.numel():
         return x.new_zeros(ptr.numel() - 1, *x.shape[1:])
-    return _SegmentMax.apply(x.reshape(x.shape[0], -1), ptr, index).reshape(ptr.numel() - 1, *x.shape[1:])
+    return _call(_SegmentMax, x.reshape(x.shape[0], -1), ptr, index).reshape(ptr.numel() - 1, *x.shape[1:])
 
 
 def expand(y: Tensor, ptr: Tensor, index: Tensor) -> Tensor:
     """Each segment's row repeated for its members: [b, ...] -> [n, ...]."""
     if not y.numel() or not index.numel():
         return y.new_zeros(index.numel(), *y.shape[1:])
-    return _Expand.apply(y.reshape(y.shape[0], -1), ptr, index).reshape(index.numel(), *y.shape[1:])
+    return _call(_Expand, y.reshape(y.shape[0], -1), ptr, index).reshape(index.numel(), *y.shape[1:])
 
 
-def gram(s: Tensor, x: Tensor, plan: Plan) -> Tensor:
-    """s_g' x_g for each graph: [n, k], [n, f] -> [b, k, f], without padding to the largest graph."""
+def gram(plan: Plan, s: Tensor, *xs: Tensor) -> tuple[Tensor, ...]:
+    """s_g' x_g for each graph and each of the xs: [n, k], [n, f] ... -> [b, k, f] ..., no padding to the largest graph.
+
+    What shares s costs one product: a product of small matrices costs more to call than to do.
+    """
     plan.prepare()
-    if x is s:
-        x = s.view_as(s)  # torch.compile traces no Function that gets a tensor twice
-    return _Gram.apply(s, x if x.dtype == s.dtype else x.to(s.dtype), plan)
+    # torch.compile traces no Function that gets a tensor twice
+    return _call(_Gram, plan, s, *[s.view_as(s) if x is s else x if x.dtype == s.dtype else x.to(s.dtype) for x in xs])
+
+
+def coarse(
+    s: Tensor,
+    x: Tensor,
+    crow: Tensor,
+    col: Tensor,
+    value: Tensor | None,
+    plan: Plan,
+    degree: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """(S'X, S'AS, S'S, Tr(S'DS)) of each graph, differentiable in s [n, k] and x [n, f].
+
+    A in CSR must equal its transpose, values included. D = diag(degree); without, there is no trace.
+    """
+    plan.prepare()
+    value = value if value is None or value.dtype == s.dtype else value.to(s.dtype)
+    return _call(_Coarse, s, x if x.dtype == s.dtype else x.to(s.dtype), degree, (crow, col, value), plan)
+
+
+def off_diagonal(value: Tensor) -> Tensor:
+    """[b, k, k] with the diagonals set to zero."""
+    return _call(_OffDiagonal, value)
+
+
+def inverse_root(d: Tensor, eps: float) -> Tensor:
+    """1 / (sqrt(d) + eps), 0 where d = 0."""
+    zero = d == 0
+    return (d.masked_fill(zero, 1.0).sqrt() + eps).reciprocal().masked_fill(zero, 0.0)
+
+
+def normalized(a: Tensor, eps: float, loops: bool = True) -> Tensor:
+    """r_i a_ij r_j with r = `inverse_root` of the row sums, for each [k, k] of a; `loops=False` drops a_ii first."""
+    return _call(_Normalized, a, eps, loops)
 
 
 def spread(s: Tensor, y: Tensor, plan: Plan) -> Tensor:
     """s_g y_g for each graph: [n, k], [b, k, f] -> [n, f]."""
     plan.prepare()
-    return _Spread.apply(s, y if y.dtype == s.dtype else y.to(s.dtype), plan)
+    return _call(_Spread, s, y if y.dtype == s.dtype else y.to(s.dtype), plan)

@@ -12,7 +12,7 @@ from poolbench.linalg import RAW, SYMMETRIC, Connectivity, Matrix, Sparse
 from poolbench.linalg.met import met_matrix
 from poolbench.linalg.products import segment_sum
 from poolbench.nn.encoder import Channels, Encoder
-from poolbench.nn.mlp import MLP
+from poolbench.nn.mlp import MLP, affine
 
 
 class MessagePassing(nn.Module):
@@ -43,8 +43,9 @@ class GCN(MessagePassing):
     def forward(self, x: Tensor, a: Matrix) -> Tensor:
         a = a.view(self.connectivity)
         # The product with A costs what the width of its factor costs: take the narrower side.
-        y = self.weight(a.matmul(x)) if x.shape[-1] < self.weight.out_features else a.matmul(self.weight(x))
-        return y + self.bias
+        if x.shape[-1] < self.weight.out_features:
+            return affine(a.matmul(x), self.weight) + self.bias
+        return a.matmul(affine(x, self.weight)) + self.bias
 
 
 class GIN(MessagePassing):

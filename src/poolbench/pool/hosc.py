@@ -83,6 +83,9 @@ class HOSCPool(MLPPool):
         self.alpha, self.mu, self.hosc_ortho = alpha, mu, hosc_ortho
         self.post = (remove_self_loops, degree_norm, edge_weight_norm)
 
+    def expect(self, s: DenseSelection, x: Tensor, a: Matrix) -> None:
+        s.expect(x, a, gram=not self.hosc_ortho, volume=True)
+
     def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> DenseSelection:
         s = super().select(x, a, i)
         ortho = self.per_graph(_spread_out(s), a.nodes) if self.hosc_ortho else orthogonality_loss(s, a.nodes)
@@ -98,12 +101,11 @@ class HOSCPool(MLPPool):
 
     def _cut(self, a: Matrix, m: Dense, s: DenseSelection) -> Tensor:
         """(1 - alpha) cut(A) + alpha cut(A^3) of each graph: [b]."""
-        degree = a.degree()
-        cut = (1.0 - self.alpha) * normalized_cut(m.value.diagonal(dim1=1, dim2=2).sum(-1), degree, s)
+        cut = (1.0 - self.alpha) * normalized_cut(m.value.diagonal(dim1=1, dim2=2).sum(-1), s.volume(a))
         if self.alpha == 0:
             return cut
         within = s.nodes.sum(s.s * a.matmul(a.matmul(a.matmul(s.s)))).sum(-1)
-        return cut + self.alpha * normalized_cut(within, a.matmul(a.matmul(degree)), s)
+        return cut + self.alpha * normalized_cut(within, s.weighted(a.matmul(a.matmul(a.degree()))))
 
 
 def _spread_out(s: DenseSelection) -> Tensor:

@@ -71,13 +71,16 @@ class JustBalancePool(MLPPool):
         )
         self.normalized_loss = normalized_loss
 
+    def expect(self, s: DenseSelection, x: Tensor, a: Matrix) -> None:
+        s.expect(x, a, gram=True)
+
     def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> DenseSelection:
         s = super().select(x, a, i)
-        loss = -root(a.nodes.sum(s.s.square())).sum(-1)
+        loss = -root(s.gram.diagonal(dim1=1, dim2=2)).sum(-1)
         if self.normalized_loss:
             loss = loss / (a.nodes.sizes.clamp(min=1) * s.k).to(loss.dtype).sqrt()
         self.add_loss("balance", self.per_graph(loss, a.nodes))
         return s
 
     def connect(self, a: Matrix, s: DenseSelection) -> Matrix:  # type: ignore[override]
-        return super().connect(a, s).without_diagonal().normalize()
+        return super().connect(a, s).normalize(loops=False)

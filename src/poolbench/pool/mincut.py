@@ -3,10 +3,15 @@ ICML 2020, arXiv 1907.00481."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd import Function
 
 from poolbench.linalg import SYMMETRIC, Matrix, Nodes
+from poolbench.linalg.products import through
+from poolbench.pool.layers import root
 from poolbench.pool.mlppool import MLPPool
 from poolbench.pool.src import DenseSelection, SoftPool
 
@@ -27,34 +32,79 @@ class MinCutPool(MLPPool):
 
     connectivity = SYMMETRIC
 
-    def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> DenseSelection:
-        s = super().select(x, a, i)
-        self.add_loss("ortho", orthogonality_loss(s, a.nodes))
-        return s
+    def expect(self, s: DenseSelection, x: Tensor, a: Matrix) -> None:
+        s.expect(x, a, gram=True, volume=True)
 
     def connect(self, a: Matrix, s: DenseSelection) -> Matrix:  # type: ignore[override]
         m = super().connect(a, s)
-        within = m.value.diagonal(dim1=1, dim2=2).sum(-1)
-        self.add_loss("cut", self.per_graph(normalized_cut(within, a.degree(), s), a.nodes))
-        return m.without_diagonal().normalize()
+        cut, ortho = cut_and_orthogonality(m.value, s.gram, s.volume(a), s.k)
+        self.add_loss("cut", self.per_graph(cut, a.nodes))
+        self.add_loss("ortho", self.per_graph(ortho, a.nodes))
+        return m.normalize(loops=False)
 
 
-def normalized_cut(within: Tensor, degree: Tensor, s: DenseSelection) -> Tensor:
-    """-Tr(S'AS) / Tr(S'DS) of each graph, given Tr(S'AS) [b] and the row sums of A; 0 where it has no edges: [b]."""
-    volume = s.nodes.sum(degree.unsqueeze(-1) * s.s.square()).sum(-1)
+class _CutAndOrthogonality(Function):
+    """Both terms of each graph, with their derivatives written out: dozens of small operations less a step.
+
+    d cut / dM = -I / v,  d cut / dv = Tr(M) / v^2,  d ortho / dG = (Tr(G) G / |G|^2 - I) / (sqrt(k) |G| ortho).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, m: Tensor, gram: Tensor, volume: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        edgeless = volume == 0
+        share = volume.masked_fill(edgeless, torch.inf).reciprocal()
+        cut = -share * m.diagonal(dim1=1, dim2=2).sum(-1)
+        wide = gram.to(torch.float64)
+        norm = torch.linalg.vector_norm(wide, dim=(1, 2)).clamp(min=torch.finfo(wide.dtype).tiny)
+        trace = wide.diagonal(dim1=1, dim2=2).sum(-1)
+        scale = norm * k**0.5
+        ortho = ((scale - trace) * 2.0 / scale).clamp_(min=0.0).sqrt_().masked_fill_(trace == 0, 0.0)
+        ctx.save_for_backward(m, gram, volume, share, cut, norm, trace, scale, ortho)
+        ctx.k = k
+        return cut, ortho.to(gram.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        m, gram, volume, share, cut, norm, trace, scale, ortho = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return *through(lambda m, g, v: _formulas(m, g, v, ctx.k), [m, gram, volume], grads), None
+        grad_cut, grad_ortho = grads
+        grad_m = torch.zeros_like(m)
+        grad_m.diagonal(dim1=1, dim2=2).copy_((-grad_cut * share).unsqueeze(-1))
+        step = (grad_ortho / (scale * ortho)).masked_fill_(ortho == 0, 0.0)
+        grad_gram = gram * (step * trace / norm.square()).to(gram.dtype).reshape(-1, 1, 1)
+        grad_gram.diagonal(dim1=1, dim2=2).sub_(step.to(gram.dtype).unsqueeze(-1))
+        return grad_m, grad_gram, -grad_cut * cut * share, None
+
+
+def cut_and_orthogonality(m: Tensor, gram: Tensor, volume: Tensor, k: int | Tensor) -> tuple[Tensor, Tensor]:
+    """`normalized_cut` and `orthogonality` of each graph, given S'AS, S'S, Tr(S'DS) and its number of clusters: [b]."""
+    if isinstance(k, int):
+        return _CutAndOrthogonality.apply(m, gram, volume, k)
+    return _formulas(m, gram, volume, k)
+
+
+def _formulas(m: Tensor, gram: Tensor, volume: Tensor, k: int | Tensor) -> tuple[Tensor, Tensor]:
+    return normalized_cut(m.diagonal(dim1=1, dim2=2).sum(-1), volume), orthogonality(gram, k)
+
+
+def normalized_cut(within: Tensor, volume: Tensor) -> Tensor:
+    """-Tr(S'AS) / Tr(S'DS) of each graph, 0 where it has no edges: [b]."""
     edgeless = volume == 0
     return -within.masked_fill(edgeless, 0.0) / volume.masked_fill(edgeless, 1.0)
 
 
+def orthogonality(gram: Tensor, k: int | Tensor) -> Tensor:
+    """|| S'S / ||S'S||_F - I / sqrt(k) ||_F of each graph, small for balanced, crisp clusters, 0 without nodes: [b]."""
+    # The squared distance of a matrix of norm 1 from another one is 2 - 2 <., .>, in float64 where that cancels.
+    wide = gram.to(torch.float64)
+    norm = torch.linalg.matrix_norm(wide)
+    scale = norm * (k.to(norm.dtype).sqrt() if isinstance(k, Tensor) else k**0.5)
+    empty = norm == 0
+    inner = wide.diagonal(dim1=1, dim2=2).sum(-1) / scale.masked_fill(empty, 1.0)
+    return root(2.0 - 2.0 * inner).masked_fill(empty, 0.0).to(gram.dtype)
+
+
 def orthogonality_loss(s: DenseSelection, nodes: Nodes) -> Tensor:
-    """|| S'S / ||S'S||_F - I / sqrt(k) ||_F of each graph, averaged over graphs: small for balanced, crisp clusters."""
-    gram, k = nodes.gram(s.s, s.s), s.k
-    norm = torch.linalg.matrix_norm(gram, keepdim=True)
-    empty = norm == 0  # a graph without nodes
-    target = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    if isinstance(k, Tensor):
-        target = s.pooled.zero_padding(target.expand_as(gram)) / k.sqrt().reshape(-1, 1, 1)
-    else:
-        target = target / k**0.5
-    distance = torch.where(empty, 0.0, gram / norm.masked_fill(empty, 1.0) - target)
-    return SoftPool.per_graph(torch.linalg.matrix_norm(distance), nodes)
+    """`orthogonality`, averaged over graphs."""
+    return SoftPool.per_graph(orthogonality(s.gram, s.k), nodes)

@@ -62,7 +62,13 @@ class MLPPool(SoftPool):
         )
 
     def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> DenseSelection:
-        return self.assign(self.mlp(x), a.nodes)
+        s = self.assign(self.mlp(x), a.nodes)
+        self.expect(s, x, a)
+        return s
+
+    def expect(self, s: DenseSelection, x: Tensor, a: Matrix) -> None:
+        """Say what the operator will ask of s (`DenseSelection.expect`)."""
+        s.expect(x, a)
 
     def connect(self, a: Matrix, s: DenseSelection) -> Dense:  # type: ignore[override]
         with torch.autocast(s.s.device.type, enabled=False):  # losses are differences of its entries

@@ -41,7 +41,7 @@ class RandomDensePool(SoftPool):
         return self.assign(noise, a.nodes)
 
     def connect(self, a: Matrix, s: DenseSelection) -> Matrix:  # type: ignore[override]
-        return s.connect(a).without_diagonal().normalize()
+        return s.connect(a).normalize(loops=False)
 
 
 class RandomSparsePool(ScorePool):

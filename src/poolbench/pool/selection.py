@@ -8,12 +8,13 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from poolbench.linalg import Dense, Matrix, Nodes, Padded, Ragged, Sparse
-from poolbench.linalg.products import invert, pointers, rows, segment_sum, spmm
+from poolbench.linalg.products import coarse, invert, pointers, rows, segment_sum, spmm
 from poolbench.linalg.spgemm import spgemm
 
 
@@ -66,6 +67,7 @@ class DenseSelection(Selection):
     def __init__(self, s: Tensor, nodes: Nodes, clusters: Tensor | None = None) -> None:
         self.s, self.nodes = nodes.zero_padding(s), nodes
         self.pooled = Padded(nodes.num_graphs, s.shape[-1], clusters, s.device)
+        self._ahead: _Ahead | None = None
 
     @property
     def k(self) -> int | Tensor:
@@ -80,18 +82,56 @@ class DenseSelection(Selection):
     def dense(self) -> Tensor:
         return self.s
 
+    def expect(self, x: Tensor, a: Matrix, gram: bool = False, volume: bool = False) -> None:
+        """Say that S'X and S'AS of these very objects will be asked for, so that one product makes them.
+
+        gram: and S'S. volume: and Tr(S'DS).
+        """
+        if torch.is_autocast_enabled(x.device.type):  # it has types of its own for each of them
+            return
+        learnt = isinstance(a, Sparse) and a.value is not None and a.value.requires_grad
+        if isinstance(a, Sparse) and isinstance(self.nodes, Ragged) and a.symmetric and not learnt:
+            made = coarse(self.s, x, a.crow, a.col, a.value, self.nodes.plan, a.degree() if volume else None)
+            self._ahead = _Ahead(x, a, *made)
+        else:
+            sides = [x, a.matmul(self.s), *([self.s] if gram else [])]
+            self._ahead = _Ahead(x, a, *self.nodes.grams(self.s, *sides))
+
+    @property
+    def gram(self) -> Tensor:
+        """S'S: [b, k, k]."""
+        if self._ahead is not None and self._ahead.gram is not None:
+            return self._ahead.gram
+        with torch.autocast(self.s.device.type, enabled=False):  # losses are differences of its entries
+            return self.nodes.gram(self.s, self.s)
+
+    def volume(self, a: Matrix) -> Tensor:
+        """Tr(S'DS), D the row sums of a: [b]."""
+        if self._ahead is not None and self._ahead.volume is not None and self._ahead.a is a:
+            return self._ahead.volume
+        return self.weighted(a.degree())
+
+    def weighted(self, degree: Tensor) -> Tensor:
+        """sum_u d_u |S_u|^2 of each graph: [b]."""
+        return self.nodes.sum(degree * self.s.square().sum(-1))
+
     def reduce(self, x: Tensor) -> Tensor:
+        if self._ahead is not None and self._ahead.x is x:
+            return self._ahead.reduced
         return self.nodes.gram(self.s, x)
 
     def connect(self, a: Matrix) -> Dense:
-        return Dense(self.nodes.gram(self.s, a.matmul(self.s)), self.pooled, a.symmetric)
+        if self._ahead is not None and self._ahead.a is a:
+            product = self._ahead.connected
+        else:
+            product = self.nodes.gram(self.s, a.matmul(self.s))
+        return Dense(product, self.pooled, a.symmetric)
 
     def lift(self, x: Tensor) -> Tensor:
         return self.nodes.spread(self.s, self._blocks(x))
 
     def lift_inverse(self, x: Tensor) -> Tensor:
-        gram = self.nodes.gram(self.s, self.s)
-        return self.nodes.spread(self.s, torch.linalg.pinv(gram, hermitian=True) @ self._blocks(x))
+        return self.nodes.spread(self.s, torch.linalg.pinv(self.gram, hermitian=True) @ self._blocks(x))
 
     def _blocks(self, x: Tensor) -> Tensor:
         b, k = self.nodes.num_graphs, self.s.shape[-1]
@@ -100,6 +140,18 @@ class DenseSelection(Selection):
             (place,) = mask.reshape(-1).nonzero(as_tuple=True)
             x = x.new_zeros(b * k, x.shape[1]).index_copy(0, place, x)
         return x.reshape(b, k, -1)
+
+
+@dataclass(frozen=True)
+class _Ahead:
+    """What `DenseSelection.expect` made of x and a."""
+
+    x: Tensor
+    a: Matrix
+    reduced: Tensor
+    connected: Tensor
+    gram: Tensor | None = None
+    volume: Tensor | None = None
 
 
 class SparseSelection(Selection):
@@ -120,11 +172,19 @@ class SparseSelection(Selection):
         self.nodes, self.pooled = nodes, pooled
 
     @classmethod
-    def keep(cls, kept: Tensor, weight: Tensor | None, nodes: Ragged) -> KeptSelection:
-        """The nodes `kept` [k] (in any order within a graph), each its own cluster; the rest are dropped."""
-        graph = nodes.index[kept]
-        pooled = Ragged.from_index(graph, nodes.num_graphs)
-        return KeptSelection(kept, torch.arange(kept.numel(), device=kept.device), weight, nodes, pooled)
+    def keep(cls, kept: Tensor, weight: Tensor | None, nodes: Ragged, increasing: bool = False) -> KeptSelection:
+        """The nodes `kept` [k] (in any order within a graph), each its own cluster; the rest are dropped.
+
+        increasing: the caller knows that they are.
+        """
+        graph = nodes.index.index_select(0, kept)
+        if increasing:
+            pooled = Ragged(pointers(graph, nodes.num_graphs), index=graph)
+        else:
+            pooled = Ragged.from_index(graph, nodes.num_graphs)
+            increasing = not bool((kept.diff() < 0).any())
+        own = torch.arange(kept.numel(), device=kept.device)
+        return KeptSelection(kept, own, weight, nodes, pooled, increasing)
 
     @classmethod
     def partition(cls, cluster: Tensor, weight: Tensor | None, nodes: Ragged, pooled: Ragged) -> SparseSelection:
@@ -183,7 +243,22 @@ class SparseSelection(Selection):
 
 
 class KeptSelection(SparseSelection):
-    """Some nodes are kept, each its own cluster: reduce is a gather, connect the induced subgraph."""
+    """Some nodes are kept, each its own cluster: reduce is a gather, connect the induced subgraph.
+
+    increasing: whether they stand in input order.
+    """
+
+    def __init__(
+        self,
+        node: Tensor,
+        cluster: Tensor,
+        weight: Tensor | None,
+        nodes: Ragged,
+        pooled: Ragged,
+        increasing: bool = False,
+    ) -> None:
+        super().__init__(node, cluster, weight, nodes, pooled)
+        self.increasing = increasing
 
     def reduce(self, x: Tensor) -> Tensor:
         x = x.index_select(0, self.node)
@@ -196,14 +271,15 @@ class KeptSelection(SparseSelection):
 
     def connect(self, a: Matrix) -> Sparse:
         a = a.sparse()
-        number = self.node.new_full((self.nodes.num_rows,), -1).index_copy(0, self.node, self.cluster)
-        row, col = number[a.row], number[a.col]
-        (inside,) = ((row >= 0) & (col >= 0)).nonzero(as_tuple=True)
-        row, col = row[inside], col[inside]
-        value = None if a.value is None else a.value[inside]
-        if self.node.numel() and bool((self.node.diff() < 0).any()):  # kept out of input order: rows are not sorted
+        number = self.node.new_full((self.nodes.num_rows,), -1).index_copy_(0, self.node, self.cluster)
+        row, col = number.index_select(0, a.row), number.index_select(0, a.col)
+        (inside,) = (torch.minimum(row, col) >= 0).nonzero(as_tuple=True)
+        row, col = row.index_select(0, inside), col.index_select(0, inside)
+        value = None if a.value is None else a.value.index_select(0, inside)
+        if not self.increasing:  # then rows are not sorted
             return Sparse.from_edges(row, col, value, self.pooled, a.symmetric)
-        return Sparse(pointers(row, self.pooled.num_rows), col, value, self.pooled, a.symmetric)
+        crow = pointers(row, self.pooled.num_rows)
+        return Sparse(crow, col, value, self.pooled, a.symmetric, distinct=a.distinct, row=row)
 
 
 class Identity(KeptSelection):
@@ -211,7 +287,7 @@ class Identity(KeptSelection):
 
     def __init__(self, nodes: Ragged) -> None:
         each = torch.arange(nodes.num_rows, device=nodes.ptr.device)
-        super().__init__(each, each, None, nodes, nodes)
+        super().__init__(each, each, None, nodes, nodes, increasing=True)
 
     def reduce(self, x: Tensor) -> Tensor:
         return x

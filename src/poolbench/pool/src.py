@@ -274,7 +274,7 @@ class SoftPool(SRCPool):
     def per_graph(values: Tensor, nodes: Nodes) -> Tensor:
         """Mean over the graphs that have nodes: [b] -> scalar. `values` must be 0 where a graph has none."""
         if isinstance(nodes, Ragged):
-            return values.sum() / max(1, sum(1 for size in nodes.host_sizes if size))
+            return values.sum() / max(1, nodes.num_filled)
         if nodes.num_graphs and getattr(nodes, "mask", None) is None:
             return values.mean()
         return values.sum() / (nodes.sizes > 0).sum().clamp(min=1)

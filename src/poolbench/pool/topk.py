@@ -54,7 +54,8 @@ class ScorePool(SRCPool):
         if self.return_score:
             self._score = y
         gate = self.gate(y)
-        return SparseSelection.keep(kept, None if gate is None else gate.index_select(0, kept), nodes)
+        weight = None if gate is None else gate.index_select(0, kept)
+        return SparseSelection.keep(kept, weight, nodes, increasing=True)
 
     def gate(self, y: Tensor) -> Tensor | None:
         """What multiplies the features of a node: [n], None for nothing."""
@@ -117,9 +118,19 @@ def top_k(y: Tensor, nodes: Ragged, ratio: float | int) -> Tensor:
     else:
         k = torch.ceil(sizes.to(torch.float64) * float(ratio) - 1e-6).to(torch.int64)
         k = torch.minimum(k.clamp(min=1), sizes)
-    # A stable sort by score, then by graph: the rank of a node in its graph is its place less the graph's start.
-    order = torch.argsort(y, descending=True, stable=True)
-    order = order[torch.argsort(nodes.index[order], stable=True)]
-    place = torch.arange(y.numel(), device=y.device)
-    first = place < (nodes.ptr[:-1] + k)[nodes.index]
-    return order[first].sort().values
+    order = _by_score(y, nodes)
+    first = torch.arange(y.numel(), device=y.device) < (nodes.ptr[:-1] + k).index_select(0, nodes.index)
+    chosen = torch.empty_like(first).index_copy_(0, order, first)
+    return chosen.nonzero().squeeze(-1)
+
+
+def _by_score(y: Tensor, nodes: Ragged) -> Tensor:
+    """The nodes graph by graph in decreasing order of y [n], equal ones by node number: [n]."""
+    if y.dtype == torch.float64:
+        order = torch.argsort(y, descending=True, stable=True)
+        return order[torch.argsort(nodes.index[order], stable=True)]
+    # The bits of a float, those below its sign inverted where it is negative, are ordered as floats are: one sort
+    # instead of two. -0 becomes 0.
+    bits = (y.to(torch.float32) + 0.0).view(torch.int32)
+    rank = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+    return ((nodes.index << 32) - rank).argsort(stable=True)
