@@ -5,23 +5,44 @@ No test holds an absolute time: the guard compares with PyG's layers, epoch abou
 
 from __future__ import annotations
 
+import gc
+import importlib
 import json
 import math
+import pickle
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
 import pytest
 import torch
 
-from poolbench.bench.speed import harness, main, tables, work
+from poolbench.bench.speed import ahead, coarsening, harness, main, tables, work
+from poolbench.bench.speed.chance import replaced, same_pairs, without_draws
+from poolbench.bench.speed.forms import FORMS
 from poolbench.bench.speed.harness import Row, Worker, compare, difference, exponent, plan
 from poolbench.bench.speed.peers import CONTESTANTS, PEERS, Match
 from poolbench.bench.speed.phases import Timer
 from poolbench.bench.speed.roofline import Product, estimate, products
 from poolbench.bench.speed.setting import HAS_CLUSTERS, POOLS, Setting, weight_shapes, weights
 from poolbench.errors import PoolBenchError, RunError
+from poolbench.linalg import Ragged, Sparse
+from poolbench.linalg.products import invert
+from poolbench.pool.bnpool import BNPool
+from poolbench.pool.draws import numbers
 
 TINY = "random:graphs=24,nodes=12,degree=3,features=5"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_collection() -> Iterator[None]:
+    """Contestants collect garbage before they are timed: what the libraries hold is not looked through each time."""
+    importlib.import_module("poolbench.bench.speed.pyg")
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 # -- arithmetic --------
@@ -115,14 +136,12 @@ def test_timer_books_the_innermost_phase() -> None:
 
 
 def test_every_pool_has_a_form_and_every_peer_a_class() -> None:
-    from poolbench.bench.speed.ours import FORMS
-
     assert set(FORMS) == set(POOLS)
     for peer, (_, matches) in PEERS.items():
         assert peer in CONTESTANTS
         for pool, match in matches.items():
             assert match.form in FORMS[pool]
-            assert bool(match.differs) == bool(match.note)
+            assert match.note or not (match.differs or match.given)
 
 
 def test_generated_graphs_are_as_large_as_asked() -> None:
@@ -169,7 +188,7 @@ def test_a_size_that_is_none_is_refused(name: str) -> None:
 @pytest.mark.parametrize("pool", POOLS)
 def test_our_weights_are_all_named(pool: str) -> None:
     """Each weight of the classifier gets its start value: nobody trains from weights of its own."""
-    from poolbench.bench.speed.ours import FORMS, PoolBench
+    from poolbench.bench.speed.ours import PoolBench
 
     for form in FORMS[pool]:
         held = PoolBench(Setting("poolbench", pool, TINY, form=form, hidden=8))
@@ -177,6 +196,75 @@ def test_our_weights_are_all_named(pool: str) -> None:
         assert sum(p.numel() for p in held.model.parameters()) == sum(value.numel() for value in start.values())
         sorted_ours = torch.cat([p.detach().flatten() for p in held.model.parameters()]).sort().values
         assert torch.equal(sorted_ours, torch.cat([value.flatten() for value in start.values()]).sort().values)
+
+
+AHEAD = [pool for pool, chosen in FORMS.items() if "on the fly" in chosen]
+
+
+def test_operators_ahead_of_training_are_those_that_are_precomputable() -> None:
+    for pool, chosen in FORMS.items():
+        assert chosen[""].build(4, 0.5, 8).precomputable == (pool in AHEAD)
+    assert {pool for pool, match in PEERS["tgp-prepared"][1].items() if match.given} == set(AHEAD)
+    assert all(PEERS["tgp"][1][pool].form == "on the fly" for pool in AHEAD)
+
+
+@pytest.mark.parametrize("pool", AHEAD)
+def test_ahead_and_on_the_fly_give_the_same_answers(pool: str) -> None:
+    from poolbench.bench.speed.ours import PoolBench
+
+    held = [PoolBench(Setting("poolbench", pool, TINY, form=form, hidden=8)) for form in ("", "on the fly")]
+    assert held[0].data.coarsenings is not None and held[1].data.coarsenings is None
+    assert held[0].answers() == held[1].answers()
+
+
+def test_answers_leave_nothing_to_chance() -> None:
+    from poolbench.bench.speed.ours import PoolBench
+
+    for form in FORMS["bnpool"]:
+        held = PoolBench(Setting("poolbench", "bnpool", TINY, form=form, hidden=8))
+        assert held.answers() == held.answers()
+        (batch,) = held.batches(held.data, [torch.arange(4)])
+        drawn = [held.model(batch).y for _ in range(2)]  # outside of the check sticks are drawn
+        assert not torch.equal(*drawn)
+
+
+def test_pairs_of_the_check_depend_on_the_graphs_alone() -> None:
+    store = work.load(TINY)
+    nodes = Ragged(store.ptr)
+    a = Sparse.from_edges(store.edge_index[0], store.edge_index[1], None, nodes)
+    torch.manual_seed(1)
+    state = torch.random.get_rng_state()
+    pairs = same_pairs(a, None)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert torch.equal(same_pairs(a, None), pairs) and pairs.shape[1] > 0
+
+
+def test_what_is_replaced_comes_back() -> None:
+    class Owner:
+        kept = 1
+
+    owner = Owner()
+    with pytest.raises(ZeroDivisionError), replaced(owner, "kept", 2), replaced(Owner, "kept", None):
+        assert owner.kept == 2 and Owner.kept is None
+        raise ZeroDivisionError
+    assert owner.kept == 1 and "kept" not in vars(owner)
+    draw = vars(BNPool)["draw"]
+    with without_draws():
+        assert vars(BNPool)["draw"] is not draw
+    assert vars(BNPool)["draw"] is draw
+
+
+def test_some_graphs_are_spread_over_a_dataset() -> None:
+    whole, some = work.load(TINY), work.load(TINY, 5)
+    assert torch.equal(some.num_nodes, whole.num_nodes[[0, 4, 9, 14, 19]])
+    assert work.load(TINY, 100).num_nodes.numel() == 24
+
+
+def test_work_knows_whether_it_is_undirected() -> None:
+    made = work.load(TINY)
+    assert made.undirected
+    row, col = made.edge_index
+    assert not replace(made, edge_index=made.edge_index[:, (row < col).nonzero().flatten()]).undirected
 
 
 @pytest.mark.parametrize("pool", ["none", "topk", "sag", "mincut", "diffpool", "dmon"])
@@ -193,6 +281,18 @@ def test_pyg_gives_the_same_answers(pool: str) -> None:
     assert ("losses of single graphs" in ours) and (any(ours["losses of single graphs"]) == (pool in HAS_CLUSTERS))
 
 
+@pytest.mark.parametrize("pool", ["hosc", "bnpool", "maxcut", "graclus"])
+def test_losses_are_a_phase_where_there_are_any(pool: str) -> None:
+    from poolbench.bench.speed.ours import PoolBench
+
+    held = PoolBench(Setting("poolbench", pool, TINY, batch_size=8, hidden=8, steps=1))
+    phases = held.phases(1)
+    assert {"select", "reduce"} <= set(phases) and min(phases.values()) > 0
+    # what was computed ahead is read back, and connected no more
+    assert ("connect" in phases) == (pool != "graclus")
+    assert phases["losses"] > (0.0 if pool == "graclus" else phases["reduce"])
+
+
 def test_an_epoch_is_phases() -> None:
     from poolbench.bench.speed.ours import PoolBench
 
@@ -204,6 +304,60 @@ def test_an_epoch_is_phases() -> None:
                 "backward", "optimiser"}  # fmt: skip
     assert set(phases) == expected
     assert "select" not in vars(held.model.pool)  # unwrapped
+
+
+# -- coarsening --------
+
+
+@pytest.mark.parametrize("pool", coarsening.FORMS)
+def test_coarsening_is_measured_with_and_without_the_cache(pool: str) -> None:
+    held = coarsening.PoolBench(Setting("poolbench", pool, TINY, hidden=8, graphs=6))
+    facts = held.facts()
+    first, again, read = held.coarsen(1), held.coarsen(1), held.read()
+    assert facts["graphs"] == 6 and 0 < first["pooled"] <= max(facts["nodes"], 6 * facts["k"])
+    assert first["pooled"] == again["pooled"] == read["pooled"] and min(first["seconds"], read["seconds"]) > 0
+    assert pickle.loads(pickle.dumps(held.pool)).precomputable  # it is sent to further processes
+    files = [path for path in Path(held.folder.name).glob("*/coarsened/*.pt")]
+    assert len(files) == 2  # one a turn: the second one did not find the first one's; `read` has made none
+
+
+def test_a_given_matching_is_that_of_its_scores() -> None:
+    """Edges in falling order of their scores, whatever the graphs of the batch: what tgp is given too."""
+    made = work.load(TINY)
+    pool = coarsening.FORMS["edgepool"].build(4, 0.5, 8)
+    a = Sparse.from_edges(made.edge_index[0], made.edge_index[1], None, Ragged(made.ptr))
+    number = numbers(a.nodes)
+    scores = coarsening.edge_scores(number[a.row], number[a.col])
+    assert scores[a.row < made.num_nodes[0]].unique().numel() == int((a.row < made.num_nodes[0]).sum())
+    mate: dict[int, int] = {}
+    for e in torch.argsort(scores, descending=True, stable=True).tolist():
+        u, v = int(a.row[e]), int(a.col[e])
+        if u not in mate and v not in mate:
+            mate.update({u: v, v: u})
+    s = pool.select(torch.zeros(a.nodes.num_rows, 8), a, None)
+    cluster = s.cluster[invert(s.node)]
+    assert s.pooled.num_rows == a.nodes.num_rows - len(mate) // 2
+    assert all(cluster[u] == cluster[v] for u, v in mate.items())
+
+
+def test_a_coarsening_is_kept_for_a_whole_dataset_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POOLBENCH_DATA", str(tmp_path))
+    form, made = FORMS["graclus"][""], work.load(TINY)
+    pool = form.build(4, 0.5, 8)
+    part = ahead.coarsened(form, pool, made.take(torch.arange(3)), whole=False)
+    assert len(part) == 3 and not list(tmp_path.glob("coarsened/*.pt"))
+    whole = ahead.coarsened(form, pool, made, whole=True)
+    assert len(whole) == 24 and len(list(tmp_path.glob("coarsened/*.pt"))) == 1
+
+
+def test_line_of_coarsening() -> None:
+    turns = {"one": [2.0, 4.0, 3.0], "all": [1.5], "cache": [0.01], "tgp": [6.0]}
+    measured = {way: [{"seconds": s, "pooled": 50.0} for s in seconds] for way, seconds in turns.items()}
+    cells = coarsening.line("ndp", measured, {}, {"nodes": 100})
+    assert cells == ["ndp", "3.00 s", "1.50 s", "10.00 ms", "6.00 s", "2.00×", "4.00×", "0.500", "0.500"]
+    assert len(cells) == len(coarsening.head(8))
+    failed = coarsening.line("ndp", {**measured, "tgp": []}, {"tgp": "took more than 1 s"}, {"nodes": 100})
+    assert failed[4:7] == ["took more than 1 s", "", ""] and failed[-1] == ""
 
 
 # -- processes --------
@@ -278,7 +432,7 @@ def test_section_of_a_page_is_replaced(tmp_path: Path) -> None:
     assert page.read_text() == before
 
 
-@pytest.mark.parametrize("kind", ["epochs", "scaling", "roofline", "trainer", "large"])
+@pytest.mark.parametrize("kind", ["epochs", "scaling", "roofline", "trainer", "large", "coarsening"])
 def test_the_documentation_has_a_section_for_each_measurement(kind: str) -> None:
     text = (Path(__file__).parents[1] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
     begin, end = tables.markers(kind)
@@ -296,6 +450,7 @@ def test_the_documentation_has_a_section_for_each_measurement(kind: str) -> None
         (["--device", "tpu"], "expected cpu or cuda"),
         (["--ratio", "0"], "share of the nodes"),
         (["--roofline", "--pools", "asap"], "not written down"),
+        (["--coarsening", "--pools", "mincut"], "not computed ahead"),
         (["--trainer", "--datasets", TINY], "TU dataset or planted"),
     ],
 )
@@ -325,6 +480,7 @@ def test_quick_run_writes_tables_and_json(tmp_path: Path) -> None:
     [
         "--roofline --pools mincut topk",
         "--large",
+        "--coarsening --pools graclus sep --peers",
         "--trainer --pools topk --datasets planted",
         "--scaling --pools topk --peers --epochs 1",
     ],

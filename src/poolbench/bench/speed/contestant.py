@@ -9,6 +9,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,7 +37,7 @@ class Contestant(ABC):
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
-        self.work = work.load(setting.dataset)
+        self.work = work.load(setting.dataset, setting.graphs)
         self.k = setting.k or clusters(self.work.mean_nodes, [setting.ratio])
         shapes = weight_shapes(setting.pool, self.work.x.shape[1], setting.hidden, self.work.classes, self.k)
         start = weights(shapes, setting.seed)
@@ -46,6 +47,7 @@ class Contestant(ABC):
         self._start = peak_memory(setting.device)
         self.build(start)
         self.data = self.hold(self.work)
+        reset_peak(setting.device)  # what the preparation of the data took is not training
 
     def _load_libraries(self) -> None:
         """Train a step on two graphs: what libraries load at their first use is no memory of the method."""
@@ -68,6 +70,10 @@ class Contestant(ABC):
     @abstractmethod
     def answer(self, data: Any, graphs: Tensor) -> tuple[Tensor, Tensor, float]:
         """(y [b, classes], sum of the pooled features of each graph [b, hidden], sum of the auxiliary losses)."""
+
+    def without_chance(self) -> AbstractContextManager[None]:
+        """What the operator draws is the same for everybody inside this block; see `chance`. Here nothing is drawn."""
+        return nullcontext()
 
     def synchronise(self) -> None:
         synchronise(self.setting.device)
@@ -111,9 +117,10 @@ class Contestant(ABC):
         """What must be the same for everybody with the starting weights; call it before any epoch."""
         chosen = self.order(0)[0][:CHECKED].sort().values
         graphs = self.work.take(chosen).jittered(self.setting.seed)
-        data, count = self.hold(graphs), graphs.num_nodes.numel()
-        y, pooled, loss = self.answer(data, torch.arange(count))
-        single = [self.answer(data, torch.tensor([g]))[2] for g in range(min(SINGLE, count))]
+        with self.without_chance():
+            data, count = self.hold(graphs), graphs.num_nodes.numel()
+            y, pooled, loss = self.answer(data, torch.arange(count))
+            single = [self.answer(data, torch.tensor([g]))[2] for g in range(min(SINGLE, count))]
         return {"y": y.tolist(), "pooled": pooled.tolist(), "losses": [loss], "losses of single graphs": single}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from poolbench.bench.speed import large, roofline, scaling, tables, trainer
+from poolbench.bench.speed import coarsening, large, roofline, scaling, tables, trainer
 from poolbench.bench.speed.harness import compare
 from poolbench.bench.speed.peers import PEERS, installed
 from poolbench.bench.speed.report import Report, base_setting, memory_limit
@@ -34,15 +34,19 @@ def parser() -> argparse.ArgumentParser:
     kind.add_argument("--roofline", action="store_true", help="each operator beside what its products must cost here")
     kind.add_argument("--trainer", action="store_true", help="what the Trainer costs beyond the bare loop")
     kind.add_argument("--large", action="store_true", help="MinCut clustering of one graph of a million nodes")
+    kind.add_argument("--coarsening", action="store_true", help="what is computed once a dataset, before training")
     made.add_argument("--pools", nargs="+", metavar="POOL", help=f"operators (default: all): {' '.join(POOLS)}")
     default = " ".join(REAL + GENERATED)
     made.add_argument("--datasets", nargs="+", metavar="NAME", help=f"TU names, planted, random: (default: {default})")
     made.add_argument("--peers", nargs="*", metavar="PEER",
                       help=f"some of {' '.join(PEERS)} (default: those installed)")  # fmt: skip
     made.add_argument("--batch-size", nargs="+", type=_positive, default=[32], metavar="N", help="graphs in a batch")
-    made.add_argument("--epochs", type=_positive, help="epochs that count (default 5; --quick 2)")
+    made.add_argument("--epochs", type=_positive, help="epochs, or turns, that count (default 5; --quick 2; "
+                      "--coarsening 1)")  # fmt: skip
     made.add_argument("--warmup", type=_positive, help="epochs before them (default 2; --quick 1)")
     made.add_argument("--steps", type=_positive, metavar="N", help="batches of an epoch (default: all; --quick 4)")
+    made.add_argument("--graphs", type=_positive, metavar="N", help="graphs of a dataset, evenly spread over it "
+                      f"(default: all; --coarsening --quick {coarsening.FEW})")  # fmt: skip
     made.add_argument("--hidden", type=_positive, default=64, help="width of the layers")
     made.add_argument("--ratio", type=float, default=0.5, help="nodes to keep; clusters by the mean graph")
     made.add_argument("--threads", type=_positive, default=1, help="threads of torch in each process")
@@ -95,11 +99,12 @@ def run(options: argparse.Namespace) -> None:
 def settle(options: argparse.Namespace) -> None:
     """Fill in what depends on other options, and refuse what cannot be."""
     quick = options.quick
-    options.epochs = options.epochs or (2 if quick else 5)
+    options.epochs = options.epochs or (1 if options.coarsening else 2 if quick else 5)
     options.warmup = options.warmup or (1 if quick else 2)
     options.steps = options.steps or (4 if quick else None)
-    options.datasets = options.datasets or (QUICK if quick else REAL + GENERATED)
-    options.pools = options.pools or (["mincut", "topk"] if quick or options.scaling else default_pools(options))
+    options.graphs = options.graphs or (coarsening.FEW if quick and options.coarsening else None)
+    options.datasets = options.datasets or (QUICK if quick else default_datasets(options))
+    options.pools = options.pools or default_pools(options)
     options.peers = installed() if options.peers is None else options.peers
     for given, known, what in ((options.pools, POOLS, "--pools"), (options.peers, PEERS, "--peers")):
         for name in given:
@@ -119,8 +124,17 @@ def settle(options: argparse.Namespace) -> None:
         raise PoolBenchError(f"--device {options.device}: expected cpu or cuda")
 
 
+def default_datasets(options: argparse.Namespace) -> list[str]:
+    """All, or those whose coarsening takes long."""
+    return coarsening.DATASETS if options.coarsening else REAL + GENERATED
+
+
 def default_pools(options: argparse.Namespace) -> list[str]:
-    """All that the kind of measurement knows."""
+    """All that the kind of measurement knows, or two."""
+    if options.coarsening:
+        return list(coarsening.FORMS)
+    if options.quick or options.scaling:
+        return ["mincut", "topk"]
     if options.roofline:
         return list(roofline.POOLS)
     return ["mincut"] if options.trainer else list(POOLS)
@@ -131,7 +145,7 @@ Measure = Callable[[argparse.Namespace, Report], None]
 
 def _kind(options: argparse.Namespace) -> tuple[str, Measure]:
     kinds: dict[str, Measure] = {"scaling": scaling.measure, "roofline": roofline.measure, "trainer": trainer.measure,
-                                 "large": large.measure}  # fmt: skip
+                                 "large": large.measure, "coarsening": coarsening.measure}  # fmt: skip
     chosen = [name for name in kinds if getattr(options, name)]
     return (chosen[0], kinds[chosen[0]]) if chosen else ("epochs", measure_epochs)
 

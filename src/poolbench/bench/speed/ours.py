@@ -2,116 +2,28 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from poolbench.bench.speed.ahead import coarsened
+from poolbench.bench.speed.chance import without_draws
 from poolbench.bench.speed.contestant import Output, TorchContestant
+from poolbench.bench.speed.forms import FORMS, build_operator
 from poolbench.bench.speed.phases import Timer
 from poolbench.bench.speed.work import Work
 from poolbench.data.store import Batch, GraphStore
 from poolbench.linalg import GCN as GCN_MATRIX
-from poolbench.linalg import RAW, Dense, Matrix
+from poolbench.linalg import RAW, Dense
 from poolbench.nn.message_passing import GCN
-from poolbench.pool.dmon import DMoNPool
+from poolbench.pool import hosc, maxcut
+from poolbench.pool.bnpool import BNPool
+from poolbench.pool.diffpool import DiffPool
 from poolbench.pool.globalpool import GlobalSumPool
-from poolbench.pool.mincut import orthogonality_loss
+from poolbench.pool.mlppool import MLPPool
 from poolbench.pool.selection import DenseSelection
-from poolbench.pool.src import SRCPool, constructor_arguments
-
-
-class DMoNWithOrthogonality(DMoNPool):
-    """With MinCut's orthogonality loss, as PyG and tgp have it."""
-
-    def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> DenseSelection:
-        s = super().select(x, a, i)
-        self.add_loss("ortho", orthogonality_loss(s, a.nodes))
-        return s
-
-
-class DMoNLikePyG(DMoNWithOrthogonality):
-    """With PyG's activation of the pooled features and its normalisation of the pooled graph as well."""
-
-    def reduce(self, x: Tensor, s: DenseSelection) -> Tensor:  # type: ignore[override]
-        return F.selu(super().reduce(x, s))
-
-    def connect(self, a: Matrix, s: DenseSelection) -> Matrix:  # type: ignore[override]
-        return super().connect(a, s).without_diagonal().normalize()
-
-
-@dataclass(frozen=True)
-class Form:
-    """A class, its arguments beside k, ratio and in_channels, and its weights under the names of `weight_shapes`."""
-
-    target: str
-    args: Mapping[str, Any] = field(default_factory=dict)
-    weights: Mapping[str, str] = field(default_factory=dict)
-
-
-_MLP = {"pool.weight": "mlp.layers.0.weight", "pool.bias": "mlp.layers.0.bias"}
-_PROJECTION = {"pool.weight": "projection.weight"}
-_EDGE = {**_PROJECTION, "pool.bias": "projection.bias"}
-_ASAP = {
-    "pool.query.weight": "query.weight",
-    "pool.query.bias": "query.bias",
-    "pool.attention.weight": "attention.weight",
-    "pool.attention.bias": "attention.bias",
-    "pool.fitness.1.weight": "neighbours.weight",
-    "pool.fitness.1.bias": "neighbours.bias",
-    "pool.fitness.2.weight": "centre.weight",
-    "pool.fitness.3.weight": "own.weight",
-    "pool.fitness.3.bias": "own.bias",
-}
-_DMON = {"collapse_regularization": 1.0, "null_model": "exact"}
-_HERE = "poolbench.bench.speed.ours"
-
-#: Operators, and the forms of each that do the same work as a peer's (`peers.Match.form`).
-FORMS: dict[str, dict[str, Form]] = {
-    "none": {"": Form("poolbench.pool.nopool.NoPool")},
-    "topk": {"": Form("poolbench.pool.topk.TopKPool", weights=_PROJECTION)},
-    "sag": {"": Form("poolbench.pool.sag.SAGPool", weights=_PROJECTION)},
-    "mincut": {"": Form("poolbench.pool.mincut.MinCutPool", weights=_MLP)},
-    "diffpool": {
-        "": Form(
-            "poolbench.pool.diffpool.DiffPool",
-            weights={"pool.assignment": "assignment.weight", "pool.embedding": "embedding.weight"},
-        )
-    },
-    "dmon": {
-        "": Form("poolbench.pool.dmon.DMoNPool", weights=_MLP),
-        "pyg": Form(f"{_HERE}.DMoNLikePyG", _DMON, _MLP),
-        "tgp": Form(f"{_HERE}.DMoNWithOrthogonality", _DMON, _MLP),
-    },
-    "justbalance": {
-        "": Form("poolbench.pool.justbalance.JustBalancePool", weights=_MLP),
-        "normalised": Form("poolbench.pool.justbalance.JustBalancePool", {"normalized_loss": True}, _MLP),
-    },
-    "edgepool": {
-        "": Form("poolbench.pool.edgepool.EdgePool", weights=_EDGE),
-        "loops": Form("poolbench.pool.edgepool.EdgePool", {"remove_self_loops": False}, _EDGE),
-    },
-    "asap": {
-        "": Form("poolbench.pool.asap.ASAPPool", {"weighted_fitness": False}, _ASAP),
-        "induced": Form("poolbench.pool.asap.ASAPPool", {"weighted_fitness": False, "overlap": False}, _ASAP),
-    },
-    "asymcheegercut": {"": Form("poolbench.pool.asymcheegercut.AsymCheegerCutPool", weights=_MLP)},
-}
-
-
-def build_operator(pool: str, form: str, k: int, ratio: float, width: int) -> tuple[SRCPool, dict[str, nn.Parameter]]:
-    """An operator for `width` features, and its weights by the benchmark's names."""
-    chosen = FORMS[pool][form]
-    module, _, name = chosen.target.rpartition(".")
-    cls = getattr(importlib.import_module(module), name)
-    offered = {"k": k, "ratio": ratio, "in_channels": width}
-    takes = constructor_arguments(cls)
-    operator = cls(**{key: value for key, value in offered.items() if key in takes}, **chosen.args)
-    named = dict(operator.named_parameters())
-    return operator, {ours: named[theirs] for ours, theirs in chosen.weights.items()}
+from poolbench.pool.src import SRCPool
 
 
 class Classifier(nn.Module):
@@ -119,20 +31,22 @@ class Classifier(nn.Module):
 
     def __init__(self, features: int, hidden: int, classes: int, pool: SRCPool) -> None:
         super().__init__()
-        self.conv1, self.pool, self.conv2 = GCN(features, hidden), pool, GCN(hidden, hidden)
+        self.conv1, self.pool = GCN(features, hidden), pool
+        self.conv2 = GCN(pool.out_channels(hidden), hidden)
         self.readout, self.head = GlobalSumPool(), nn.Linear(hidden, classes)
 
     def forward(self, batch: Batch) -> Output:
-        x = self.conv1(batch.x, batch.a).relu()
-        out = self.pool(x, batch.a.view(self.pool.connectivity))
-        x = self.conv2(out.x, out.a).relu()
+        x = self.conv1(batch.x, batch.a).relu_()
+        coarsening = batch.coarsenings[0] if batch.coarsenings else None
+        out = self.pool(x, batch.a.view(self.pool.connectivity), coarsening=coarsening)
+        x = self.conv2(out.x, out.a).relu_()
         y = self.head(self.readout(x, out.a.nodes))
         graph = out.a.nodes.index if out.x.ndim == 2 else None
         return Output(y, list(out.losses.values()), out.x, graph)
 
 
 class PoolBench(TorchContestant):
-    """PoolBench as its models use it: a packed store, views computed once a dataset."""
+    """PoolBench as its models use it: a packed store; views, and what can be precomputed, computed once a dataset."""
 
     model: Classifier
 
@@ -145,13 +59,17 @@ class PoolBench(TorchContestant):
         return model, named | {f"head.{name}": weight for name, weight in model.head.named_parameters()}
 
     def hold(self, graphs: Work) -> GraphStore:
-        views = {GCN_MATRIX, self.model.pool.connectivity} - {RAW}
-        return GraphStore(
-            graphs.x, graphs.num_nodes, graphs.edge_index, graphs.y, connectivities=views, device=self.setting.device
-        )
+        s, pool = self.setting, self.model.pool
+        form, views = FORMS[s.pool][s.form], {GCN_MATRIX, pool.connectivity} - {RAW}
+        ahead = coarsened(form, pool, graphs, graphs is self.work) if form.ahead and pool.precomputable else None
+        return GraphStore(graphs.x, graphs.num_nodes, graphs.edge_index, graphs.y, connectivities=views,
+                          device=s.device, coarsenings=ahead)  # fmt: skip
+
+    def without_chance(self) -> AbstractContextManager[None]:
+        return without_draws()
 
     def batches(self, data: GraphStore, order: list[Tensor]) -> Iterable[Batch]:
-        return map(data.batch, order)
+        return data.batches(order)
 
     def instrument(self, timer: Timer) -> None:
         instrument(self.model, timer)
@@ -159,15 +77,14 @@ class PoolBench(TorchContestant):
 
 def instrument(model: Classifier, timer: Timer) -> None:
     """Book the parts of a step. Of an operator's own `select` and `connect`, what is not in its base is its losses."""
-    from poolbench.pool.diffpool import DiffPool
-    from poolbench.pool.mlppool import MLPPool
-
     for layer, phase in ((model.conv1, "message passing"), (model.conv2, "message passing"),
                          (model.readout, "readout"), (model.head, "readout")):  # fmt: skip
         timer.wrap(layer, "forward", phase)
     pool = model.pool
     has_base = isinstance(pool, MLPPool)
-    timer.wrap(pool, "select", "losses" if has_base else "select")
+    own_select = has_base and type(pool).select is not MLPPool.select
+    timer.wrap(pool, "select", "losses" if own_select else "select")
+    timer.wrap(pool, "restore", "select")
     timer.wrap(pool, "reduce", "reduce")
     timer.wrap(pool, "connect", "losses" if has_base or isinstance(pool, DiffPool) else "connect")
     for owner, method, phase in (
@@ -176,6 +93,9 @@ def instrument(model: Classifier, timer: Timer) -> None:
         (DenseSelection, "connect", "connect"),
         (Dense, "without_diagonal", "connect"),
         (Dense, "normalize", "connect"),
+        (hosc, "post_process", "connect"),
+        (maxcut, "cut", "losses"),
+        *((BNPool, method, "losses") for method in ("_quality", "_sampled", "_divergence", "_prior")),
     ):
         if owner is not Dense or has_base:  # elsewhere these are called in phases of their own
             timer.wrap(owner, method, phase)

@@ -24,24 +24,31 @@ from torch_geometric.nn import (
 from torch_geometric.utils import to_dense_adj, to_dense_batch
 
 from poolbench.bench.speed.contestant import Output, TorchContestant
-from poolbench.bench.speed.ours import build_operator
+from poolbench.bench.speed.forms import build_operator
 from poolbench.bench.speed.phases import Timer
+from poolbench.bench.speed.setting import pooled_width
 from poolbench.bench.speed.work import Work
 from poolbench.linalg import GCN, RAW, Connectivity, Ragged, Sparse
 
 
 class Pooled(NamedTuple):
-    """Pooled features and graph, sparse ([n, f], edges, batch) or dense ([b, k, f], [b, k, k], None)."""
+    """Pooled features and graph, sparse ([n, f], edges, batch) or dense ([b, k, f], [b, k, k], None).
+
+    mask: [b, k], which of k rows are pooled nodes; None where all are.
+    """
 
     x: Tensor
     adjacency: Tensor
     weight: Tensor | None
     batch: Tensor | None
     losses: list[Tensor]
+    mask: Tensor | None = None
 
 
 class Pool(nn.Module):
-    """An operator behind one interface: (x, batch) -> `Pooled`."""
+    """An operator behind one interface: (x, batch) -> `Pooled`; `dense` says which form that has."""
+
+    dense = False
 
     def forward(self, x: Tensor, data: Batch) -> Pooled:
         raise NotImplementedError
@@ -86,6 +93,8 @@ class SparsePool(Pool):
 
 class DensePool(Pool):
     """dense_mincut_pool, dense_diff_pool and DMoNPooling on a padded batch."""
+
+    dense = True
 
     def __init__(self, pool: str, width: int, k: int) -> None:
         super().__init__()
@@ -181,12 +190,13 @@ def asap_weights(query: Any, attention: Any, fitness: Any) -> dict[str, nn.Param
 
 
 class Classifier(nn.Module):
-    """GCN - operator - GCN - sum - linear."""
+    """GCN - operator - GCN - sum - linear. widths: of the hidden layers, and of a pooled node."""
 
-    def __init__(self, features: int, hidden: int, classes: int, pool: Pool, dense: bool, prepared: bool) -> None:
+    def __init__(self, features: int, widths: tuple[int, int], classes: int, pool: Pool, prepared: bool) -> None:
         super().__init__()
+        hidden, pooled = widths
         self.conv1, self.pool = GCNConv(features, hidden, normalize=not prepared), pool
-        self.conv2 = DenseGCNConv(hidden, hidden) if dense else GCNConv(hidden, hidden)
+        self.conv2 = (DenseGCNConv if pool.dense else GCNConv)(pooled, hidden)
         self.head = nn.Linear(hidden, classes)
 
     def forward(self, data: Batch) -> Output:
@@ -195,7 +205,7 @@ class Classifier(nn.Module):
         if out.batch is None:
             # + I here: the layer's own loops replace the diagonal of the pooled graph
             eye = torch.eye(out.adjacency.shape[-1], device=x.device)
-            x = self.conv2(out.x, out.adjacency + eye, add_loop=False).relu()
+            x = self.conv2(out.x, out.adjacency + eye, out.mask, add_loop=False).relu()
             return Output(self.head(x.sum(1)), out.losses, out.x)
         x = self.conv2(out.x, out.adjacency, out.weight).relu()
         y = self.head(global_add_pool(x, out.batch, size=data.num_graphs))
@@ -219,9 +229,9 @@ class PyG(TorchContestant):
         return build_pool(s.pool, s.hidden, self.k, s.ratio)
 
     def make(self, features: int, classes: int) -> tuple[nn.Module, dict[str, nn.Parameter]]:
-        pool = self.make_pool()
-        dense = self.setting.pool not in ("none", "topk", "sag", "asap", "edgepool")
-        model = Classifier(features, self.setting.hidden, classes, pool, dense, self.prepared)
+        pool, hidden = self.make_pool(), self.setting.hidden
+        widths = hidden, pooled_width(self.setting.pool, hidden)
+        model = Classifier(features, widths, classes, pool, self.prepared)
         named = {"conv1.weight": model.conv1.lin.weight, "conv1.bias": model.conv1.bias, **pool.named()}
         named |= {"conv2.weight": model.conv2.lin.weight, "conv2.bias": model.conv2.bias}
         return model, named | {"head.weight": model.head.weight, "head.bias": model.head.bias}

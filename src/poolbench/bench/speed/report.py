@@ -79,7 +79,7 @@ def _given(options: argparse.Namespace) -> list[str]:
 def base_setting(options: argparse.Namespace) -> Setting:
     """What the options say that is the same for all configurations."""
     return Setting("poolbench", "none", "", hidden=options.hidden, ratio=options.ratio, steps=options.steps,
-                   threads=options.threads, device=options.device)  # fmt: skip
+                   graphs=options.graphs, threads=options.threads, device=options.device)  # fmt: skip
 
 
 def memory_limit(options: argparse.Namespace) -> int | None:

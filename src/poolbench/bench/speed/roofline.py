@@ -21,11 +21,11 @@ from torch import Tensor
 from poolbench.bench.speed import tables
 from poolbench.bench.speed.harness import workers
 from poolbench.bench.speed.report import Report, base_setting, memory_limit
-from poolbench.bench.speed.setting import HAS_CLUSTERS, Setting
+from poolbench.bench.speed.setting import Setting
 from poolbench.errors import PoolBenchError, RunError
 
 #: Operators whose products are written down below.
-POOLS = ("topk", "sag", *HAS_CLUSTERS)
+POOLS = ("topk", "sag", "mincut", "diffpool", "dmon", "justbalance", "asymcheegercut")
 FLOAT, INDEX = 4, 8
 
 

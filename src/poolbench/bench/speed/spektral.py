@@ -13,7 +13,7 @@ from spektral.layers import DiffPool, GCNConv, GraphMasking, JustBalancePool, Mi
 from torch import Tensor, as_tensor
 
 from poolbench.bench.speed.contestant import Contestant
-from poolbench.bench.speed.ours import build_operator
+from poolbench.bench.speed.forms import build_operator
 from poolbench.bench.speed.phases import Stopwatch
 from poolbench.bench.speed.setting import Setting
 from poolbench.bench.speed.work import Work

@@ -49,12 +49,12 @@ def _epoch_row(row: Row, ours: Row | None) -> list[str]:
     seconds, ratio = middle(row.seconds), middle(row.ratios)
     step = None if seconds is None or not row.steps else seconds / row.steps
     memory = None if ours is None or not ours.memory or row.memory is None else row.memory / ours.memory
-    spread = "" if len(row.seconds) < 2 else f"{_time(min(row.seconds))} to {_time(max(row.seconds))}"
+    spread = "" if len(row.seconds) < 2 else f"{duration(min(row.seconds))} to {duration(max(row.seconds))}"
     turns = "" if len(row.ratios) < 2 else f"{min(row.ratios):.2f} to {max(row.ratios):.2f}"
     worst = max((value for key, value in row.differences.items() if key not in row.known), default=None)
     return [
-        row.name + (" (1)" if row.note else ""), _time(seconds), spread, _time(step), _factor(ratio), turns,
-        size(row.memory), _factor(memory), "" if worst is None else f"{worst:.0e}",
+        row.name + (" (1)" if row.note else ""), duration(seconds), spread, duration(step), factor(ratio), turns,
+        size(row.memory), factor(memory), "" if worst is None else f"{worst:.0e}",
     ]  # fmt: skip
 
 
@@ -88,13 +88,15 @@ def machine(values: Mapping[str, Any]) -> str:
     return "\n".join(f"- {name}: {value}" for name, value in values.items())
 
 
-def _time(seconds: float | None) -> str:
+def duration(seconds: float | None) -> str:
+    """Seconds, readable."""
     if seconds is None:
         return ""
     return f"{seconds:.2f} s" if seconds >= 1 else f"{1e3 * seconds:.2f} ms"
 
 
-def _factor(value: float | None) -> str:
+def factor(value: float | None) -> str:
+    """A ratio."""
     return "" if value is None else f"{value:.2f}×"
 
 

@@ -15,8 +15,8 @@ import torch
 
 from poolbench.bench.speed import tables, work
 from poolbench.bench.speed.contestant import synchronise
+from poolbench.bench.speed.forms import FORMS
 from poolbench.bench.speed.harness import workers
-from poolbench.bench.speed.ours import FORMS
 from poolbench.bench.speed.report import Report, base_setting, memory_limit
 from poolbench.bench.speed.setting import Setting
 from poolbench.data.protocols import Holdout

@@ -41,6 +41,13 @@ class Work:
         """[G + 1], the first node of each graph."""
         return torch.cat([self.num_nodes.new_zeros(1), self.num_nodes.cumsum(0)])
 
+    @property
+    def undirected(self) -> bool:
+        """Whether every edge is there in both directions."""
+        row, col = self.edge_index
+        n = self.x.shape[0]
+        return bool(torch.equal((row * n + col).sort().values, (col * n + row).sort().values))
+
     def facts(self) -> dict[str, float]:
         """Sizes, for the tables."""
         g = self.num_nodes.numel()
@@ -67,13 +74,20 @@ class Work:
         return Work(self.name, self.x + 0.1 * noise, self.num_nodes, self.edge_index, self.y)
 
 
-def load(name: str) -> Work:
-    """A TU dataset by name, `planted`, or `random:graphs=256,nodes=100,degree=6,largest=0,features=32`."""
+def load(name: str, graphs: int | None = None) -> Work:
+    """A TU dataset by name, `planted`, or `random:graphs=256,nodes=100,degree=6,largest=0,features=32`.
+
+    graphs: take so many of them, evenly spread (datasets are sorted by class); None for all.
+    """
     if name.startswith(GENERATED):
-        return generate(name, **sizes(name))
-    dataset = PlantedGraphs() if name == "planted" else TUDataset(name)
-    raw = dataset.load()
-    return Work(name, dataset.node_features(raw).values.float(), raw.num_nodes, raw.edge_index, raw.class_labels())
+        made = generate(name, **sizes(name))
+    else:
+        dataset = PlantedGraphs() if name == "planted" else TUDataset(name)
+        raw = dataset.load()
+        x = dataset.node_features(raw).values.float()
+        made = Work(name, x, raw.num_nodes, raw.edge_index, raw.class_labels())
+    whole = made.num_nodes.numel()
+    return made if graphs is None or graphs >= whole else made.take(torch.arange(graphs) * whole // graphs)
 
 
 def sizes(name: str) -> dict[str, int]:
