@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import gradcheck, gradgradcheck
 
 from poolbench.linalg import Matrix, Ragged, Sparse
 from poolbench.pool import ASAPPool
@@ -174,6 +175,31 @@ def test_self_loops_are_added_where_there_are_none() -> None:
     plain = with_self_loops(Sparse.from_edges(row, col, None, Ragged.single(3)))
     assert plain.value is None
     assert plain.to_dense().tolist() == [[1, 1, 0], [1, 1, 0], [0, 1, 1]]
+
+
+@pytest.mark.parametrize("directed", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_derivatives(weighted: bool, directed: bool) -> None:
+    x, a = random_graph(5, directed=directed)
+    row, col = a.nonzero(as_tuple=True)
+    edges = Sparse.from_edges(row, col, a[row, col], Ragged.single(5), symmetric=not directed)
+    egos = with_self_loops(edges)
+    pool = asap(weighted_fitness=weighted)
+
+    def scores(x: Tensor) -> Tensor:
+        return pool.fitness(pool.attend(x, egos), x, egos)
+
+    assert gradcheck(scores, (x.requires_grad_(),))
+    assert gradgradcheck(scores, (x,))
+
+
+def test_neighbours_that_tie_for_a_maximum_share_its_derivative() -> None:
+    pool, x = asap(), torch.ones(4, 3, dtype=F64, requires_grad=True)
+    a = torch.ones(4, 4, dtype=F64)
+    out = formulas(pool, x, a)["phi"]
+    (want,) = torch.autograd.grad(out.sum(), x)
+    (found,) = torch.autograd.grad(pool(x, a).score.sum(), x)
+    torch.testing.assert_close(found, want)
 
 
 @pytest.mark.parametrize("changes", [{"ratio": 0.0}, {"ratio": 2.5}, {"dropout": 1.0}, {"dropout": -0.1}])

@@ -20,8 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from poolbench.linalg import GCN, RAW, SYMMETRIC, Padded, Propagation, Ragged, Sparse
-from poolbench.pool import AsymCheegerCutPool, DiffPool, DMoNPool, JustBalancePool, MinCutPool
-from poolbench.pool.asymcheegercut import quantile
+from poolbench.pool import AsymCheegerCutPool, DiffPool, DMoNPool, JustBalancePool, MinCutPool, asymcheegercut
+from poolbench.pool.asymcheegercut import ranked
 from poolbench.pool.src import SoftPool, constructor_arguments
 
 K, FEATURES = 3, 4
@@ -370,7 +370,7 @@ def test_quantiles_are_those_of_each_graph(dtype: torch.dtype, ties: bool) -> No
         s = (s * 4).round() / 4  # includes zeros
     s.requires_grad_()
     nodes = Ragged.from_index(torch.arange(7).repeat_interleave(torch.tensor(sizes)), 7)
-    q = quantile(s, nodes, nodes.sizes // k)
+    q = s.reshape(-1)[ranked(s, nodes, nodes.sizes // k)]
     start = 0
     for g, n in enumerate(sizes):
         if not n:
@@ -387,8 +387,44 @@ def test_quantiles_are_those_of_each_graph(dtype: torch.dtype, ties: bool) -> No
     dense = torch.zeros(7, 40, k, dtype=dtype)
     dense[mask] = s.detach()
     real = nodes.sizes > 0
-    padded_q = quantile(dense, Padded(7, 40, mask), nodes.sizes // k)
+    padded_q = dense.reshape(-1)[ranked(dense, Padded(7, 40, mask), nodes.sizes // k)]
     torch.testing.assert_close(padded_q[real], q.detach()[real], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_quantiles_of_the_filter_are_those_of_a_plain_sort(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asymcheegercut, "FEW", 1.0)  # never given up
+    g = torch.Generator().manual_seed(1)
+    for trial in range(60):
+        k = int(torch.randint(2, 24, (), generator=g))
+        sizes = torch.randint(0, 5 * k if trial % 2 else 4, (9,), generator=g)  # empty, single, fewer than k
+        s = torch.randn(int(sizes.sum()), k, generator=g, dtype=dtype).softmax(1)
+        if trial % 3 == 0:
+            s = (s * 4).round() / 4  # many ties, zeros among them
+        elif trial % 3 == 1:
+            s = s + 1e-12 * torch.rand(s.shape, generator=g, dtype=dtype)  # float64: ties for a float32
+        nodes = Ragged.from_index(torch.arange(9).repeat_interleave(sizes), 9)
+        at = asymcheegercut._ranked_of_few(s, nodes, sizes // k)
+        assert at is not None
+        if len(s):
+            monkeypatch.setattr(asymcheegercut, "MANY_CLUSTERS", 100)
+            full = ranked(s, nodes, sizes // k)
+            monkeypatch.setattr(asymcheegercut, "MANY_CLUSTERS", 2)
+            assert torch.equal(ranked(s, nodes, sizes // k)[sizes > 0], full[sizes > 0])
+        start = 0
+        for graph, n in enumerate(sizes.tolist()):
+            if n:
+                order = s[start : start + n].sort(dim=0, descending=True, stable=True).indices
+                assert torch.equal(at[graph], (start + order[n // k]) * k + torch.arange(k))
+            start += n
+
+
+def test_the_filter_gives_up_where_it_leaves_much() -> None:
+    nodes = Ragged.from_index(torch.arange(3).repeat_interleave(10), 3)
+    s = torch.full((30, 4), 0.25)
+    assert asymcheegercut._ranked_of_few(s, nodes, nodes.sizes // 4) is None
+    expected = torch.tensor([[2], [12], [22]]) * 4 + torch.arange(4)
+    assert torch.equal(ranked(s, nodes, nodes.sizes // 4), expected)
 
 
 # --- edges ----------------------------------------------------------------------------------------------------------

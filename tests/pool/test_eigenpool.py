@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from scipy.sparse import block_array, csr_array
+from sklearn.cluster import kmeans_plusplus
 from torch import Tensor
 
 from poolbench.pool import EigenPool
-from poolbench.pool.eigenpool import cluster_modes, spectral_clusters
+from poolbench.pool.eigenpool import _Starts, cluster_modes, spectral_clusters
 from poolbench.pool.spectral import DENSE, laplacian, smallest_eigenvectors
 
 
@@ -62,6 +63,31 @@ def test_modes_are_the_fourier_basis_of_a_cluster() -> None:
     np.testing.assert_allclose(modes[5], np.ones(4))
     plain = cluster_modes(csr_array(a), cluster, 1, normalized=False)
     np.testing.assert_allclose(plain[:, 0], [3**-0.5] * 3 + [half] * 2 + [1.0], atol=1e-12)
+
+
+@pytest.mark.parametrize("normalized", [True, False])
+def test_clusters_of_one_size_side_by_side_are_the_clusters_one_by_one(normalized: bool) -> None:
+    """To the bit, rings with their multiple eigenvalues among them, and a cluster that goes to Lanczos."""
+    sizes = [4, 6, 4, 1, 6, 1, 5, DENSE + 10]
+    n = sum(sizes)
+    ring = np.roll(np.eye(n), 1, 0)
+    a = csr_array(ring + ring.T + np.roll(ring, 3, 0) + np.roll(ring, 3, 0).T)
+    cluster = np.random.default_rng(0).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    modes = cluster_modes(a, cluster, 3, normalized)
+    for c, size in enumerate(sizes):
+        (members,) = (cluster == c).nonzero()
+        want = smallest_eigenvectors(laplacian(a[members][:, members], normalized), min(size, 3))
+        assert np.array_equal(modes[members, : want.shape[1]], want)
+        assert np.array_equal(modes[members, want.shape[1] :], np.repeat(want[:, -1:], 3 - want.shape[1], 1))
+
+
+@pytest.mark.parametrize(("n", "k"), [(18, 9), (40, 20), (9, 2)])
+def test_starts_are_those_of_scikit_learn(n: int, k: int) -> None:
+    rows = np.random.default_rng(n).standard_normal((n, k))
+    rows -= rows.mean(0)
+    starts, ours, theirs = _Starts(3), np.random.RandomState(1), np.random.RandomState(1)
+    for _ in range(3):
+        np.testing.assert_array_equal(starts(rows, k, ours), kmeans_plusplus(rows, k, random_state=theirs)[0])
 
 
 def dense_modes(pool: EigenPool, s: object) -> Tensor:

@@ -426,8 +426,10 @@ def test_overlapping_clusters_take_the_cheaper_way() -> None:
     ring = Sparse.from_edges(torch.cat([u, u]), torch.cat([(u + 1) % n, (u - 1) % n]), None, Ragged.single(n))
     few = OverlapSelection(u, u // 2, torch.ones(n), Ragged.single(n), Ragged.single(n // 2))
     assert few._entries_are_faster(ring)
-    s, _, _, matrix = overlapping()
-    assert not s._entries_are_faster(matrix)
+    # A clique of 60 nodes in 30 clusters of all: 60 x 60 x 30 x 30 terms.
+    clique = sparse(torch.ones(60, 60))
+    cluster, node = torch.ones(30, 60).nonzero(as_tuple=True)
+    assert not OverlapSelection(node, cluster, None, clique.nodes, Ragged.single(30))._entries_are_faster(clique)
 
 
 class Largest(TorchDispatchMode):

@@ -30,7 +30,7 @@ class _Nowhere:
         pass
 
 
-def _call(function: type[Function], *args: Any) -> Any:
+def call(function: type[Function], *args: Any) -> Any:
     """`function.apply`, without its bookkeeping (twice the time of a small product) where nothing is recorded."""
     return function.apply(*args) if torch.is_grad_enabled() else function.forward(_Nowhere(), *args)
 
@@ -41,7 +41,7 @@ def through(formula: Callable[..., Any], inputs: Sequence[Tensor], grads: Sequen
     return tuple(given)
 
 
-def _bag(x: Tensor, crow: Tensor, col: Tensor, value: Tensor | None) -> Tensor:
+def bag(x: Tensor, crow: Tensor, col: Tensor, value: Tensor | None) -> Tensor:
     """sum_e value_e x[col_e] over each row's entries: [n, f]. `embedding_bag` took a quarter of torch's CSR product."""
     if col.numel() == 0 or x.numel() == 0:
         return x.new_zeros(crow.numel() - 1, x.shape[1])
@@ -65,7 +65,7 @@ class _SpMM(Function):
     ) -> Tensor:
         ctx.save_for_backward(value, x if value is not None and ctx.needs_input_grad[0] else None)
         ctx.pattern = (crow, col, tcrow, trow, perm)
-        return _bag(x, crow, col, value)
+        return bag(x, crow, col, value)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -74,13 +74,13 @@ class _SpMM(Function):
         crow, col, tcrow, trow, perm = ctx.pattern
         grad_value = grad_x = None
         if ctx.needs_input_grad[0]:
-            grad_value = _call(_SDDMM, grad, x, crow, col, tcrow, trow, perm)
+            grad_value = call(_SDDMM, grad, x, crow, col, tcrow, trow, perm)
         if ctx.needs_input_grad[1]:
             if tcrow is None:  # symmetric: A' g is the same product
-                grad_x = _call(_SpMM, value, grad, crow, col, None, None, None)
+                grad_x = call(_SpMM, value, grad, crow, col, None, None, None)
             else:
                 inverse = invert(perm) if torch.is_grad_enabled() else perm  # read by a second derivative alone
-                grad_x = _call(_SpMM, None if value is None else value[perm], grad, tcrow, trow, crow, col, inverse)
+                grad_x = call(_SpMM, None if value is None else value[perm], grad, tcrow, trow, crow, col, inverse)
         return grad_value, grad_x, None, None, None, None, None
 
 
@@ -111,8 +111,8 @@ class _SDDMM(Function):
         if tcrow is None:  # the values `grad` are not symmetric even where A is
             tcrow, trow, perm = transpose(crow, col, x.shape[0])
         back = invert(perm)
-        grad_y = _call(_SpMM, grad, x, crow, col, tcrow, trow, perm) if ctx.needs_input_grad[0] else None
-        grad_x = _call(_SpMM, grad[perm], y, tcrow, trow, crow, col, back) if ctx.needs_input_grad[1] else None
+        grad_y = call(_SpMM, grad, x, crow, col, tcrow, trow, perm) if ctx.needs_input_grad[0] else None
+        grad_x = call(_SpMM, grad[perm], y, tcrow, trow, crow, col, back) if ctx.needs_input_grad[1] else None
         return grad_y, grad_x, None, None, None, None, None
 
 
@@ -120,11 +120,11 @@ class _SegmentSum(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, ptr: Tensor, index: Tensor) -> Tensor:
         ctx.segments = (ptr, index)
-        return _bag(x, ptr, torch.arange(x.shape[0], device=x.device), None)
+        return bag(x, ptr, torch.arange(x.shape[0], device=x.device), None)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return _call(_Expand, grads[0], *ctx.segments), None, None
+        return call(_Expand, grads[0], *ctx.segments), None, None
 
 
 class _Expand(Function):
@@ -135,7 +135,7 @@ class _Expand(Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return _call(_SegmentSum, grads[0], *ctx.segments), None, None
+        return call(_SegmentSum, grads[0], *ctx.segments), None, None
 
 
 class _SegmentMax(Function):
@@ -155,8 +155,8 @@ class _SegmentMax(Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, top = ctx.saved_tensors
         hit = (x == top.index_select(0, ctx.segments[1])).to(x.dtype)
-        share = _call(_SegmentSum, hit, *ctx.segments).clamp(min=1.0).reciprocal()
-        return _call(_Expand, grads[0] * share, *ctx.segments) * hit, None, None
+        share = call(_SegmentSum, hit, *ctx.segments).clamp(min=1.0).reciprocal()
+        return call(_Expand, grads[0] * share, *ctx.segments) * hit, None, None
 
 
 class _Gram(Function):
@@ -177,10 +177,10 @@ class _Gram(Function):
         grad = _side_by_side(grads)
         grad_s = None
         if ctx.needs_input_grad[1]:
-            grad_s = _call(_Spread, _side_by_side(xs), grad.transpose(1, 2), ctx.plan)
+            grad_s = call(_Spread, _side_by_side(xs), grad.transpose(1, 2), ctx.plan)
         if not any(ctx.needs_input_grad[2:]):
             return None, grad_s, *[None] * len(xs)
-        return None, grad_s, *_parts(_call(_Spread, s, grad, ctx.plan), xs)
+        return None, grad_s, *_parts(call(_Spread, s, grad, ctx.plan), xs)
 
 
 def _side_by_side(parts: Sequence[Tensor]) -> Tensor:
@@ -210,8 +210,8 @@ class _Spread(Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         s, y = ctx.saved_tensors
         (grad,) = grads
-        grad_s = _call(_Spread, grad, y.transpose(1, 2), ctx.plan) if ctx.needs_input_grad[0] else None
-        grad_y = _call(_Gram, ctx.plan, s, grad)[0] if ctx.needs_input_grad[1] else None
+        grad_s = call(_Spread, grad, y.transpose(1, 2), ctx.plan) if ctx.needs_input_grad[0] else None
+        grad_y = call(_Gram, ctx.plan, s, grad)[0] if ctx.needs_input_grad[1] else None
         return grad_s, grad_y, None
 
 
@@ -226,7 +226,7 @@ class _Coarse(Function):
     def forward(
         ctx: Any, s: Tensor, x: Tensor, d: Tensor | None, a: tuple[Tensor, Tensor, Tensor | None], plan: Plan
     ) -> tuple[Tensor | None, ...]:
-        sides = [x, _bag(s, *a), s]
+        sides = [x, bag(s, *a), s]
         u = _side_by_side(sides)
         ctx.save_for_backward(s, x, u, d)
         ctx.a, ctx.plan = a, plan
@@ -271,7 +271,7 @@ class _OffDiagonal(Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor]:
-        return (_call(_OffDiagonal, grads[0]),)
+        return (call(_OffDiagonal, grads[0]),)
 
 
 def _normalized(a: Tensor, eps: float, loops: bool) -> Tensor:
@@ -462,30 +462,30 @@ def spmm(
         value = value.to(x.dtype)
     back = transposed or (None, None, None)
     if x.ndim == 2:
-        return _call(_SpMM, value, x, crow, col, *back)
+        return call(_SpMM, value, x, crow, col, *back)
     flat = x.reshape(x.shape[0], math.prod(x.shape[1:]))  # -1 would not do for a matrix without rows
-    return _call(_SpMM, value, flat, crow, col, *back).reshape(crow.numel() - 1, *x.shape[1:])
+    return call(_SpMM, value, flat, crow, col, *back).reshape(crow.numel() - 1, *x.shape[1:])
 
 
 def segment_sum(x: Tensor, ptr: Tensor, index: Tensor) -> Tensor:
     """Sum of the rows of each segment: [n, ...] -> [b, ...]; an empty segment gives zeros."""
     if not x.numel():
         return x.new_zeros(ptr.numel() - 1, *x.shape[1:])
-    return _call(_SegmentSum, x.reshape(x.shape[0], -1), ptr, index).reshape(ptr.numel() - 1, *x.shape[1:])
+    return call(_SegmentSum, x.reshape(x.shape[0], -1), ptr, index).reshape(ptr.numel() - 1, *x.shape[1:])
 
 
 def segment_max(x: Tensor, ptr: Tensor, index: Tensor) -> Tensor:
     """Largest row entries of each segment: [n, ...] -> [b, ...]; an empty segment gives zeros."""
     if not x.numel():
         return x.new_zeros(ptr.numel() - 1, *x.shape[1:])
-    return _call(_SegmentMax, x.reshape(x.shape[0], -1), ptr, index).reshape(ptr.numel() - 1, *x.shape[1:])
+    return call(_SegmentMax, x.reshape(x.shape[0], -1), ptr, index).reshape(ptr.numel() - 1, *x.shape[1:])
 
 
 def expand(y: Tensor, ptr: Tensor, index: Tensor) -> Tensor:
     """Each segment's row repeated for its members: [b, ...] -> [n, ...]."""
     if not y.numel() or not index.numel():
         return y.new_zeros(index.numel(), *y.shape[1:])
-    return _call(_Expand, y.reshape(y.shape[0], -1), ptr, index).reshape(index.numel(), *y.shape[1:])
+    return call(_Expand, y.reshape(y.shape[0], -1), ptr, index).reshape(index.numel(), *y.shape[1:])
 
 
 def gram(plan: Plan, s: Tensor, *xs: Tensor) -> tuple[Tensor, ...]:
@@ -495,7 +495,7 @@ def gram(plan: Plan, s: Tensor, *xs: Tensor) -> tuple[Tensor, ...]:
     """
     plan.prepare()
     # torch.compile traces no Function that gets a tensor twice
-    return _call(_Gram, plan, s, *[s.view_as(s) if x is s else x if x.dtype == s.dtype else x.to(s.dtype) for x in xs])
+    return call(_Gram, plan, s, *[s.view_as(s) if x is s else x if x.dtype == s.dtype else x.to(s.dtype) for x in xs])
 
 
 def coarse(
@@ -513,12 +513,12 @@ def coarse(
     """
     plan.prepare()
     value = value if value is None or value.dtype == s.dtype else value.to(s.dtype)
-    return _call(_Coarse, s, x if x.dtype == s.dtype else x.to(s.dtype), degree, (crow, col, value), plan)
+    return call(_Coarse, s, x if x.dtype == s.dtype else x.to(s.dtype), degree, (crow, col, value), plan)
 
 
 def off_diagonal(value: Tensor) -> Tensor:
     """[b, k, k] with the diagonals set to zero."""
-    return _call(_OffDiagonal, value)
+    return call(_OffDiagonal, value)
 
 
 def inverse_root(d: Tensor, eps: float) -> Tensor:
@@ -529,10 +529,10 @@ def inverse_root(d: Tensor, eps: float) -> Tensor:
 
 def normalized(a: Tensor, eps: float, loops: bool = True) -> Tensor:
     """r_i a_ij r_j with r = `inverse_root` of the row sums, for each [k, k] of a; `loops=False` drops a_ii first."""
-    return _call(_Normalized, a, eps, loops)
+    return call(_Normalized, a, eps, loops)
 
 
 def spread(s: Tensor, y: Tensor, plan: Plan) -> Tensor:
     """s_g y_g for each graph: [n, k], [b, k, f] -> [n, f]."""
     plan.prepare()
-    return _call(_Spread, s, y if y.dtype == s.dtype else y.to(s.dtype), plan)
+    return call(_Spread, s, y if y.dtype == s.dtype else y.to(s.dtype), plan)

@@ -3,16 +3,18 @@ Representations", AAAI 2020, arXiv 1911.07979."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import Function
 
 from poolbench.linalg import Matrix, Ragged, Sparse
-from poolbench.linalg.products import segment_max
+from poolbench.linalg.products import bag, call, expand, pointers, segment_max, spmm, through
 from poolbench.pool.layers import Initializer, Linear
-from poolbench.pool.pairscore import PairScore
+from poolbench.pool.pairscore import PairScore, pair_softmax
 from poolbench.pool.postprocess import post_process
 from poolbench.pool.selection import OverlapSelection
 from poolbench.pool.src import SparseSelection, SRCPool
@@ -39,7 +41,10 @@ class ASAPPool(SRCPool):
     `add_self_loops`, and ranks phi times a weight of its own, so that the least fit stay where that is negative. Both
     give the GNN the self-loops of A^; here it gets A, as a layer that wants them adds them itself.
 
-    Cost O(E f + n f^2) and, for A', of the products of sparse matrices: it has an edge wherever two clusters overlap or
+    What is linear is applied to the nodes, and as a vector: w . [m_i || h_j] is (W_q'w') . max h + w'' . h_j, and
+    w . z_i is sum_j alpha_ij w . x_j, so nothing but the maximum and X' has f columns.
+
+    Cost O(E f) and, for A', of the products of sparse matrices: it has an edge wherever two clusters overlap or
     touch, nodes up to three hops apart. On dense graphs this dominates time and memory; `overlap=False` costs O(E).
 
     Args:
@@ -99,13 +104,22 @@ class ASAPPool(SRCPool):
         with torch.autocast(x.device.type, enabled=False):  # in a half type many scores would tie
             x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
             h = x if self.gnn is None else self.gnn(x, a).to(x.dtype)
+            self._know_widths(x, h)
             egos = a.view(with_self_loops)
             assert isinstance(egos, Sparse)
             alpha = self.attend(h, egos)
-            phi = self.fitness(egos.with_value(alpha).matmul(x), egos)
+            phi = self.fitness(alpha, x, egos)
         if self.return_score:
             self._score = phi
         return EgoSelection.of(self.choose(phi.detach(), egos.nodes), egos, alpha, phi)
+
+    def _know_widths(self, x: Tensor, h: Tensor) -> None:
+        """Draw the weights at the first call, in the order in which they are applied."""
+        if self.own.has_uninitialized_params():
+            with torch.no_grad():
+                self.attention(self.query(h[:0]), h[:0])
+                for layer in (self.neighbours, self.centre, self.own):
+                    layer(x[:0])
 
     def choose(self, phi: Tensor, nodes: Ragged) -> Tensor:
         """The centres of the clusters to keep, increasing: [k]."""
@@ -113,24 +127,26 @@ class ASAPPool(SRCPool):
 
     def attend(self, h: Tensor, egos: Sparse) -> Tensor:
         """alpha of each entry of `egos`: [e]."""
-        query = self.query(segment_max(egos.at_columns(h), egos.crow, egos.row))
-        master, member = self.attention(query, h)
-        score = F.leaky_relu(egos.at_rows(master) + egos.at_columns(member), self.negative_slope)
-        return F.dropout(Ragged(egos.crow, index=egos.row).softmax(score), self.dropout, self.training)
+        first, second = self.attention.weight.squeeze(0).split(h.shape[-1])
+        bias = self.query.bias @ first + self.attention.bias
+        master = call(_Masters, h, first @ self.query.weight, egos) + bias
+        return F.dropout(pair_softmax(master, h @ second, egos, self.negative_slope), self.dropout, self.training)
 
-    def fitness(self, z: Tensor, egos: Sparse) -> Tensor:
+    def fitness(self, alpha: Tensor, x: Tensor, egos: Sparse) -> Tensor:
         """phi of each cluster: [n]."""
-        a = egos if self.weighted_fitness else egos.with_value(None)
-        around, here, own = (layer(z).squeeze(-1) for layer in (self.neighbours, self.centre, self.own))
-        return torch.sigmoid(own + a.matmul(around) - a.degree().to(z.dtype) * here)
+        a = egos if self.weighted_fitness else egos.with_value(None, egos.symmetric)
+        heads = torch.cat([self.own.weight, self.neighbours.weight, self.centre.weight])
+        score = _fitness if a.value is not None and a.value.requires_grad else partial(call, _Fitness)
+        return torch.sigmoid(score(alpha, x, heads, self.neighbours.bias, egos, a) + self.own.bias)
 
     def connect(self, a: Matrix, s: EgoSelection) -> Sparse:  # type: ignore[override]
         if self.overlap:
             pooled = s.overlapping().connect(a.view(with_self_loops))
         else:
-            pooled = SparseSelection.keep(s.centres, None, s.nodes).connect(a)
-        pooled = pooled.without_diagonal()
-        return post_process(pooled.add_identity() if self.add_self_loops else pooled, **self.post)
+            pooled = SparseSelection.keep(s.centres, None, s.nodes, increasing=True).connect(a)
+        if self.add_self_loops:
+            return post_process(pooled.without_diagonal().add_identity(), **self.post)
+        return post_process(pooled, remove_self_loops=True, **self.post)
 
 
 class EgoSelection(OverlapSelection):
@@ -147,13 +163,14 @@ class EgoSelection(OverlapSelection):
     def of(cls, centres: Tensor, egos: Sparse, alpha: Tensor, phi: Tensor) -> EgoSelection:
         """The rows `centres` of `egos`, whose entries have the attention `alpha` [e], times phi [n]."""
         number = egos.row.new_full((egos.nodes.num_rows,), -1)
-        number[centres] = torch.arange(centres.numel(), device=centres.device)
-        cluster = number[egos.row]
+        number.index_copy_(0, centres, torch.arange(centres.numel(), device=centres.device))
+        cluster = number.index_select(0, egos.row)
         (entry,) = (cluster >= 0).nonzero(as_tuple=True)
-        pooled = Ragged.from_index(egos.nodes.index[centres], egos.nodes.num_graphs)
+        cluster = cluster.index_select(0, entry)
+        pooled = SparseSelection.keep(centres, None, egos.nodes, increasing=True).pooled
         kept = alpha.index_select(0, entry)
-        fitness = egos.at_rows(phi).index_select(0, entry)
-        s = cls(egos.col[entry], cluster[entry], kept * fitness, egos.nodes, pooled)
+        fitness = expand(phi.index_select(0, centres), pointers(cluster, centres.numel()), cluster)
+        s = cls(egos.col.index_select(0, entry), cluster, kept * fitness, egos.nodes, pooled)
         s.centres, s.alpha = centres, kept
         return s
 
@@ -165,13 +182,94 @@ class EgoSelection(OverlapSelection):
 def with_self_loops(a: Matrix) -> Sparse:
     """a with a self-loop of weight 1 for each node that has none; each entry stands once, none is 0."""
     a = a.sparse()
-    a = a if a.value is None else a.filter(a.value.detach() != 0)
-    n = a.nodes.num_rows
-    alone = torch.ones(n, dtype=torch.bool, device=a.col.device)
-    alone[a.row[a.row == a.col]] = False
+    if not a.distinct:
+        a = Sparse.from_edges(a.row, a.col, a.value, a.nodes, a.symmetric)
+    if a.value is not None and not bool((real := a.value.detach() != 0).all()):
+        a = a.filter(real)
+    # The new entry goes to the end of its row, by index arithmetic.
+    n, e = a.nodes.num_rows, a.col.numel()
+    alone = torch.ones(n, dtype=torch.int64, device=a.col.device)
+    alone.index_fill_(0, a.row.masked_select(a.row == a.col), 0)
     (new,) = alone.nonzero(as_tuple=True)
-    value = None if a.value is None else torch.cat([a.value, a.value.new_ones(new.numel())])
-    return Sparse.from_edges(torch.cat([a.row, new]), torch.cat([a.col, new]), value, a.nodes, a.symmetric)
+    crow = a.crow.clone()
+    crow[1:] += torch.cumsum(alone, 0)
+    shift = crow[:-1] - a.crow[:-1]
+    place = torch.cat(
+        [torch.arange(e, device=new.device) + shift.index_select(0, a.row), crow[1:].index_select(0, new) - 1]
+    )
+    row = torch.empty_like(place).index_copy_(0, place, torch.cat([a.row, new]))
+    col = torch.empty_like(place).index_copy_(0, place, torch.cat([a.col, new]))
+    value = None
+    if a.value is not None:
+        value = torch.cat([a.value, a.value.new_ones(new.numel())])
+        value = torch.zeros_like(value).index_copy(0, place, value)
+    return Sparse(crow, col, value, a.nodes, a.symmetric, distinct=True, row=row)
+
+
+class _Masters(Function):
+    """v . max_j h_j over the entries (i, j) of each row, none without any: [n].
+
+    Entries that attain a maximum share its derivative, as in torch.amax.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, v: Tensor, egos: Sparse) -> Tensor:
+        near = h.index_select(0, egos.col)
+        top = near.new_full(h.shape, -torch.inf)
+        top.scatter_reduce_(0, egos.row.unsqueeze(-1).expand_as(near), near, "amax")
+        ctx.save_for_backward(h, v, top)
+        ctx.egos = egos
+        return top @ v
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        h, v, top = ctx.saved_tensors
+        egos, (grad,) = ctx.egos, grads
+        if torch.is_grad_enabled():
+            return *through(lambda h, v: segment_max(egos.at_columns(h), egos.crow, egos.row) @ v, [h, v], grads), None
+        near = h.index_select(0, egos.col)
+        hit = top.index_select(0, egos.row).eq_(near)
+        count = bag(hit, egos.crow, torch.arange(hit.shape[0], device=hit.device), None).clamp_(min=1.0)
+        share = torch.outer(grad, v).div_(count)
+        tcrow, _, entry = egos.transposed()
+        hit.mul_(torch.index_select(share, 0, egos.row, out=near))  # large memory is dear to get
+        return bag(hit, tcrow, entry, None), grad @ top, None
+
+
+class _Fitness(Function):
+    """z_0 + sum_j a_ij (z_1j + b) - (sum_j a_ij) z_2 with [z_0, z_1, z_2] = alpha X heads', a constant: [n]."""
+
+    @staticmethod
+    def forward(ctx: Any, alpha: Tensor, x: Tensor, heads: Tensor, bias: Tensor, egos: Sparse, a: Sparse) -> Tensor:
+        y = x @ heads.T
+        own, around, here = bag(y, egos.crow, egos.col, alpha).unbind(-1)
+        degree = a.degree().to(x.dtype)
+        ctx.save_for_backward(alpha, x, heads, bias, y, degree)
+        ctx.rest = egos, a
+        return own + a.matmul(around + bias) - degree * here
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        alpha, x, heads, bias, y, degree = ctx.saved_tensors
+        egos, a = ctx.rest
+        if torch.is_grad_enabled():
+            again = through(lambda p, x, w, b: _fitness(p, x, w, b, egos, a), [alpha, x, heads, bias], grads)
+            return *again, None, None
+        (grad,) = grads
+        tcrow, trow, entry = egos.transposed()
+        if a.symmetric:
+            around = a.matmul(grad)
+        else:
+            around = spmm(None if a.value is None else a.value.index_select(0, entry), grad, tcrow, trow)
+        z = torch.stack([grad, around, -degree * grad], -1)
+        grad_alpha = (z.index_select(0, egos.row) * y.index_select(0, egos.col)).sum(-1)
+        grad_y = bag(z, tcrow, trow, alpha.index_select(0, entry))
+        return grad_alpha, grad_y @ heads, grad_y.T @ x, around.sum().view(1), None, None
+
+
+def _fitness(alpha: Tensor, x: Tensor, heads: Tensor, bias: Tensor, egos: Sparse, a: Sparse) -> Tensor:
+    own, around, here = egos.with_value(alpha).matmul(x @ heads.T).unbind(-1)
+    return own + a.matmul(around + bias) - a.degree().to(x.dtype) * here
 
 
 class _SquareLinear(Linear):

@@ -13,8 +13,8 @@ from poolbench.linalg import Matrix, Ragged, Sparse
 from poolbench.linalg.products import invert
 from poolbench.pool.layers import Initializer
 from poolbench.pool.matching import matched_edges
-from poolbench.pool.pairscore import PairScore
-from poolbench.pool.partition import REDUCTIONS, merged
+from poolbench.pool.pairscore import PairScore, pair_softmax
+from poolbench.pool.partition import REDUCTIONS, Partition, merged
 from poolbench.pool.postprocess import post_process
 from poolbench.pool.src import SparseSelection, SRCPool
 
@@ -90,18 +90,23 @@ class EdgePool(SRCPool):
         options = {"kernel_initializer": kernel_initializer, "bias_initializer": bias_initializer}
         self.projection = PairScore(in_channels, **options)
 
-    def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> SparseSelection:
+    def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> Partition:
         a = a.sparse()
-        a = a if a.value is None else a.filter(a.value.detach() != 0)
+        if a.value is not None and not bool((real := a.value.detach() != 0).all()):
+            a = a.filter(real)
         e = self.score(x, a)
         taken = matched_edges(a.row, a.col, self.rank(e.detach(), a), x.shape[0])
-        return contraction(a.row[taken], a.col[taken], e.index_select(0, taken), a.nodes)
+        return contraction(
+            a.row.index_select(0, taken), a.col.index_select(0, taken), e.index_select(0, taken), a.nodes
+        )
 
     def score(self, x: Tensor, a: Sparse) -> Tensor:
         """e of each entry of a: [e]."""
         with torch.autocast(x.device.type, enabled=False):  # in a half type many scores would tie
             x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
             source, target = self.projection(x, x)
+            if self.edge_score_method == "softmax" and not (self.dropout and self.training):
+                return pair_softmax(target, source, a) + self.add_to_edge_score
             r = F.dropout(a.at_columns(source) + a.at_rows(target), self.dropout, self.training)
             if self.edge_score_method == "softmax":
                 e = Ragged(a.crow, index=a.row).softmax(r)
@@ -117,13 +122,16 @@ class EdgePool(SRCPool):
         return post_process(merged(a.sparse(), s, self.connect_red_op), **self.post)
 
 
-def contraction(row: Tensor, col: Tensor, score: Tensor, nodes: Ragged) -> SparseSelection:
+def contraction(row: Tensor, col: Tensor, score: Tensor, nodes: Ragged) -> Partition:
     """The pairs {row, col} of a matching as clusters of weight `score`, the nodes left over alone with weight 1."""
     each = torch.arange(nodes.num_rows, device=row.device)
-    first = each.clone()
-    first[row] = first[col] = torch.minimum(row, col)
-    (heads,) = (first == each).nonzero(as_tuple=True)
-    number = torch.zeros_like(each).index_copy_(0, heads, torch.arange(heads.numel(), device=row.device))
-    pooled = Ragged.from_index(nodes.index[heads], nodes.num_graphs)
-    weight = score.new_ones(nodes.num_rows).index_copy(0, row, score).index_copy(0, col, score)
-    return SparseSelection.partition(number[first], weight, nodes, pooled)
+    mate = each.index_copy(0, row, col).index_copy_(0, col, row)
+    (heads,) = (mate >= each).nonzero(as_tuple=True)
+    # a cluster is its head and, behind it, the head's mate
+    mates = mate.index_select(0, heads)
+    size = (mates != heads).to(torch.int64).add_(1)
+    end = torch.cumsum(size, 0)
+    node = torch.empty_like(each).index_copy_(0, end - 1, mates).index_copy_(0, end - size, heads)
+    cluster = torch.repeat_interleave(size, output_size=each.numel())
+    weight = score.new_ones(nodes.num_rows).index_copy(0, row, score).index_copy(0, col, score).index_select(0, node)
+    return Partition(node, cluster, weight, nodes, SparseSelection.keep(heads, None, nodes, increasing=True).pooled)

@@ -59,9 +59,17 @@ def simple(a: csr_array) -> csr_array:
 
 def rounded(a: csr_array) -> csr_array:
     """Weights to `BITS` significant bits: 0.02 percent, and whole numbers to 4096 as they are."""
-    mantissa, exponent = np.frexp(a.data)
-    data = np.ldexp(np.rint(np.ldexp(mantissa, BITS)), exponent - BITS)
-    return csr_array((data, a.indices, a.indptr), shape=a.shape)
+    return csr_array((_rounded(a.data), a.indices, a.indptr), shape=a.shape)
+
+
+def _rounded(weight: Array) -> Array:
+    mantissa, exponent = np.frexp(weight)
+    return np.ldexp(np.rint(np.ldexp(mantissa, BITS)), exponent - BITS)
+
+
+def rows_of(a: csr_array) -> Array:
+    """The row of each entry: [nnz]. On a small graph 4 us, where `tocoo` takes 50 us."""
+    return np.repeat(np.arange(a.shape[0]), np.diff(a.indptr))
 
 
 def canonical_order(a: csr_array) -> Array:
@@ -71,9 +79,8 @@ def canonical_order(a: csr_array) -> Array:
     neighbourhood the sum of its members' hashes modulo 2**64, which no order of summation changes. Nodes of one
     colour, such as those of a ring, stay in the order of their numbers.
     """
-    n = a.shape[0]
-    edges = rounded(a).tocoo()
-    row, col, weight = edges.row, edges.col, _mix(edges.data.view(np.uint64))
+    n, row, col = a.shape[0], rows_of(a), a.indices
+    weight = _mix(_rounded(a.data).view(np.uint64))
     colour, known = np.zeros(n, dtype=np.uint64), 0
     while (count := len(np.unique(colour))) > known:
         known, out, into = count, np.zeros(n, dtype=np.uint64), np.zeros(n, dtype=np.uint64)
@@ -85,15 +92,25 @@ def canonical_order(a: csr_array) -> Array:
 
 def _mix(v: Array) -> Array:
     """The finaliser of splitmix64 (Steele, Lea, Flood, OOPSLA 2014), elementwise on uint64."""
-    v = v + np.uint64(0x9E3779B97F4A7C15)
-    v = (v ^ (v >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    v = (v ^ (v >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return v ^ (v >> np.uint64(31))
+    v = v + _STEP
+    v ^= v >> _SHIFTS[0]
+    v *= _FACTORS[0]
+    v ^= v >> _SHIFTS[1]
+    v *= _FACTORS[1]
+    v ^= v >> _SHIFTS[2]
+    return v
+
+
+_STEP = np.uint64(0x9E3779B97F4A7C15)
+_SHIFTS = np.array([30, 27, 31], dtype=np.uint64)
+_FACTORS = np.array([0xBF58476D1CE4E5B9, 0x94D049BB133111EB], dtype=np.uint64)
 
 
 def reordered(a: csr_array, order: Array) -> csr_array:
     """A with its nodes in another order, columns sorted."""
-    out = a[order][:, order]
+    place = np.empty_like(order)
+    place[order] = np.arange(order.size)
+    out = csr_array((a.data, (place[rows_of(a)], place[a.indices])), shape=a.shape)
     out.sort_indices()
     return out
 

@@ -38,19 +38,19 @@ def matched_edges(row: Tensor, col: Tensor, rank: Tensor, num_nodes: int) -> Ten
         num_nodes: n.
     """
     worst = torch.iinfo(torch.int64).max
-    left = torch.arange(row.numel(), device=row.device)
+    left, ends = torch.arange(row.numel(), device=row.device), torch.stack([row, col])
     taken, free = [left[:0]], torch.ones(num_nodes, dtype=torch.bool, device=row.device)
     while left.numel():
-        first = row.new_full((num_nodes,), worst).scatter_reduce_(0, row, rank, "amin")
-        first = first.scatter_reduce_(0, col, rank, "amin")
-        best = (first[row] == rank) & (first[col] == rank)
-        taken.append(left[best])
-        free[row[best]] = free[col[best]] = False
-        (stays,) = (free[row] & free[col]).nonzero(as_tuple=True)
+        flat = ends.view(-1)
+        first = row.new_full((num_nodes,), worst).scatter_reduce_(0, flat, rank.repeat(2), "amin")
+        (best,) = (first.index_select(0, flat).view_as(ends) == rank).all(0).nonzero(as_tuple=True)
+        taken.append(left.index_select(0, best))
+        free.index_fill_(0, ends.index_select(1, best).view(-1), False)
+        (stays,) = free.index_select(0, flat).view_as(ends).all(0).nonzero(as_tuple=True)
         slow = stays.numel() > (1 - SLOW) * left.numel()
-        left, row, col, rank = left[stays], row[stays], col[stays], rank[stays]
+        left, ends, rank = left.index_select(0, stays), ends.index_select(1, stays), rank.index_select(0, stays)
         if slow:
-            taken.append(left[_one_by_one(row, col, rank)])
+            taken.append(left.index_select(0, _one_by_one(ends[0], ends[1], rank)))
             break
     return torch.cat(taken).sort().values
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -9,12 +10,37 @@ from torch import Tensor
 
 from poolbench.linalg import Matrix, Ragged, Sparse
 from poolbench.linalg.products import invert, pointers, segment_max
+from poolbench.linalg.spgemm import Blocks, collect
 from poolbench.pool.selection import KeptSelection, SparseSelection
 
 REDUCTIONS = ("sum", "mean", "max", "min")
 
 
-class CentredPartition(SparseSelection):
+class Partition(SparseSelection):
+    """Each node belongs to one cluster."""
+
+    @cached_property
+    def order(self) -> Tensor:
+        """Where the entry of each node stands: [n]."""
+        return invert(self.node)
+
+    @cached_property
+    def of_node(self) -> Tensor:
+        """The cluster of each node: [n]."""
+        return self.cluster.index_select(0, self.order)
+
+    def _csr(self) -> tuple[Tensor, Tensor, Tensor]:
+        return torch.arange(self.node.numel() + 1, device=self.node.device), self.of_node, self.order
+
+    def connect(self, a: Matrix) -> Sparse:
+        a, blocks = a.sparse(), Blocks(self.pooled)
+        shift = blocks.shift.index_select(0, self.of_node).index_select(0, a.row)
+        crow, row, col, part = blocks.pattern(shift, self.of_node.index_select(0, a.col))
+        value = collect(a.weights, part, col.numel())
+        return Sparse(crow, col, value, self.pooled, a.symmetric, distinct=True, row=row)
+
+
+class CentredPartition(Partition):
     """Each node belongs to one cluster, and each cluster has one of its nodes as its centre.
 
     centres: [k] int64, increasing: clusters are numbered as their centres are.

@@ -21,10 +21,12 @@ def post_process(
     """a with, in this order: the diagonal dropped; edges |w| <= 1e-8 of a sparse graph dropped; A_ij divided by
     sqrt(max(d_i, 1e-8) max(d_j, 1e-8)), d the row sums; each graph divided by its largest |weight|.
     """
-    if remove_self_loops:
-        a = a.without_diagonal()
     if isinstance(a, Sparse) and a.value is not None:
-        a = a.filter(a.weights.detach().abs() > EPS)
+        real = a.value.detach().abs() > EPS
+        real = real.logical_and_(a.row != a.col) if remove_self_loops else real
+        a = a if bool(real.all()) else a.filter(real)
+    elif remove_self_loops:
+        a = a.without_diagonal()
     if degree_norm:
         inverse = root(a.degree().clamp(min=EPS)).reciprocal()
         a = a.scale(inverse, inverse)

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from poolbench.linalg import Dense, Matrix, Nodes, Padded, Ragged, Sparse
-from poolbench.linalg.products import coarse, invert, pointers, rows, segment_sum, spmm
-from poolbench.linalg.spgemm import spgemm
+from poolbench.linalg.products import coarse, invert, pointers, rows, spmm
+from poolbench.linalg.spgemm import Blocks, congruence
 
 
 class Selection(ABC):
@@ -306,15 +306,16 @@ class OverlapSelection(SparseSelection):
     [n_g, k_g] a graph: nothing is ever formed over several graphs, and nothing is padded.
     """
 
-    #: Multiply-adds of a dense block that take as long as one of S'X over entries, and as one term of a product of
-    #: two lists of entries. Measured on one core of an x86 CPU, float32, forward and backward.
-    entry, term = 16, 500
+    #: Multiply-adds of a dense block that take as long as one of S'X over entries, as one term of S'AS over entries,
+    #: and as the calls for one graph. Rough, for one core of an x86 CPU, float32, forward and backward.
+    entry, term, graph = 16, 150, 500_000
 
     def __init__(self, node: Tensor, cluster: Tensor, weight: Tensor | None, nodes: Ragged, pooled: Ragged) -> None:
         super().__init__(node, cluster, weight, nodes, pooled)
         self._shapes = list(zip(nodes.host_sizes, pooled.host_sizes, strict=True))
         self._areas = [n * k for n, k in self._shapes]
-        self._crowded = self.entry * node.numel() > sum(self._areas)
+        calls = self.graph // 64 * nodes.num_filled  # with 64 features, say
+        self._crowded = self.entry * node.numel() > sum(self._areas) + calls
         self._formed: dict[tuple[torch.dtype, bool], list[Tensor]] = {}
 
     def reduce(self, x: Tensor) -> Tensor:
@@ -333,12 +334,10 @@ class OverlapSelection(SparseSelection):
         return self._connect_entries(a) if self._entries_are_faster(a) else self._connect_blocks(a)
 
     def _entries_are_faster(self, a: Sparse) -> bool:
-        """Whether the terms of S'(AS) over entries, at most, cost less than n_g k_g^2 for each graph."""
+        """Whether the terms of S'AS over entries cost less than n_g k_g^2 for each graph."""
         each = torch.bincount(self.node, minlength=self.nodes.num_rows)
-        met = segment_sum(each.index_select(0, a.col).to(torch.float64), a.crow, a.row)
-        met = torch.minimum(met, self.pooled.sizes[self.nodes.index].to(met.dtype))  # entries in a row of AS, at most
-        terms = float((met * each).sum())
-        return self.term * terms < sum(n * k * k for n, k in self._shapes)
+        terms = int((each.index_select(0, a.row) * each.index_select(0, a.col)).sum())
+        return self.term * terms < sum(n * k * k for n, k in self._shapes) + self.graph * self.nodes.num_filled
 
     def _weights(self, dtype: torch.dtype) -> Tensor:
         if self.weight is None:
@@ -380,15 +379,15 @@ class OverlapSelection(SparseSelection):
         place_in = place - (end - k * k)[graph]
         row, col = self.pooled.ptr[graph] + place_in // k[graph], self.pooled.ptr[graph] + place_in % k[graph]
         value = flat.index_select(0, place)
-        return Sparse(pointers(row, self.pooled.num_rows), col, value, self.pooled, a.symmetric)
+        crow = pointers(row, self.pooled.num_rows)
+        return Sparse(crow, col, value, self.pooled, a.symmetric, distinct=True, row=row)
 
     def _connect_entries(self, a: Sparse) -> Sparse:
-        value, weight = a.weights.to(self._dtype(a)), self._weights(self._dtype(a))
+        value, weight = None if a.value is None else a.value.to(self._dtype(a)), self._weights(self._dtype(a))
         crow, cluster, order = self._csr()
         s = (crow, cluster, weight.index_select(0, order))
-        st = (pointers(self.cluster, self.pooled.num_rows), self.node, weight)
-        t = spgemm((a.crow, a.col, value), s, self.pooled.num_rows)
-        return Sparse(*spgemm(st, t, self.pooled.num_rows), self.pooled, a.symmetric)
+        crow, row, col, value = congruence((a.crow, a.col, value), s, Blocks(self.pooled))
+        return Sparse(crow, col, value, self.pooled, a.symmetric, distinct=True, row=row)
 
     def _dtype(self, a: Sparse) -> torch.dtype:
         """The type of S'AS."""
