@@ -187,17 +187,19 @@ def test_coarse_is_its_products_one_by_one(sizes: list[int]) -> None:
 
 
 @pytest.mark.parametrize("loops", [True, False])
-def test_normalisation_of_dense_matrices_has_both_derivatives(loops: bool) -> None:
+@pytest.mark.parametrize("identity", [0.0, 1.5])
+def test_normalisation_of_dense_matrices_has_both_derivatives(loops: bool, identity: float) -> None:
     a = torch.rand(2, 4, 4, dtype=torch.float64) + 0.1
     a[0, 2] = a[0, :, 2] = 0  # a node without edges
     a.requires_grad_()
-    out = products.normalized(a, 1e-7, loops)
-    kept = a if loops else a * (1 - torch.eye(4, dtype=a.dtype))
+    out = products.normalized(a, 1e-7, loops, identity)
+    eye = torch.eye(4, dtype=a.dtype)
+    kept = (a if loops else a * (1 - eye)) + identity * eye
     root = kept.sum(-1).sqrt() + 1e-7
     torch.testing.assert_close(out, kept / root.unsqueeze(-1) / root.unsqueeze(-2))
     positive = torch.rand(2, 4, 4, dtype=torch.float64, requires_grad=True)  # at 0 the root has no derivative
-    assert gradcheck(lambda a: products.normalized(a, 1e-7, loops), (positive,))
-    assert gradgradcheck(lambda a: products.normalized(a, 1e-7, loops), (positive,))
+    assert gradcheck(lambda a: products.normalized(a, 1e-7, loops, identity), (positive,))
+    assert gradgradcheck(lambda a: products.normalized(a, 1e-7, loops, identity), (positive,))
     (grad,) = torch.autograd.grad(out.sum(), a)
     assert torch.isfinite(grad).all()
 

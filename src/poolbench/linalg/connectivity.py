@@ -25,7 +25,7 @@ class Normalized:
     loops: float = 0.0
 
     def __call__(self, a: Matrix) -> Matrix:
-        return (a.add_identity(self.loops) if self.loops else a).normalize()
+        return a.normalize(identity=self.loops)
 
 
 @dataclass(frozen=True)

@@ -87,14 +87,16 @@ class Matrix(ABC):
         """Sum of all entries of each graph: [b]."""
         return self.nodes.sum(self.degree())
 
-    def normalize(self, loops: bool = True) -> Matrix:
+    def normalize(self, loops: bool = True, identity: float = 0.0) -> Matrix:
         """a_uv / ((sqrt(d_u) + eps) (sqrt(d_v) + eps)), d the row sums on both sides; a zero row stays zero.
 
-        loops: False drops the diagonal first. In a directed graph an edge into a node with row sum 0 is dropped (the
-        formula would give it 1 / eps).
+        loops: False drops the diagonal first. identity: this multiple of I is added then. In a directed graph an edge
+        into a node with row sum 0 is dropped (the formula would give it 1 / eps).
         """
         if not loops:
-            return self.without_diagonal().normalize()
+            return self.without_diagonal().normalize(identity=identity)
+        if identity:
+            return self.add_identity(identity).normalize()
         inverse = products.inverse_root(self.degree(), EPS)
         return self.scale(inverse, inverse)
 
@@ -282,8 +284,10 @@ class Dense(Matrix):
     def without_diagonal(self) -> Dense:
         return Dense(products.off_diagonal(self.value), self.nodes, self.symmetric)
 
-    def normalize(self, loops: bool = True) -> Dense:
-        return Dense(products.normalized(self.value, EPS, loops), self.nodes, self.symmetric)
+    def normalize(self, loops: bool = True, identity: float = 0.0) -> Dense:
+        if identity and self.nodes.mask is not None:
+            return self.add_identity(identity).normalize(loops)
+        return Dense(products.normalized(self.value, EPS, loops, identity), self.nodes, self.symmetric)
 
     def edges(self) -> tuple[Tensor, Tensor, Tensor]:
         a = self.sparse()

@@ -230,8 +230,8 @@ class _Coarse(Function):
         u = _side_by_side(sides)
         ctx.save_for_backward(s, x, u, d)
         ctx.a, ctx.plan = a, plan
-        made = [part.contiguous() for part in _parts(plan.gram(s, u), sides)]
-        return *made, None if d is None else _trace(s, d, plan)
+        reduced, *made = _parts(plan.gram(s, u), sides)
+        return reduced.contiguous(), *made, None if d is None else _trace(s, d, plan)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -274,29 +274,33 @@ class _OffDiagonal(Function):
         return (call(_OffDiagonal, grads[0]),)
 
 
-def _normalized(a: Tensor, eps: float, loops: bool) -> Tensor:
+def _normalized(a: Tensor, eps: float, loops: bool, identity: float) -> Tensor:
     a = a if loops else off_diagonal(a)
+    a = a + identity * torch.eye(a.shape[-1], dtype=a.dtype, device=a.device) if identity else a
     r = inverse_root(a.sum(-1), eps)
     return a * r.unsqueeze(-1) * r.unsqueeze(-2)
 
 
 class _Normalized(Function):
-    """r_i a_ij r_j with r = `inverse_root` of the row sums d of each a: [b, k, k]. Without `loops`, a_ii counts as 0.
+    """r_i a_ij r_j with r = `inverse_root` of the row sums d of each a: [b, k, k]. Without `loops`, a_ii counts as 0;
+    `identity` is added to it.
 
     With o the result and g its gradient, that of a_ij is r_i g_ij r_j + h_i, h_i = (dr_i / dd_i) (sum_j g_ij o_ij +
     g_ji o_ji) / r_i.
     """
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, eps: float, loops: bool) -> Tensor:
+    def forward(ctx: Any, a: Tensor, eps: float, loops: bool, identity: float) -> Tensor:
         out = a.clone(memory_format=torch.contiguous_format)
         if not loops:
-            out.diagonal(dim1=-2, dim2=-1).zero_()
+            out.diagonal(dim1=-2, dim2=-1).fill_(identity)
+        elif identity:
+            out.diagonal(dim1=-2, dim2=-1).add_(identity)
         d = out.sum(-1)
         r = inverse_root(d, eps)
         out.mul_(r.unsqueeze(-1)).mul_(r.unsqueeze(-2))
         ctx.save_for_backward(a, d, r, out)
-        ctx.options = eps, loops
+        ctx.options = eps, loops, identity
         return out
 
     @staticmethod
@@ -304,7 +308,7 @@ class _Normalized(Function):
         (grad,) = grads
         a, d, r, out = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return *through(lambda a: _normalized(a, *ctx.options), [a], [grad]), None, None
+            return *through(lambda a: _normalized(a, *ctx.options), [a], [grad]), None, None, None
         felt = grad * out
         felt = felt.sum(-1) + felt.sum(-2)
         # dr/dd = -r^2 / (2 sqrt d), and 0 where d = 0, as r is there
@@ -312,7 +316,7 @@ class _Normalized(Function):
         grad_a = (grad * r.unsqueeze(-1)).mul_(r.unsqueeze(-2)).add_(slope.unsqueeze(-1))
         if not ctx.options[1]:
             grad_a.diagonal(dim1=-2, dim2=-1).zero_()
-        return grad_a, None, None
+        return grad_a, None, None, None
 
 
 class Plan:
@@ -527,9 +531,10 @@ def inverse_root(d: Tensor, eps: float) -> Tensor:
     return (d.masked_fill(zero, 1.0).sqrt() + eps).reciprocal().masked_fill(zero, 0.0)
 
 
-def normalized(a: Tensor, eps: float, loops: bool = True) -> Tensor:
-    """r_i a_ij r_j with r = `inverse_root` of the row sums, for each [k, k] of a; `loops=False` drops a_ii first."""
-    return call(_Normalized, a, eps, loops)
+def normalized(a: Tensor, eps: float, loops: bool = True, identity: float = 0.0) -> Tensor:
+    """r_i a_ij r_j with r = `inverse_root` of the row sums, for each [k, k] of a; `loops=False` drops a_ii first, and
+    a multiple of I is added then."""
+    return call(_Normalized, a, eps, loops, identity)
 
 
 def spread(s: Tensor, y: Tensor, plan: Plan) -> Tensor:

@@ -44,8 +44,8 @@ class GCN(MessagePassing):
         a = a.view(self.connectivity)
         # The product with A costs what the width of its factor costs: take the narrower side.
         if x.shape[-1] < self.weight.out_features:
-            return affine(a.matmul(x), self.weight) + self.bias
-        return a.matmul(affine(x, self.weight)) + self.bias
+            return affine(a.matmul(x), self.weight, self.bias)
+        return a.matmul(affine(x, self.weight)).add_(self.bias)
 
 
 class GIN(MessagePassing):

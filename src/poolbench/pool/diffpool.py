@@ -106,8 +106,7 @@ class DiffPool(SoftPool):
         if self.normalize_link_loss:
             link = link / a.nodes.sizes.clamp(min=1)
         self.add_loss("link", self.per_graph(link, a.nodes))
-        entropy = -(s.s * (s.s + EPS).log()).sum(-1)
-        self.add_loss("entropy", self.per_graph(a.nodes.mean(entropy), a.nodes))
+        self.add_loss("entropy", self.per_graph(a.nodes.mean(_Entropy.apply(s.s)), a.nodes))
         return m
 
 
@@ -151,6 +150,27 @@ class _Link(Function):
         grad_m = torch.zeros_like(m)
         grad_m.diagonal(dim1=1, dim2=2).copy_(-step.unsqueeze(-1))
         return grad_m, gram * step.reshape(-1, 1, 1), None
+
+
+class _Entropy(Function):
+    """-sum_c s_c log(s_c + eps) of each node, its derivative written out: -log(s_c + eps) - s_c / (s_c + eps)."""
+
+    @staticmethod
+    def forward(ctx: Any, s: Tensor) -> Tensor:
+        log = (s + EPS).log_()
+        ctx.save_for_backward(s, log)
+        return torch.mul(s, log).sum(-1).neg_()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        s, log = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return through(_entropy, [s], grads)[0]
+        return (s / (s + EPS)).add_(log).mul_(-grads[0].unsqueeze(-1))
+
+
+def _entropy(s: Tensor) -> Tensor:
+    return -(s * (s + EPS).log()).sum(-1)
 
 
 def _link(m: Tensor, gram: Tensor, square: Tensor) -> Tensor:
