@@ -414,6 +414,20 @@ def test_table_of_epochs() -> None:
     assert lines[-1] == "(1) pyg: a reason."
 
 
+def test_the_fastest_peer_is_that_of_the_smallest_ratio() -> None:
+    def row(who: str, pool: str, size: int, *ratios: float) -> dict[str, object]:
+        return Row(Setting(who, pool, "MUTAG", size), ratios=list(ratios)).as_dict()
+
+    rows = [row("poolbench", "topk", 32), row("pyg", "topk", 32, 2.0, 9.0, 3.0), row("tgp", "topk", 32, 4.0)]
+    rows += [row("tgp", "topk", 64, 5.0), row("pyg", "mincut", 64, 6.0), row("tgp", "mincut", 64)]
+    assert tables.fastest(rows).splitlines() == [
+        "| operator | MUTAG, 32 | MUTAG, 64 |",
+        "| --- | ---: | ---: |",
+        "| topk | 3.00× pyg | 5.00× tgp |",
+        "| mincut |  | 6.00× pyg |",
+    ]
+
+
 def test_table_of_phases_is_in_milliseconds_a_step() -> None:
     row = _row("poolbench", [0.1], phases={"backward": 0.004, "batching": 0.001})
     assert tables.phases([row]).splitlines()[0] == "| ms a step | batching | backward | sum |"

@@ -93,7 +93,8 @@ class GraphData(pl.LightningDataModule):
         return BatchLoader(self.store, self.graphs(part), self.batch_size, seed, rank, world, self._mask(part))
 
     def whole(self, part: str) -> BatchLoader:
-        """The batches of a part for one process that evaluates it alone."""
+        """The batches of a part for one process that evaluates it alone: each process of a distributed run evaluates
+        all of it, as a metric such as ROC-AUC is no mean over shares."""
         return BatchLoader(self.store, self.graphs(part), self.batch_size, mask=self._mask(part))
 
     def graphs(self, part: str) -> torch.Tensor:
@@ -109,10 +110,6 @@ class GraphData(pl.LightningDataModule):
 
     def train_dataloader(self) -> BatchLoader:
         return self.loader("train", shuffle=True)
-
-    def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
-        # Every process of a distributed run evaluates all of it: a metric such as ROC-AUC is no mean over shares.
-        return [] if self.validates == "train" else self.whole(self.validates)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         return batch  # the store cut it there

@@ -110,9 +110,8 @@ class Keeper(pl.Callback):
         self.curve: list[dict[str, float]] = []
         self._pending: dict[str, Any] | None = None
         self._saved = time.monotonic()
-        self._train: dict[str, float] = {}
+        self._held_out: BatchLoader | None = None
         self._clock = (0.0, 0.0)
-        self._spent = (0.0, 0.0)
 
     @property
     def epoch(self) -> int:
@@ -143,24 +142,15 @@ class Keeper(pl.Callback):
         trainer.train_dataloader.epoch = self.epoch
         self._clock = (time.perf_counter(), time.process_time())
 
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, Learner)
-        self._end_training(trainer, pl_module)
-
-    def _end_training(self, trainer: pl.Trainer, module: Learner) -> None:
-        self._train = module.tally.means(_reducer(trainer))  # waits for the device, so the clock is right
-        wall, cpu = self._clock
-        self._spent = (time.perf_counter() - wall, time.process_time() - cpu)
-
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Learner)
         epoch = self.epoch
-        if self.validates == "train":
-            self._end_training(trainer, pl_module)
-        held_out = pl_module.tally.means()
-        row = {f"train/{name}": value for name, value in self._train.items()}
-        row |= {f"{self.validates}/{name}": value for name, value in held_out.items()}
-        row |= {"lr": pl_module.optimizer.param_groups[0]["lr"], "time": self._spent[0], "time_cpu": self._spent[1]}
+        train = pl_module.tally.means(_reducer(trainer))  # waits for the device, so the clock is right
+        wall, cpu = self._clock
+        spent = (time.perf_counter() - wall, time.process_time() - cpu)
+        row = {f"train/{name}": value for name, value in train.items()}
+        row |= {f"{self.validates}/{name}": value for name, value in self._validate(trainer, pl_module).items()}
+        row |= {"lr": pl_module.optimizer.param_groups[0]["lr"], "time": spent[0], "time_cpu": spent[1]}
         _refuse_nan(epoch, row)
         self._step_scheduler(row)
         self.selection.update(epoch, row, pl_module.model)
@@ -170,6 +160,20 @@ class Keeper(pl.Callback):
             trainer.should_stop = True
         if trainer.is_global_zero and self.resume is not None and time.monotonic() - self._saved >= self.every:
             self.save(pl_module)
+
+    def _validate(self, trainer: pl.Trainer, module: Learner) -> dict[str, float]:
+        """What is measured after each epoch. In a loop of its own: Lightning's takes 0.6 ms more for each batch."""
+        if self.validates == "train":
+            return {}
+        if self._held_out is None:
+            data: Any = trainer.datamodule  # type: ignore[attr-defined]
+            self._held_out = data.whole(self.validates)
+        module.eval()
+        with torch.no_grad(), trainer.precision_plugin.val_step_context():
+            for batch in self._held_out:
+                module.evaluate(batch, module.tally)
+        module.train()
+        return module.tally.means()
 
     # -- the resume checkpoint ------------------------------------------------------------------------------------
 

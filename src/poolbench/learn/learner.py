@@ -86,9 +86,6 @@ class Learner(pl.LightningModule):
         self.tally.add(out, batch, task, answers, total)
         return total if total.requires_grad else None  # a clustering that nothing trains is a control
 
-    def validation_step(self, batch: Batch, index: int) -> None:
-        self.evaluate(batch, self.tally)
-
     def evaluate(self, batch: Batch, tally: Tally) -> None:
         """One batch of an evaluation, added to `tally`."""
         out = self(batch)

@@ -161,3 +161,5 @@ def measure_epochs(options: argparse.Namespace, report: Report) -> None:
                 report.keep(*({**row.as_dict(), "facts": facts} for row in rows))
                 report.show(f"#### {pool}, {dataset}, batches of {size}", tables.facts(facts), tables.epochs(rows),
                             tables.phases(rows))  # fmt: skip
+    if options.peers:
+        report.show("#### The fastest peer of each, its time by PoolBench's", tables.fastest(report.results))

@@ -58,6 +58,25 @@ def _epoch_row(row: Row, ours: Row | None) -> list[str]:
     ]  # fmt: skip
 
 
+def fastest(results: Sequence[Mapping[str, Any]]) -> str:
+    """For each operator and setting the fastest peer: its time by PoolBench's for the same work, and who it is.
+
+    results: rows as dicts (`Row.as_dict`), of any number of operators, datasets and batch sizes.
+    """
+    best: dict[tuple[str, str], tuple[float, str]] = {}
+    for row in results:
+        ratio, setting = middle(row["ratios"]), row["setting"]
+        key = setting["pool"], f"{setting['dataset']}, {setting['batch_size']}"
+        if ratio is not None and (key not in best or ratio < best[key][0]):
+            best[key] = ratio, row["name"]
+    pools, columns = (list(dict.fromkeys(key[axis] for key in best)) for axis in (0, 1))
+    lines = []
+    for pool in pools:
+        found = [best.get((pool, column)) for column in columns]
+        lines.append([pool, *("" if cell is None else f"{factor(cell[0])} {cell[1]}" for cell in found)])
+    return table(["operator", *columns], lines)
+
+
 def _notes(rows: Sequence[Row]) -> str:
     notes = [f"{row.name}: {row.note}." for row in rows if row.note and not row.failure]
     return "\n\n(1) " + " ".join(notes) if notes else ""
