@@ -420,11 +420,14 @@ def test_the_fastest_peer_is_that_of_the_smallest_ratio() -> None:
 
     rows = [row("poolbench", "topk", 32), row("pyg", "topk", 32, 2.0, 9.0, 3.0), row("tgp", "topk", 32, 4.0)]
     rows += [row("tgp", "topk", 64, 5.0), row("pyg", "mincut", 64, 6.0), row("tgp", "mincut", 64)]
+    fly = row("tgp", "ndp", 32, 9.0) | {"seconds": [6.0], "against": tables.ON_THE_FLY}
+    rows += [row("poolbench", "ndp", 32) | {"seconds": [2.0]}, fly, row("tgp-prepared", "ndp", 32, 4.0)]
     assert tables.fastest(rows).splitlines() == [
         "| operator | MUTAG, 32 | MUTAG, 64 |",
         "| --- | ---: | ---: |",
         "| topk | 3.00× pyg | 5.00× tgp |",
         "| mincut |  | 6.00× pyg |",
+        "| ndp | 3.00× tgp |  |",
     ]
 
 
