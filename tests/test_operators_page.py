@@ -72,7 +72,7 @@ def test_pictures_are_small() -> None:
 def test_facts_of_some_operators() -> None:
     # A hidden layer of 16 and 6 clusters: 64 16 + 16 + 16 6 + 6 parameters.
     assert row("mincut")[3:10] == [
-        *("dense", "single, disjoint, batch, mixed", "yes, 1,142", "ortho, cut"),
+        *("dense", "single, disjoint, batch, mixed", "yes, 1,142", "cut, ortho"),
         *("no", "fixed", "SYMMETRIC"),
     ]
     assert row("mincut")[2].startswith("Bianchi, Grattarola, Alippi, ICML 2020, [arXiv 1907.00481]")

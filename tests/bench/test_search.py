@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -340,17 +340,17 @@ def outcomes(results: Path) -> dict[str, Any]:
 def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[set[int]]]:
     """The graphs that were made into batches, by attempt."""
     graphs: list[set[int]] = []
-    batch, begin = GraphStore.batch, records.begin_attempt
+    cut, begin = GraphStore._cut, records.begin_attempt
 
-    def spied_batch(self: GraphStore, which: torch.Tensor) -> Any:
-        graphs[-1] |= set(which.tolist())
-        return batch(self, which)
+    def spied_cut(self: GraphStore, parts: Sequence[torch.Tensor]) -> Any:
+        graphs[-1] |= {graph for part in parts for graph in part.tolist()}
+        return cut(self, parts)
 
     def spied_begin(*args: Any, **kwargs: Any) -> Any:
         graphs.append(set())
         return begin(*args, **kwargs)
 
-    monkeypatch.setattr(GraphStore, "batch", spied_batch)
+    monkeypatch.setattr(GraphStore, "_cut", spied_cut)
     monkeypatch.setattr(records, "begin_attempt", spied_begin)
     yield graphs
 
