@@ -34,7 +34,7 @@ class DMoNLikePyG(DMoNWithOrthogonality):
         return F.selu(super().reduce(x, s))
 
     def connect(self, a: Matrix, s: DenseSelection) -> Matrix:  # type: ignore[override]
-        return super().connect(a, s).without_diagonal().normalize()
+        return super().connect(a, s).normalize(loops=False)
 
 
 @dataclass(frozen=True)
