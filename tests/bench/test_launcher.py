@@ -135,6 +135,21 @@ def test_a_failure_is_one_line_and_leaves_the_others_running(
     assert [job.reason for job in books.jobs][:2] == ["no luck", "no luck"]
 
 
+def test_a_sweep_knows_how_far_it_is_where_no_note_can_be_written(
+    work: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sweep.records, "put", full)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    jobs = [(work("who"), {"out": str(tmp_path / "out")}), (work("fails"), {"how": "failed"})]
+    states, books = swept(tmp_path, jobs, InProcess())
+    assert states == ["done", "failed"] and books.counts == {"to go": 2}, "the books know nothing"
+    said = capfd.readouterr()
+    assert said.out.splitlines()[-1] == "2 of 2: 1 done, 1 failed"
+
+
 def test_a_job_that_cannot_be_composed_is_refused(tmp_path: Path) -> None:
     books = sweep.Books(tmp_path / "sweep", [["a=1"], ["a=2"]], 1)
 

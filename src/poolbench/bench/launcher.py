@@ -200,7 +200,7 @@ class _Launch:
             print(f"error: {text}: {ended.reason}", file=sys.stderr, flush=True)
             if self.traces:
                 print(ended.trace, file=sys.stderr, flush=True)
-        self._say(sweep.read(self.books.folder).line())
+        self._say(sweep.read(self.books.folder).with_ends(self.states).line())
 
     def _wait_for_others(self) -> list[int]:
         """Wait until one of the runs that others do is free; the jobs that it belongs to can be looked at again."""

@@ -15,7 +15,7 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, replace
@@ -125,6 +125,7 @@ class Note:
     def __init__(self, folder: Path, number: int) -> None:
         self._path = folder / "jobs" / f"{number}.json"
         self._state = JobState("")
+        self._warned = False
 
     def begin(self) -> None:
         self._write(state="running", host=socket.gethostname(), pid=os.getpid(), began=time.time())
@@ -143,7 +144,9 @@ class Note:
         try:
             records.put(self._path, json.dumps(content, ensure_ascii=False).encode())
         except OSError as error:
-            log.warning("%s cannot be written (%s): poolbench status will not know", self._path, error.strerror)
+            if not self._warned:
+                log.warning("%s cannot be written (%s): poolbench status will not know", self._path, error.strerror)
+            self._warned = True
 
 
 _note: ContextVar[Note | None] = ContextVar("note", default=None)
@@ -184,6 +187,11 @@ class Sweep:
     def of(self, *states: str) -> list[JobState]:
         """The jobs in one of `states`."""
         return [job for job in self.jobs if job.state in states]
+
+    def with_ends(self, states: Mapping[int, str]) -> Sweep:
+        """These books with the states of jobs, by number, that another source knows: notes are lost on a full disk."""
+        jobs = (replace(job, state=states.get(number, job.state)) for number, job in enumerate(self.jobs, 1))
+        return Sweep(self.folder, tuple(jobs), self.at_once)
 
     def line(self, now: float | None = None) -> str:
         """One line: how many jobs are done, running, failed, refused, to go, and for about how long."""
