@@ -330,6 +330,7 @@ rows:
   - {method: A, overrides: [pool=topk]}
   - {method: B, overrides: [pool=none]}
 left_out: {C: why not}
+explained: [B is another thing]
 """,
         "experiment/own/experiment.yaml": "# @package _global_\n# Deviations:\n# - One thing\n#   over two lines.\n",
     }.items():
@@ -377,6 +378,8 @@ def test_the_command_does_what_is_missing_and_writes_the_table(
     summary = (results / "tables" / "SUMMARY.md").read_text()
     verdicts = [row["verdict"] for row in rows]
     assert f"- own: {comparison.counts(verdicts)}\n" in summary
+    assert "Of the differences in own/table:\n\n- B is another thing\n" in summary
+    assert "Of the differences:\n\n- B is another thing\n" in text
 
 
 def test_two_processes_do_the_runs(own_conf: Path, results: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -402,4 +405,4 @@ def test_a_wrong_command_line_is_one_line(argv: list[str], said: str, tmp_path: 
 
 def test_a_summary_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PoolBenchError, match="holds no table"):
-        reproduce.write_summary(tmp_path)
+        reproduce.write_summary(tmp_path, CONF)

@@ -14,6 +14,7 @@ A recipe is a mapping with these keys; an unknown one is refused.
     datasets      {name: overrides}, or {name: {overrides, beside: another}} to show it beside a published one
     rows          a list of {method, overrides, and experiment, datasets, metrics where they differ}
     left_out      {row or dataset of the paper: why it is not reproduced}
+    explained     a list: what was found out about the differences, for the table and the summary
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ Compose = Callable[[Sequence[str], Sequence[int]], list[Config]]
 
 FOLDER = "reproduce"
 KEYS = ("experiment", "metrics", "scale", "seeds", "published", "margin", "quick", "variants", "datasets", "rows",
-        "left_out")  # fmt: skip
+        "left_out", "explained")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ class Recipe:
     quick: Quick
     lines: tuple[Line, ...]
     left_out: Mapping[str, str]
+    explained: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -144,6 +146,7 @@ def read_recipe(conf: Path, name: str) -> Recipe:
             Quick(int(quick["seeds"]), int(quick["folds"]), tuple(quick["overrides"])),
             tuple(_lines(facts)),
             facts.get("left_out") or {},
+            tuple(facts.get("explained") or ()),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PoolBenchError(f"{path} is no recipe ({type(error).__name__}: {error})") from error

@@ -117,7 +117,7 @@ def main(argv: Sequence[str], conf: Path, compose: Compose, results: Path) -> in
         print("\n".join(f"{name:<{width}}  {about(conf, name)}" for name in names))
         return 0
     if asked.summary:
-        print(f"wrote {write_summary(asked.results)}")
+        print(f"wrote {write_summary(asked.results, conf)}")
         return 0
     assert asked.name is not None
     recipe = read_recipe(conf, asked.name)
@@ -131,7 +131,7 @@ def main(argv: Sequence[str], conf: Path, compose: Compose, results: Path) -> in
         return 0
     code = do(recipe.name, left, asked.results, asked.jobs) if left else 0
     print(f"wrote {write_table(recipe, planned, conf, asked)}")
-    print(f"wrote {write_summary(asked.results)}")
+    print(f"wrote {write_summary(asked.results, conf)}")
     return code
 
 
@@ -283,19 +283,22 @@ def write_table(recipe: Recipe, planned: Sequence[Planned], conf: Path, asked: O
 
 
 def notes(recipe: Recipe, conf: Path) -> str:
-    """What is done otherwise than in the paper, and what is left out, as Markdown."""
+    """What is done otherwise than in the paper, what that explains, and what is left out, as Markdown."""
     parts = []
     for experiment in recipe.experiments:
         items = "".join(f"- {item}\n" for item in deviations(conf, experiment))
         parts.append(f"\nDeviations of `experiment={experiment}`:\n\n{items}")
+    if recipe.explained:
+        items = "".join(f"- {item}\n" for item in recipe.explained)
+        parts.append(f"\nOf the differences:\n\n{items}")
     if recipe.left_out:
         items = "".join(f"- {name}: {why}\n" for name, why in recipe.left_out.items())
         parts.append(f"\nLeft out:\n\n{items}")
     return "".join(parts)
 
 
-def write_summary(results: Path) -> Path:
-    """Write how many cells of each table agree, differ, or cannot tell, from the tables in a results folder.
+def write_summary(results: Path, conf: Path) -> Path:
+    """Write how many cells of each table in a results folder agree, differ, or cannot tell, and what explains it.
 
     Raises `PoolBenchError` where there is no table.
     """
@@ -309,7 +312,8 @@ def write_summary(results: Path) -> Path:
     if not by_table:
         raise PoolBenchError(f"{results / TABLES} holds no table that was reproduced; poolbench reproduce makes one")
     path = results / TABLES / SUMMARY
-    write_text(path, _summary(by_table))
+    known = {name: read_recipe(conf, name).explained for name in recipes(conf)}
+    write_text(path, _summary(by_table, known))
     return path
 
 
@@ -320,7 +324,7 @@ def _reproduction(path: Path) -> list[dict[str, str]]:
         return list(reader) if {"paper", "table", "quick", "verdict"} <= set(reader.fieldnames or ()) else []
 
 
-def _summary(by_table: Mapping[tuple[str, str], Counter[str]]) -> str:
+def _summary(by_table: Mapping[tuple[str, str], Counter[str]], explained: Mapping[str, Sequence[str]]) -> str:
     columns = (*VERDICTS, *(name for name in WITHOUT if name != QUICK))
     lines = [
         "# Reproduced tables",
@@ -338,4 +342,8 @@ def _summary(by_table: Mapping[tuple[str, str], Counter[str]]) -> str:
     judged = {paper: found for paper, found in papers.items() if found}
     lines += ["", "By paper:", ""] if judged else []
     lines += [f"- {paper}: {counts(found.elements())}" for paper, found in judged.items()]
+    known = [f"{paper}/{table}" for (paper, table), found in sorted(by_table.items()) if found]
+    for name in known:
+        items = [f"- {item}" for item in explained.get(name, ())]
+        lines += ["", f"Of the differences in {name}:", "", *items] if items else []
     return "\n".join(lines) + "\n"
