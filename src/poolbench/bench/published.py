@@ -63,7 +63,7 @@ class PublishedTable:
     @property
     def digits(self) -> int:
         """Decimal places that the table prints."""
-        return max((len(f"{v.mean!r}".partition(".")[2]) for v in self.values.values()), default=1)
+        return max((len(f"{v.mean!r}".partition(".")[2]) for v in self.values.values()), default=3)
 
 
 def published_table(paper: str, table: str, folder: Path | None = None) -> PublishedTable:
