@@ -157,6 +157,14 @@ def test_no_data_and_no_network_names_the_ways_to_supply_it(results: Path, capsy
     assert all(word in said for word in ("ENZYMES", "POOLBENCH_MIRROR", str(results.parent / "cache")))
 
 
+def test_each_command_says_its_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("list", "report", "tune", "rerun", "verify", "wandb-sweep", "sync", "status"):
+        assert cli.main([command, "--help"]) == 0
+        said = capsys.readouterr().out
+        assert said.startswith(f"usage: poolbench {command} ") and said.count("poolbench ") == 1
+    assert cli.main(["reprot", "--help"]) == 2
+
+
 def test_lists_and_usage(capsys: pytest.CaptureFixture[str]) -> None:
     for kind, some in (("pools", "mincut"), ("models", "hierarchical"), ("datasets", "PROTEINS"),
                        ("protocols", "holdout")):  # fmt: skip

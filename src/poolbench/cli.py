@@ -80,6 +80,9 @@ USAGE = """usage: poolbench train [GROUP=NAME ...] [KEY=VALUE ...] [-m]   train;
        poolbench bench [OPTIONS]                            speed and memory beside the peers; bench --help says more
        poolbench --version"""
 
+#: Commands that have a help of their own.
+EXPLAINED = ("train", "prepare", "reproduce", "bench")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The console command; returns the exit code."""
@@ -113,9 +116,20 @@ def _main(argv: Sequence[str] | None) -> int:
         "bench": bench,
         **COMMANDS,
     }
+    if command not in EXPLAINED and {"-h", "--help"} & set(rest) and command in commands:
+        print(usage(command))
+        return 0
     if command not in commands:
         return _fail(f"poolbench has no command {command!r}{nearest(command, commands)}; see poolbench --help", 2)
     return commands[command](rest)
+
+
+def usage(command: str) -> str:
+    """What `USAGE` says of one command."""
+    start = "       poolbench "
+    parts = USAGE.replace("usage: poolbench ", start, 1).split(start)[1:]
+    (found,) = (part for part in parts if part.split()[0] == command)
+    return f"usage: poolbench {found.rstrip()}"
 
 
 def bench(argv: Sequence[str]) -> int:
