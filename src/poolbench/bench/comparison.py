@@ -235,7 +235,8 @@ def _reproduced(cell: Cell, recipe: Recipe, table: PublishedTable) -> str:
     if found is None:
         return ", ".join(lost) or "–"
     spread = "" if found.std is None else f" ± {_text(found.std / recipe.scale, table)}"
-    return f"{_text(found.mean / recipe.scale, table)}{spread} ({'; '.join([f'n = {found.n} {ours.unit}', *lost])})"
+    count = f"n = {found.n} {ours.unit if found.n > 1 else ours.unit.removesuffix('s')}"
+    return f"{_text(found.mean / recipe.scale, table)}{spread} ({'; '.join([count, *lost])})"
 
 
 def _text(value: float, table: PublishedTable) -> str:
