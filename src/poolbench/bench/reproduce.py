@@ -214,7 +214,7 @@ def epochs(task: Task) -> int:
 
 
 class Clock:
-    """Seconds of an epoch: from records of this machine where there are any, else measured by one epoch.
+    """Seconds of an epoch: from records of this machine where there are any, else measured by two epochs.
 
     Args:
         records: any; those of the same pool, model and dataset count.
@@ -248,20 +248,20 @@ def _work(config: Mapping[str, Any]) -> str:
 
 
 def measure(config: Mapping[str, Any], fold: int | None) -> float:
-    """Seconds of the first epoch of a run, whose record is thrown away."""
+    """Seconds of an epoch of a run, whose record is thrown away: the faster of two, as the first one warms up."""
     from poolbench.bench.run import run
 
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         record = run({
             **config,
             "fold": fold,
-            "trainer": {**config["trainer"], "max_epochs": 1},
+            "trainer": {**config["trainer"], "max_epochs": 2},
             "callbacks": {**config["callbacks"], "progress": "none"},
             "paths": {**config["paths"], "results": folder},
             "search": None,
             "evaluate_test": False,
         })  # fmt: skip
-    return float(record["time"]["epoch"])
+    return min(float(row["time"]) for row in record["curve"])
 
 
 # --------------------------------------------------------------------------------------------------------- the results
