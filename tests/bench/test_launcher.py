@@ -19,7 +19,7 @@ from poolbench.bench.launcher import InProcess, Job, Processes, Workers, launch,
 from poolbench.errors import PoolBenchError
 
 WORK = '''
-import os, signal, time
+import multiprocessing, os, signal, time
 from pathlib import Path
 from poolbench.bench.record import Held, lease
 from poolbench.errors import PoolBenchError, RunError
@@ -48,6 +48,15 @@ def sleeps(config):
     except KeyboardInterrupt:
         mark(config, "stopped in good order")
         raise
+
+def multiplies(config):
+    """Starts a process of its own, which may outlive it."""
+    child = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60 if config["dies"] else 0,))
+    child.start()
+    mark(config, str(child.pid))
+    if config["dies"]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    child.join()
 
 def leased(config):
     with lease(Path(config["paths"]["results"]), "the-run") as mine:
@@ -104,7 +113,8 @@ def alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    return True
+    stat = Path(f"/proc/{pid}/stat")
+    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"  # dead, and not yet buried
 
 
 def test_a_worker_that_dies_is_replaced_and_its_job_started_again(work: Any, tmp_path: Path) -> None:
@@ -117,6 +127,19 @@ def test_a_worker_that_dies_is_replaced_and_its_job_started_again(work: Any, tmp
     assert list(map(len, starts)) == [1, 3, launcher.STARTS, 1]
     assert len(set(starts[2])) == launcher.STARTS, "each time another process"
     assert "process died" in (books.jobs[2].reason or "")
+
+
+def test_a_job_may_start_processes_which_end_with_its_worker(work: Any, tmp_path: Path) -> None:
+    outs = [tmp_path / str(n) for n in range(2)]
+    jobs = [(work("multiplies"), {"out": str(out), "dies": n}) for n, out in enumerate(outs)]
+    states, _ = swept(tmp_path, jobs, Processes(2))
+    assert states == ["done", "failed"]
+    children = [int(pid) for pid in outs[1].read_text().split()]
+    assert len(children) == launcher.STARTS
+    deadline = time.monotonic() + 10
+    while any(map(alive, children)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(alive, children))
 
 
 @pytest.mark.parametrize("workers", [InProcess, lambda: Processes(1)], ids=["in process", "processes"])

@@ -337,7 +337,8 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.job: int | None = None
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs,), name="poolbench worker", daemon=True)
+        # No daemon: those may have no children, and the coarsenings of a large dataset are computed by several.
+        self.process = context.Process(target=_serve, args=(theirs,), name="poolbench worker", daemon=False)
         with _environment(dict.fromkeys(THREADS, str(threads))), _interrupts_held():
             self.process.start()
         theirs.close()  # so that the pipe ends when the worker does
@@ -368,6 +369,8 @@ class _Worker:
         if self.process.is_alive():
             self.process.kill()
             self.process.join()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)  # type: ignore[arg-type]  # children of one that was killed
         self.process.close()
 
 
@@ -413,4 +416,4 @@ def _end_with_parent() -> None:
     wait([parent.sentinel])
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(GRACE)
-    os._exit(1)
+    os.killpg(os.getpid(), signal.SIGKILL)
