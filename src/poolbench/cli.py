@@ -67,6 +67,7 @@ USAGE = """usage: poolbench train [GROUP=NAME ...] [KEY=VALUE ...] [-m]   train;
            --out FOLDER          write tables, figures and a page (index.html) there
            --all-code            show other versions of the code too, marked
            --gather              also write the records to records.jsonl in the results folder
+           --wandb               also keep the tables as a W&B run, which poolbench sync uploads
        poolbench tune [GROUP=NAME ...] [KEY=VALUE ...]      search hyper-parameters; the best become an experiment
            search=NAME trials=N workers=N                   a space of conf/search, how many trials, processes
        poolbench rerun RECORD|ID [--out FOLDER]             do a recorded run again and compare; --command: only say how
@@ -483,7 +484,7 @@ def status(argv: Sequence[str]) -> int:
 # -- report --------
 
 
-REPORT_OPTIONS = ("--gather", "--all-code", "--format", "--out")
+REPORT_OPTIONS = ("--gather", "--all-code", "--wandb", "--format", "--out")
 
 
 def report(argv: Sequence[str]) -> int:
@@ -501,6 +502,10 @@ def report(argv: Sequence[str]) -> int:
             print(f"wrote {reports.write_report(made, results, Path(options['--out']))[-1]}")
         else:
             print(made.written(options.get("--format", "md")), end="")
+        if "--wandb" in options:
+            from poolbench.bench.wandb_tools import log_report
+
+            print(f"W&B: {log_report(made, results)}; to upload it: poolbench sync {results}", file=sys.stderr)
     except PoolBenchError as error:
         return _fail(str(error), error.exit_code, error)
     return 0

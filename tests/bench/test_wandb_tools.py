@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,18 @@ def test_sync_as_a_command(offline: Path, capsys: pytest.CaptureFixture[str]) ->
     assert cli.main(["sync", str(offline)]) == 2
     assert cli.main(["sync", str(offline / "nowhere")]) == 2
     assert "is no folder" in capsys.readouterr().err
+
+
+def test_a_report_is_a_run_with_tables(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["dataset=planted", "dataset.num_graphs=40", "trainer.max_epochs=1", "logger=none"]
+    for pool in ("none", "topk"):
+        assert cli.train([*words, f"pool={pool}"]) == 0
+    assert cli.main(["report", str(results), "--wandb"]) == 0
+    (run,) = offline_runs(results)
+    assert str(run) in capsys.readouterr().err
+    (found,) = run.rglob("*results*.table.json")
+    table = json.loads(found.read_text())
+    assert {row[table["columns"].index("pool")] for row in table["data"]} == {"none", "topk"}
 
 
 # ------------------------------------------------------------------------------------------------------------ artifacts

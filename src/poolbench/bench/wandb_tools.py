@@ -1,4 +1,4 @@
-"""What users of W&B expect beside a logger: a sweep from a search space, and the upload of offline runs."""
+"""What users of W&B expect beside a logger: a sweep from a search space, tables of a report, upload of offline runs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from poolbench.bench.report import Report
 from poolbench.bench.search import dimensions
-from poolbench.errors import PoolBenchError
+from poolbench.bench.tables import tables
+from poolbench.errors import PoolBenchError, RunError
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -65,6 +67,45 @@ def _parameter(found: BaseDistribution) -> dict[str, Any]:
     if found.step not in (None, 1):
         return {"distribution": "q_uniform", **bounds, "q": found.step}
     return {"distribution": "int_uniform" if whole else "uniform", **bounds}
+
+
+# --------------------------------------------------------------------------------------------------------------- report
+
+
+def log_report(report: Report, folder: Path) -> Path:
+    """Keep the tables of a report as a W&B run of the job type `report`, offline; returns the folder of the run.
+
+    Every table is a `wandb.Table` in full precision, named `<board>/<table>`. `poolbench sync` uploads the run.
+
+    Args:
+        folder: where the folder wandb/ is made.
+
+    Raises `RunError` where it cannot be written.
+    """
+    os.environ.setdefault("WANDB_SILENT", "true")
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    import wandb
+
+    project = os.environ.get("WANDB_PROJECT", "poolbench")
+    settings = wandb.Settings(silent=True, console="off", disable_code=True, disable_git=True, x_disable_stats=True)
+    notes = " ".join(report.notes)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with wandb.init(project=project, job_type="report", name="report", notes=notes, mode="offline",
+                        dir=folder.absolute(), settings=settings) as run:  # fmt: skip
+            made = {f"{board.slug}/{table.name}": table.records for board in report.boards for table in tables(board)}
+            run.log({name: _table(records) for name, records in made.items()})
+            return Path(run.settings.sync_dir)
+    except OSError as error:
+        raise RunError(f"cannot write {folder}: {(error.strerror or str(error)).lower()}") from error
+
+
+def _table(records: Sequence[Mapping[str, Any]]) -> Any:
+    import wandb
+
+    columns: list[Any] = list(dict.fromkeys(key for record in records for key in record))
+    data = [[record.get(column) for column in columns] for record in records]
+    return wandb.Table(columns=columns, data=data, allow_mixed_types=True)
 
 
 # ----------------------------------------------------------------------------------------------------------------- sync
