@@ -161,7 +161,7 @@ def test_each_command_says_its_usage(capsys: pytest.CaptureFixture[str]) -> None
     for command in ("list", "report", "tune", "rerun", "verify", "wandb-sweep", "sync", "status"):
         assert cli.main([command, "--help"]) == 0
         said = capsys.readouterr().out
-        assert said.startswith(f"usage: poolbench {command} ") and said.count("poolbench ") == 1
+        assert said.startswith(f"usage: poolbench {command} ") and "\n       poolbench " not in said
     assert cli.main(["reprot", "--help"]) == 2
 
 

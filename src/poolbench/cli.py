@@ -66,7 +66,7 @@ USAGE = """usage: poolbench train [GROUP=NAME ...] [KEY=VALUE ...] [-m]   train;
            --format md|tex|csv   how they are printed       such as dataset=PROTEINS pool=mincut,topk status=done
            --out FOLDER          write tables, figures and a page (index.html) there
            --all-code            show other versions of the code too, marked
-           --gather              also write the records to records.jsonl in the results folder
+           --gather              also write the records to records.jsonl in the results folder; the page links there
            --wandb               also keep the tables as a W&B run, which poolbench sync uploads
        poolbench tune [GROUP=NAME ...] [KEY=VALUE ...]      search hyper-parameters; the best become an experiment
            search=NAME trials=N workers=N                   a space of conf/search, how many trials, processes
@@ -499,7 +499,8 @@ def report(argv: Sequence[str]) -> int:
             reports.write_gathered(records, results / reports.GATHERED)
         made = reports.build(records, query, all_code="--all-code" in options)
         if "--out" in options:
-            print(f"wrote {reports.write_report(made, results, Path(options['--out']))[-1]}")
+            out, gathered = Path(options["--out"]), "--gather" in options
+            print(f"wrote {reports.write_report(made, results, out, gathered)[-1]}")
         else:
             print(made.written(options.get("--format", "md")), end="")
         if "--wandb" in options:

@@ -110,7 +110,7 @@ def test_each_dataset_begins_with_its_answer(written: Path) -> None:
     assert "cannot tell for topk" in answers["MUTAG"]
 
 
-def test_each_number_leads_to_its_records(written: Path) -> None:
+def test_each_number_leads_to_its_records(written: Path, report: Report) -> None:
     text = written.read_text()
     cells = data(text)["cells"]
     links = Reader(text).all("a", "cell")
@@ -118,6 +118,8 @@ def test_each_number_leads_to_its_records(written: Path) -> None:
     hrefs = [run["href"] for cell in cells.values() for run in cell["runs"]]
     own = "../results/runs/mincut-MUTAG-holdout-0-None-abc-%5B%5D/1/record.json"
     assert sorted(hrefs) == ["../results/records.jsonl"] * 17 + [own]
+    gathered = page(report, {}, written.parents[1] / "results", written.parent, gathered=True)
+    assert own not in gathered and "../results/records.jsonl" in gathered
     board = text.split('data-protocol="holdout (version 1)"')[1]
     line = next(
         line for line in board.splitlines() if line.startswith("<tr data-order") and 'data-pool="mincut"' in line

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -34,17 +35,23 @@ from poolbench.bench.report import GATHERED, Report
 from poolbench.bench.statistics import LEVEL, POWER
 from poolbench.bench.tables import Table, cell_text, memory_text, tables, time_text
 
+Link = Callable[[Mapping[str, Any]], str]
+"""A record to where it lies, from the page."""
+
 FIELDS = ("record", "status", "seed", "fold", "score", "selected epoch", "time an epoch", "peak memory", "hardware",
           "code", "git")  # fmt: skip
 
 
-def page(report: Report, figures: Mapping[str, Sequence[Drawn]], results: Path, out: Path) -> str:
+def page(
+    report: Report, figures: Mapping[str, Sequence[Drawn]], results: Path, out: Path, gathered: bool = False
+) -> str:
     """The page of a report.
 
     Args:
         figures: the figures of each board, by its slug.
         results: the folder of the records.
         out: the folder that the page will lie in, from which it links to the records.
+        gathered: link to records.jsonl, with which the page is handed on, also where the runs' own files are there.
     """
     runs = [run for board in report.boards for cell in board.cells.values() for run in cell.runs]
     lost = sum(run.status != "done" for run in runs)
@@ -59,7 +66,7 @@ def page(report: Report, figures: Mapping[str, Sequence[Drawn]], results: Path, 
         "models": _options(row.model for board in report.boards for row in board.rows),
         "boards": "\n".join(_board(board, figures.get(board.slug, ())) for board in report.boards),
         "reading": _READING,
-        "data": _data(report, results, out),
+        "data": _data(report, partial(_href, results=results, out=out, gathered=gathered)),
     }
     template = files("poolbench.bench").joinpath("page.html").read_text(encoding="utf-8")
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], template)
@@ -303,12 +310,12 @@ def _table_cell(table: Table, row: Sequence[str], i: int) -> str:
 # -------------------------------------------------------------------------------------------------------------- records
 
 
-def _data(report: Report, results: Path, out: Path) -> str:
+def _data(report: Report, link: Link) -> str:
     """What the page's script needs, as JSON that no `</script>` in it can end."""
     cells, settings = {}, {}
     for board in report.boards:
         for (row, column), cell in board.cells.items():
-            cells[_cell_id(board, row, column)] = _cell_data(board, row, column, cell, results, out)
+            cells[_cell_id(board, row, column)] = _cell_data(row, column, cell, link)
             settings[row.key] = json.dumps(json.loads(row.key), indent=1)
     numbers = {key: str(i) for i, key in enumerate(settings)}
     for found in cells.values():
@@ -317,12 +324,12 @@ def _data(report: Report, results: Path, out: Path) -> str:
     return json.dumps(data, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
 
 
-def _cell_data(board: Board, row: Row, column: Column, cell: Cell, results: Path, out: Path) -> dict[str, Any]:
+def _cell_data(row: Row, column: Column, cell: Cell, link: Link) -> dict[str, Any]:
     return {
         "title": f"{row.label} on {column.dataset}, {row.model}",
         "lines": _details(column, cell),
         "setting": row.key,
-        "runs": [_run_data(run, column, results, out) for run in cell.runs],
+        "runs": [_run_data(run, column, link) for run in cell.runs],
     }
 
 
@@ -342,7 +349,7 @@ def _details(column: Column, cell: Cell) -> list[str]:
     return [line for line in lines if line]
 
 
-def _run_data(run: Run, column: Column, results: Path, out: Path) -> dict[str, Any]:
+def _run_data(run: Run, column: Column, link: Link) -> dict[str, Any]:
     record = run.record
     found, epoch, git = score(record, column.metric), record["selected_epoch"], record["provenance"].get("git")
     fold = record["config"].get("fold")
@@ -355,14 +362,14 @@ def _run_data(run: Run, column: Column, results: Path, out: Path) -> dict[str, A
     )  # fmt: skip
     return {
         "id": f"{run.id}/{record['attempt']}",
-        "href": _href(record, results, out),
+        "href": link(record),
         "values": values,
         "reason": "" if run.status == "done" else run.reason,
     }
 
 
-def _href(record: Mapping[str, Any], results: Path, out: Path) -> str:
+def _href(record: Mapping[str, Any], results: Path, out: Path, gathered: bool) -> str:
     """Where a record lies, from the page: its own file, or the file that gathers them."""
     own = results / "runs" / str(record["id"]) / str(record["attempt"]) / "record.json"
-    target = own if own.is_file() else results / GATHERED
+    target = own if own.is_file() and not gathered else results / GATHERED
     return quote(Path(os.path.relpath(target.resolve(), out.resolve())).as_posix())

@@ -272,11 +272,11 @@ def _same(asked: str, said: str) -> bool:
 # ------------------------------------------------------------------------------------------------------------- writing
 
 
-def write_report(report: Report, results: Path, out: Path) -> list[Path]:
+def write_report(report: Report, results: Path, out: Path, gathered: bool = False) -> list[Path]:
     """Write tables/, figures/ and index.html into `out`; returns the files.
 
     Args:
-        results: the folder of the records, to link to them.
+        results: the folder of the records, to link to them. gathered: to records.jsonl, whatever else is there.
     """
     from poolbench.bench.figures import draw
     from poolbench.bench.page import page
@@ -293,5 +293,5 @@ def write_report(report: Report, results: Path, out: Path) -> list[Path]:
         for figure in figures[board.slug]:
             path = out / "figures" / f"{board.slug}-{figure.name}"
             written += figure.save(path)
-    write_text(out / "index.html", page(report, figures, results, out))
+    write_text(out / "index.html", page(report, figures, results, out, gathered))
     return [*written, out / "index.html"]
