@@ -168,9 +168,9 @@ def _scores(board: Board) -> Drawn | None:
     columns = [c for c in board.columns if any(board.cells[row, c].scores for row in board.rows)]
     if not columns:
         return None
-    looks, across = _looks(board), min(3, len(columns))
+    looks, across = _looks(board), min(5, len(columns))
     down = math.ceil(len(columns) / across)
-    figure, axes = _panels(down, across, 3.3, 0.9 + 0.32 * len(board.rows), sharey=True)
+    figure, axes = _panels(down, across, 3.3 if across < 4 else 2.4, 0.9 + 0.32 * len(board.rows), sharey=True)
     for place, column in zip(axes.flat, columns, strict=False):
         _score_panel(place, board, column, looks)
     for place in axes.flat[len(columns) :]:
@@ -201,7 +201,7 @@ def _score_panel(place: Axes, board: Board, column: Column, looks: dict[Row, _Lo
     place.grid(axis="x", color=GREY, alpha=0.25, lw=0.6)
     place.set_axisbelow(True)
     place.margins(x=0.06)
-    place.locator_params(axis="x", nbins=5)
+    place.locator_params(axis="x", nbins=4)
     place.set_title(column.dataset)
     place.set_xlabel(f"{_named(column.metric)}, {_counts(board, column)}")
 
@@ -339,7 +339,8 @@ def _rank_diagram(found: Ranking) -> Figure:
     place.plot([x(1), x(k)], [top, top], color=INK, lw=1.2)
     for tick in range(1, k + 1):
         place.plot([x(tick)] * 2, [top - 0.07, top], color=INK, lw=1)
-        place.text(x(tick), top - 0.11, str(tick), ha="center", va="bottom", size=8)
+        if k <= 16 or tick == 1 or tick % 5 == 0:  # side by side, more numbers would run into each other
+            place.text(x(tick), top - 0.11, str(tick), ha="center", va="bottom", size=8)
     _critical_difference_bar(place, found.critical_difference, x(1), axis / (k - 1) * found.critical_difference, axis)
     for i, (first, last) in enumerate(found.cliques):
         y = top + 0.14 + 0.16 * i
