@@ -77,7 +77,7 @@ USAGE = """usage: poolbench train [GROUP=NAME ...] [KEY=VALUE ...] [-m]   train;
        poolbench status [FOLDER]                            how far a sweep is: the latest of a results folder, or
                                                             the one in a folder of its own
        poolbench reproduce PAPER/TABLE [--quick] [--seeds N] [--jobs N]    published beside reproduced numbers;
-                                                            --list: the tables; --plan: what it takes
+                                                            --list: which there are; --plan: what one takes
        poolbench bench [OPTIONS]                            speed and memory beside the peers; bench --help says more
        poolbench --version"""
 

@@ -363,6 +363,7 @@ def test_the_command_does_what_is_missing_and_writes_the_table(
     )
 
     main("own/table", "--seeds", "1")
+    assert "(n = 1 seed; 1 missing)" in main("own/table", "--table")
     assert "own/table: 4 runs, 2 to do" in main("own/table", "--plan")
     said = main("own/table")
     assert "own/table: 4 runs, 0 to do" in main("own/table", "--plan")

@@ -60,6 +60,7 @@ class Options:
     list: bool
     summary: bool
     plan: bool
+    table: bool
     quick: bool
     seeds: int | None
     jobs: int
@@ -86,6 +87,7 @@ def options(argv: Sequence[str], results: Path) -> Options:
         "--summary", action="store_true", help=f"write {TABLES}/{SUMMARY} from the tables that are there"
     )
     parser.add_argument("--plan", action="store_true", help="print the runs and about how long they take, and stop")
+    parser.add_argument("--table", action="store_true", help="run nothing: the table of the records that are there")
     parser.add_argument("--quick", action="store_true", help="few seeds and epochs: to see that it works, marked so")
     parser.add_argument("--seeds", type=int, help="how many seeds, in place of the paper's")
     parser.add_argument("--jobs", type=int, default=1, help="processes on this machine (default: 1)")
@@ -100,8 +102,8 @@ def options(argv: Sequence[str], results: Path) -> Options:
         if getattr(given, name) is not None and getattr(given, name) < 1:
             parser.error(f"--{name} {getattr(given, name)}: a whole number of at least 1 is expected")
     extra = tuple(word for word in given.words if "=" in word)
-    return Options(names[0] if names else None, given.list, given.summary, given.plan, given.quick, given.seeds,
-                   given.jobs, tuple(given.only), given.results, extra)  # fmt: skip
+    return Options(names[0] if names else None, given.list, given.summary, given.plan, given.table, given.quick,
+                   given.seeds, given.jobs, tuple(given.only), given.results, extra)  # fmt: skip
 
 
 def main(argv: Sequence[str], conf: Path, compose: Compose, results: Path) -> int:
@@ -123,13 +125,15 @@ def main(argv: Sequence[str], conf: Path, compose: Compose, results: Path) -> in
     recipe = read_recipe(conf, asked.name)
     place = f"paths.results={asked.results.absolute()}"
     planned = plan(recipe, compose, asked.seeds, asked.quick, [*asked.extra, place])
-    found = Found(found_records(asked.results), installed_code)
-    chosen = wanted(planned, asked.only)
-    left = [(one, task) for one in chosen for task in to_do(one, found)]
-    print(planned_text(recipe, chosen, left, found, asked.jobs))
-    if asked.plan:
-        return 0
-    code = do(recipe.name, left, asked.results, asked.jobs) if left else 0
+    code = 0
+    if not asked.table:
+        found = Found(found_records(asked.results), installed_code)
+        chosen = wanted(planned, asked.only)
+        left = [(one, task) for one in chosen for task in to_do(one, found)]
+        print(planned_text(recipe, chosen, left, found, asked.jobs))
+        if asked.plan:
+            return 0
+        code = do(recipe.name, left, asked.results, asked.jobs) if left else 0
     print(f"wrote {write_table(recipe, planned, conf, asked)}")
     print(f"wrote {write_summary(asked.results, conf)}")
     return code
