@@ -102,12 +102,13 @@ def _board(board: Board, figures: Sequence[Drawn]) -> str:
         for figure in figures
     )
     kept = [table for table in tables(board) if table.name in ("over-datasets", "ranks", "failures")]
+    answered = "\n".join(_answer(board, column) for column in board.columns)
     sections = "\n".join(_dataset(board, column) for column in board.columns)
     more = "\n".join(f"<h3>{escape(table.title)}</h3>\n{_table(table)}" for table in kept)
     no_ranks = _paragraph(board.ranking) if isinstance(board.ranking, str) else ""
     return (
         f'<article data-protocol="{escape(board.protocol)}">\n<h2>{escape(board.protocol)}</h2>\n'
-        f"{_leaderboard(board)}\n{sections}\n{more}\n{no_ranks}\n<h3>Figures</h3>\n{shown}\n</article>"
+        f"{answered}\n{_leaderboard(board)}\n{sections}\n{more}\n{no_ranks}\n<h3>Figures</h3>\n{shown}\n</article>"
     )
 
 
@@ -225,11 +226,19 @@ def _line(order: int, board: Board, row: Row, column: Column, entries: Iterable[
 # ------------------------------------------------------------------------------------------------------------- datasets
 
 
+def _answer(board: Board, column: Column) -> str:
+    """What everybody opens the page for, in a sentence."""
+    name, said = escape(column.dataset), escape(" ".join(answers(board, column)))
+    return (
+        f'<section data-dataset="{name}"><p class="answer"><strong>Does pooling beat {BASELINE} on {name}?</strong> '
+        f"{said}</p></section>"
+    )
+
+
 def _dataset(board: Board, column: Column) -> str:
-    """The answer in a sentence, and the comparisons that it rests on."""
+    """The comparisons that the answer rests on."""
     found = [versus for versus in board.versus if versus.column == column]
     name = escape(column.dataset)
-    said = " ".join(answers(board, column))
     lines = "\n".join(_compared(board, versus, _reach(found)) for versus in found)
     head = "".join(
         f"<th{_LEFT if left else ''}>{escape(text)}</th>"
@@ -238,14 +247,10 @@ def _dataset(board: Board, column: Column) -> str:
             ("", False), ("Holm p", False), ("P(better)", False), ("in words", True),
         )
     )  # fmt: skip
-    table = (
-        f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>' if found else ""
-    )
-    return (
-        f'<section data-dataset="{name}"><h3>{name}</h3>\n'
-        f'<p class="answer"><strong>Does pooling beat {BASELINE} on {name}?</strong> {escape(said)}</p>\n'
-        f"{table}</section>"
-    )
+    if not found:
+        return ""
+    table = f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>'
+    return f'<section data-dataset="{name}"><h3>{name}</h3>\n{table}</section>'
 
 
 def _reach(found: Sequence[Versus]) -> float:
