@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from poolbench.bench import statistics
-from poolbench.bench.leaderboard import Board, Metric, answers, boards
+from poolbench.bench.leaderboard import Board, Metric, answers, boards, epoch_seconds
 
 Maker = Callable[..., dict[str, Any]]
 Records = list[dict[str, Any]]
@@ -282,3 +282,17 @@ def test_the_gain_over_datasets_is_bootstrapped_over_them(record: Maker) -> None
     assert few[0].interval is None and few[0].difference == pytest.approx(0.1)
     assert many[0].interval == pytest.approx((0.1, 0.1)) and many[0].improvement == 1.0
     assert one(several(record, 1)).overall == ()
+
+
+@pytest.mark.parametrize(
+    ("trainer", "seconds"),
+    [
+        ({"accelerator": "cpu", "threads": 1}, 1.5),
+        ({"accelerator": "cpu", "threads": 2}, 2.0),
+        ({"accelerator": "cuda", "threads": 1}, 2.0),
+    ],
+)
+def test_other_load_does_not_stretch_an_epoch(trainer: dict[str, Any], seconds: float) -> None:
+    record = {"config": {"trainer": trainer}, "time": {"epoch": 2.0, "epoch_cpu": 1.5}}
+    assert epoch_seconds(record) == seconds
+    assert epoch_seconds({**record, "time": {"epoch": 2.0}}) == 2.0

@@ -126,7 +126,7 @@ class Cost:
     """Medians over the runs of a cell on one kind of hardware."""
 
     epoch: float | None
-    """Seconds a training epoch."""
+    """Seconds a training epoch, see `epoch_seconds`."""
     memory: float | None
     """Bytes at the peak."""
     n: int
@@ -349,9 +349,19 @@ def _over_datasets(values: Sequence[float]) -> tuple[float, float] | None:
 
 
 def _cost(records: Sequence[Record]) -> Cost:
-    epochs = [r["time"]["epoch"] for r in records if r["time"].get("epoch") is not None]
+    epochs = [seconds for r in records if (seconds := epoch_seconds(r)) is not None]
     peaks = [r["memory_peak"] for r in records if r["memory_peak"] is not None]
     return Cost(median(epochs) if epochs else None, median(peaks) if peaks else None, len(records))
+
+
+def epoch_seconds(record: Record) -> float | None:
+    """Seconds of a training epoch: of the processor where one thread of it did everything, else of the clock.
+
+    What else runs on a machine, such as the other jobs of a sweep, stretches the clock's.
+    """
+    alone = _get(record["config"], "trainer.accelerator") == "cpu" and _get(record["config"], "trainer.threads") == 1
+    worked = record["time"].get("epoch_cpu") if alone else None
+    return worked if worked is not None else record["time"].get("epoch")
 
 
 def hardware(record: Record) -> str:

@@ -27,6 +27,7 @@ from poolbench.bench.leaderboard import (
     Run,
     Versus,
     answers,
+    epoch_seconds,
     hardware,
     p_number,
     score,
@@ -87,7 +88,8 @@ corrected after Holm over the settings that are compared on a dataset, and the i
 pair alone. “No detectable difference” names the true difference that so many runs would have shown with probability
 {POWER}: it is no proof that two pools are alike. Failed, pruned and missing runs are counted and are in no mean. A
 control shows what a pool is worth that learns nothing: {BASELINE} pools not at all, random-dense and random-sparse pool
-at random. Time and memory are medians over runs, apart for each kind of hardware.</p>
+at random. Time and memory are medians over runs, apart for each kind of hardware; time is that of the processor where
+one thread of it did everything.</p>
 <p>Point at a number for its details, click it for its records. The address of this page holds the filters and the
 order.</p>"""
 
@@ -361,7 +363,7 @@ def _run_data(run: Run, column: Column, link: Link) -> dict[str, Any]:
     values = (
         "", run.status, run.seed, "–" if fold is None else str(fold),
         "–" if found is None else column.metric.text(found), "–" if epoch is None else str(epoch),
-        time_text(record["time"].get("epoch")), memory_text(record["memory_peak"]), hardware(record),
+        time_text(epoch_seconds(record)), memory_text(record["memory_peak"]), hardware(record),
         str(record["provenance"].get("code") or "–"),
         f"{str(git)[:8]}{' + changes' if record['provenance'].get('dirty') else ''}" if git else "–",
     )  # fmt: skip

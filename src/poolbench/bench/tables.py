@@ -245,7 +245,8 @@ def costs(board: Board, hardware: str, number: int = 1) -> Table:
                 })  # fmt: skip
     header = ("pool", "parameters", *(column.dataset for column in board.columns))
     caption = (
-        "Median over runs of the median time of a training epoch, and of the peak memory of the process or the GPU."
+        "Median over runs of the median time of a training epoch (of the processor where one thread of it did "
+        "everything, else of the clock), and of the peak memory of the process or the GPU."
     )
     name = "costs" if len(board.hardware) == 1 else f"costs-{number}"
     title = f"Time and memory on {hardware}, {board.protocol}"
