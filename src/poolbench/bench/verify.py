@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from poolbench.bench.identity import run_identity
-from poolbench.bench.leaderboard import dataset_name, protocol_name
+from poolbench.bench.leaderboard import dataset_name, pool_name, protocol_key, protocol_name, row_key
 from poolbench.bench.record import KEYS, RECORD, SCHEMA, STATUSES, measured
 from poolbench.bench.report import GATHERED, installed_code, lean
 from poolbench.errors import PoolBenchError
@@ -279,16 +279,16 @@ def _together(records: list[Record], found: Findings) -> None:
     dirty = sum(bool(record["provenance"].get("dirty")) for record in records)
     if dirty:
         found.notes.append(f"{_count(dirty)} made with changes that were not committed")
-    codes: dict[tuple[str, str], set[str]] = defaultdict(set)
+    codes: dict[tuple[str, ...], set[str]] = defaultdict(set)
     protocols: dict[str, set[str]] = defaultdict(set)
     contents: dict[str, Counter[str]] = defaultdict(Counter)
     for record in records:
         name, config = dataset_name(record), record["config"]
-        cell = f"{(config.get('names') or {}).get('pool', '?')} on {name}", _text(config.get("protocol"))
+        cell = f"{pool_name(record)} on {name}", protocol_key(record), row_key(record)
         codes[cell].add(str(record["provenance"].get("code")))
         protocols[name].add(f"{protocol_name(record)} version {record['splits'].get('version')}")
         contents[_text(config["dataset"])][str(record["splits"].get("dataset"))] += 1
-    mixed = sorted(cell for (cell, _), versions in codes.items() if len(versions) > 1)
+    mixed = sorted(cell for (cell, *_), versions in codes.items() if len(versions) > 1)
     if mixed:
         found.notes.append(f"several versions of the code in {len(mixed)} cells ({', '.join(mixed[:3])} ...): tables "
                            "show one of them")  # fmt: skip
