@@ -8,7 +8,7 @@ python scripts/benchmark.py --write docs/benchmarks.md               # the whole
 
 import sys
 
-from poolbench.bench.speed.main import main
+from poolbench.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["bench", *sys.argv[1:]]))

@@ -2,7 +2,7 @@
 
 import sys
 
-from poolbench.reproduction import reproduce
+from poolbench.cli import main
 
 if __name__ == "__main__":
-    sys.exit(reproduce(sys.argv[1:]))
+    sys.exit(main(["reproduce", *sys.argv[1:]]))

@@ -316,6 +316,8 @@ def explain(error: BaseException) -> str:
     """An error in one line."""
     if isinstance(error, PoolBenchError):
         return str(error)
+    if isinstance(error, BrokenPipeError):
+        return "whoever read the output has stopped reading"
     if isinstance(error, OSError):
         what = (error.strerror or str(error)).lower()
         return f"{error.filename or 'a file'}: {what}; set paths.results= to a folder that can be written to"
