@@ -63,6 +63,7 @@ def record() -> Maker:
             curve=[{"val/loss": 1.0 / (i + 1), "val/accuracy": 0.5 + 0.1 * i} for i in range(4)],
             diagnostics={
                 "nodes_per_level": [20.0, 10.0],
+                "pooling": {"graphs": 10, "levels": [{"ratio": 0.5, "entropy": 0.1 * seed, "density": None}]},
                 **({"metric": {"name": metric[0], "mode": metric[1]}} if metric else {}),
             },
             time={"epoch": epoch, "epoch_cpu": epoch, "total": 10 * epoch},

@@ -58,9 +58,10 @@ def test_the_scores_show_means_intervals_and_failures(board: Board, figures: dic
 
 def test_every_setting_stands_in_every_legend(figures: dict[str, Drawn]) -> None:
     # The failed run left a curve and diagnostics, and no score to set against its cost.
-    for name, shown in (("costs", set(POOLS)), ("curves", {*POOLS, "lapool"}), ("diagnostics", {*POOLS, "lapool"})):
+    for name, shown in (("costs", set(POOLS)), ("curves", {*POOLS, "lapool"})):
         (legend,) = figures[name].figure.legends
         assert {text.get_text() for text in legend.get_texts()} == shown
+    assert {*POOLS, "lapool"} <= set(texts(figures["diagnostics"]))
 
 
 def test_settings_without_a_rank_are_not_in_the_diagram(figures: dict[str, Drawn]) -> None:
@@ -147,17 +148,18 @@ def test_what_has_no_numbers_is_not_drawn(record: Maker) -> None:
     assert [figure.name for figure in draw(boards([lean])[0])] == ["scores", "costs"]
 
 
-def test_diagnostics_of_any_shape(record: Maker) -> None:
-    made = record(0, 0.7)
-    made["diagnostics"] = {
-        "entropy": {"mean": 0.5},
-        "nodes_per_level": [9, 3],
-        "kind": "dense",
-        "search": {"budget": 5},
-        "metric": {"name": "accuracy", "mode": "max"},
-    }
-    (figure,) = [f for f in draw(boards([made])[0]) if f.name == "diagnostics"]
-    assert {axes.get_ylabel() for axes in figure.figure.axes} == {"entropy: mean", "nodes per level"}
+def test_the_diagnostics_are_means_over_runs_by_level(record: Maker) -> None:
+    made = [record(seed, 0.7) for seed in range(3)]
+    for seed, one in enumerate(made):
+        one["diagnostics"]["pooling"]["levels"] = [
+            {"entropy": 0.1 * seed, "ratio": 0.5},
+            {"entropy": 0.9, "ratio": None},
+        ]
+    (figure,) = [f for f in draw(boards(made)[0]) if f.name == "diagnostics"]
+    drawn = {axes.get_title(): [float(line.get_xdata()[0]) for line in axes.get_lines()] for axes in figure.figure.axes}
+    assert drawn["entropy of assignments"] == pytest.approx([0.1, 0.9])
+    assert drawn["nodes kept"] == [0.5] and drawn["density"] == []
+    assert [text.get_text() for text in figure.figure.legends[0].get_texts()][1:] == ["level 1", "level 2"]
 
 
 def test_a_folder_that_cannot_be_written_to(figures: dict[str, Drawn], tmp_path: Path) -> None:

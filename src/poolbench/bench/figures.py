@@ -8,15 +8,14 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
-from poolbench.bench.leaderboard import BASELINE, Board, Cell, Column, Metric, Row, flatten
+from poolbench.bench.leaderboard import BASELINE, Board, Cell, Column, Metric, Row
 from poolbench.bench.statistics import LEVEL, Ranking
 from poolbench.errors import RunError
 
@@ -448,66 +447,68 @@ def _smooth(values: Sequence[float]) -> list[float]:
 # -------------------------------------------------------------------------------------------------------- diagnostics
 
 
+MEASURES = {
+    "ratio": "nodes kept",
+    "entropy": "entropy of assignments",
+    "collapsed": "clusters collapsed",
+    "density": "density",
+    "connected": "connected graphs",
+    "spectral_distance": "spectral distance",
+}
+"""Shown of what `learn.diagnostics.pooling` measures, with its name in the figure."""
+
+
 def _diagnostics(board: Board) -> Drawn | None:
-    """What the runs noted of their pools: lists by level, single numbers by setting; a row of panels a dataset."""
-    looks = _looks(board)
-    noted = {c: _noted(board, c) for c in board.columns}
-    columns = [c for c in board.columns if noted[c]]
-    names = sorted({name for found in noted.values() for name in found})
-    if not columns:
+    """What the runs measured of their pools, mean over runs: a panel a measure, a colour a dataset."""
+    levels = {(row, c): _levels(board.cells[row, c]) for row in board.rows for c in board.columns}
+    rows = [row for row in board.rows if any(levels[row, c] for c in board.columns)]
+    columns = [c for c in board.columns if any(levels[row, c] for row in rows)]
+    if not rows:
         return None
-    figure, axes = _panels(len(columns), len(names), 3.4 if len(names) > 1 else 4.6, 2.5)
-    for line, column in zip(axes, columns, strict=True):
-        for place, name in zip(line, names, strict=True):
-            _diagnostic_panel(place, noted[column].get(name, {}), looks)
-            place.set_title(column.dataset)
-            place.set_ylabel(name.replace("_", " ").replace(".", ": "))
-    shown = {row for found in noted.values() for by_row in found.values() for row in by_row}
-    _legend(figure, board, looks, shown, line=True)
-    text = f"{', '.join(names)} of every setting on {_joined(columns)}."
+    figure, axes = _panels(1, len(MEASURES), 2.4, 1.2 + 0.28 * len(rows), sharey=True)
+    for place, (measure, name) in zip(axes[0], MEASURES.items(), strict=True):
+        for i, column in enumerate(columns):
+            aside = 0.5 * (i - (len(columns) - 1) / 2) / max(len(columns), 2)  # so that none hides another
+            for y, row in enumerate(rows):
+                for level, notes in enumerate(levels[row, column]):
+                    values = [note[measure] for note in notes if isinstance(note.get(measure), int | float)]
+                    if values:
+                        look = {"marker": MARKERS[level % len(MARKERS)], "color": COLOURS[i % len(COLOURS)]}
+                        place.plot([fmean(values)], [y + aside], ls="none", ms=4.5, **look)
+        place.set_title(name)
+        place.set_yticks(range(len(rows)), [board.name(row) for row in rows])
+        place.set_ylim(len(rows) - 0.4, -0.6)
+        place.tick_params(axis="y", length=0)
+        place.grid(color=GREY, alpha=0.25, lw=0.6)
+        place.set_axisbelow(True)
+        place.margins(x=0.08)
+        place.locator_params(axis="x", nbins=4)
+    _diagnostics_legend(figure, [column.dataset for column in columns], max(map(len, levels.values())))
+    text = f"{', '.join(MEASURES.values())} of {len(rows)} settings on {_joined(columns)}, mean over runs."
     return Drawn("diagnostics", "Pooling diagnostics", text, figure)
 
 
-Values = list[list[float]]
-NOT_OF_POOLS = ("metric", "selection", "search")
-"""Entries among a record's diagnostics that say how it was judged and chosen."""
+def _levels(cell: Cell) -> list[list[Mapping[str, Any]]]:
+    """What the runs of a cell measured, by level."""
+    found: list[list[Mapping[str, Any]]] = []
+    for run in cell.runs:
+        for level, note in enumerate((run.record["diagnostics"].get("pooling") or {}).get("levels") or ()):
+            if level == len(found):
+                found.append([])
+            found[level].append(note)
+    return found
 
 
-def _noted(board: Board, column: Column) -> dict[str, dict[Row, Values]]:
-    """Numbers by name and setting, a list a run; a single number is a list of one."""
-    found: dict[str, dict[Row, Values]] = defaultdict(lambda: defaultdict(list))
-    for row in board.rows:
-        for run in board.cells[row, column].runs:
-            pools = {k: v for k, v in run.record["diagnostics"].items() if k not in NOT_OF_POOLS}
-            for name, value in flatten(pools).items():
-                numbers = value if isinstance(value, list) else [value]
-                if numbers and all(isinstance(v, int | float) and not isinstance(v, bool) for v in numbers):
-                    found[name][row].append([float(v) for v in numbers])
-    return {name: dict(by_row) for name, by_row in found.items()}
+def _diagnostics_legend(figure: Figure, datasets: Sequence[str], levels: int) -> None:
+    from matplotlib.lines import Line2D
 
-
-def _diagnostic_panel(place: Axes, by_row: dict[Row, Values], looks: dict[Row, _Look]) -> None:
-    levels = max((len(values) for runs in by_row.values() for values in runs), default=0)
-    for x, (row, runs) in enumerate(by_row.items()):
-        look = looks[row]
-        if levels > 1:
-            means = _by_level(runs, levels, fmean)
-            aside = 0.03 * (x - (len(by_row) - 1) / 2)  # so that equal lines do not hide each other
-            at = [level + aside for level in range(levels)]
-            place.plot(at, means, color=look.colour, ls=look.line, marker=look.marker, ms=5, lw=1.3)
-        else:
-            place.plot([x] * len(runs), [values[0] for values in runs], "o", color=look.colour, alpha=0.3, ms=3, mew=0)
-            place.plot([x], [fmean(values[0] for values in runs)], look.marker, color=look.colour, ms=6)
+    handles = [
+        Line2D([], [], color=COLOURS[i % len(COLOURS)], marker="s", ls="none", label=name)
+        for i, name in enumerate(datasets)
+    ]
     if levels > 1:
-        place.set_xticks(range(levels))
-        place.set_xlabel("level")
-        place.set_ylim(bottom=min(0.0, place.get_ylim()[0]))
-    else:
-        place.set_xticks([])
-        place.margins(x=0.2)
-    place.grid(axis="y", color=GREY, alpha=0.25, lw=0.6)
-
-
-def _by_level(runs: Values, levels: int, average: Callable[[list[float]], float]) -> list[float]:
-    columns = ([values[level] for values in runs if len(values) > level] for level in range(levels))
-    return [average(column) if column else math.nan for column in columns]
+        handles += [
+            Line2D([], [], color=GREY, marker=MARKERS[i % len(MARKERS)], ls="none", label=f"level {i + 1}")
+            for i in range(levels)
+        ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 8), frameon=False)
