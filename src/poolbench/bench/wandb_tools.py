@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from poolbench.bench.report import Report
+from poolbench.bench.record import cannot_write
 from poolbench.bench.search import dimensions
-from poolbench.bench.tables import tables
-from poolbench.errors import PoolBenchError, RunError
+from poolbench.errors import PoolBenchError
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
+    from poolbench.bench.report import Report
+
 METHODS = {"tpe": "bayes", "random": "random", "grid": "grid"}
+#: Seconds that a wait of W&B's may take where a report is written.
+BUDGET = 30.0
 #: So many uploads in a row fail for a reason that the next ones share.
 GIVE_UP = 3
 KEY = re.compile(r"\b(local-)?[0-9a-f]{40,}\b|\bwandb_v\d+_\w+")
@@ -82,22 +85,21 @@ def log_report(report: Report, folder: Path) -> Path:
 
     Raises `RunError` where it cannot be written.
     """
-    os.environ.setdefault("WANDB_SILENT", "true")
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    import wandb
+    from poolbench.bench.tables import tables
+    from poolbench.learn import loggers
 
+    wandb = loggers._import_wandb()
     project = os.environ.get("WANDB_PROJECT", "poolbench")
-    settings = wandb.Settings(silent=True, console="off", disable_code=True, disable_git=True, x_disable_stats=True)
     notes = " ".join(report.notes)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with wandb.init(project=project, job_type="report", name="report", notes=notes, mode="offline",
-                        dir=folder.absolute(), settings=settings) as run:  # fmt: skip
+                        dir=folder.absolute(), settings=loggers._settings(wandb, BUDGET)) as run:  # fmt: skip
             made = {f"{board.slug}/{table.name}": table.records for board in report.boards for table in tables(board)}
             run.log({name: _table(records) for name, records in made.items()})
             return Path(run.settings.sync_dir)
     except OSError as error:
-        raise RunError(f"cannot write {folder}: {(error.strerror or str(error)).lower()}") from error
+        raise cannot_write(folder, error) from error
 
 
 def _table(records: Sequence[Mapping[str, Any]]) -> Any:
