@@ -192,18 +192,21 @@ def planned_text(
     remaining = Counter(one.line for one, _ in left)
     clock = Clock(found.all)
     lines, total = [f"{recipe.name}: {_runs(sum(len(one.tasks) for one in planned))}, {len(left)} to do"], 0.0
+    measured = True
     for one in planned:
         text = f"  {one.line.name}: {_runs(len(one.tasks))}"
         if remaining[one.line]:
             epoch = clock.epoch(one)
             spent = remaining[one.line] * (epoch or 0.0) * epochs(one.tasks[0])
             total += spent
+            measured &= epoch is not None
             known = f"{time_text(epoch)} an epoch, at most {sweep.duration(spent)}" if epoch else "time unknown"
             text += f", {remaining[one.line]} to do, {known}"
         lines.append(text)
-    if left:
+    if total:
         on = f"{jobs} process{'es' if jobs > 1 else ''}"
-        lines.append(f"at most {sweep.duration(total / jobs)} on {on}; most runs stop earlier")
+        rest = "" if measured else ", lines of unknown time not counted"
+        lines.append(f"at most {sweep.duration(total / jobs)} on {on}{rest}; most runs stop earlier")
     return "\n".join(lines)
 
 
