@@ -28,6 +28,7 @@ from poolbench.bench.recipe import (
     recipes,
     setting,
 )
+from poolbench.bench.report import installed_code
 from poolbench.errors import PoolBenchError
 from poolbench.learn import build
 from poolbench.reproduction import compose
@@ -162,11 +163,30 @@ def test_a_plan_has_a_task_for_each_seed_and_fold() -> None:
 def test_a_nested_fold_leaves_several_records() -> None:
     (one,) = plan(own_recipe(line("errica2020_fair/diffpool", "protocol.folds=null")), compose, seeds=2)
     assert len(one.tasks) == 20 and one.tasks[0].seeds == (0, 1, 2) and one.tasks[10].seeds == (3, 4, 5)
-    assert reproduce.epochs(one.tasks[0]) == 300 * (3 + 6)
+    assert reproduce.epochs(one.tasks[0]) == 200 * (3 + 2)
     chosen = one.tasks[0].config
     final = {**chosen, "optimizer": {**chosen["optimizer"], "lr": 0.5}, "seed": 2,
              "search": {**chosen["search"], "chosen": {"optimizer.lr": 0.5, "model.hidden": 64}}}  # fmt: skip
     assert setting(final) == one.key
+
+
+def test_a_plan_says_what_time_it_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = own_recipe(line("bianchi2020_mincut/classification"), line("ying2018_diffpool/classification"))
+    planned = plan(recipe, compose, seeds=1)
+    left = [(one, task) for one in planned for task in one.tasks]
+    of = {planned[0].key: 2.0, planned[1].key: None}
+    monkeypatch.setattr(reproduce.Clock, "epoch", lambda clock, one: of[one.key])
+
+    def text() -> list[str]:
+        return reproduce.planned_text(recipe, planned, left, Found([], installed_code), 1).splitlines()
+
+    head, known, unknown, total = text()
+    assert head.endswith(f"{len(left)} to do") and "2.0 s an epoch" in known and unknown.endswith("10 to do, time unknown")
+    assert "lines of unknown time not counted" in total
+    of[planned[0].key] = None
+    assert len(text()) == 3  # nothing is known: no total is made up
+    of.update(dict.fromkeys(of, 2.0))
+    assert "unknown" not in "".join(text())
 
 
 def test_what_says_where_to_run_is_taken_and_what_changes_the_run_is_not() -> None:
