@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measure PoolBench's speed and memory beside its peers'. A thin door to poolbench.bench.speed; docs/benchmarks.md.
+"""Measure PoolBench's speed and memory beside its peers'. A thin door to the folder speed; docs/benchmarks.md.
 
 python scripts/benchmark.py --quick                                  # does everything run here?
 python scripts/benchmark.py --pools mincut topk --datasets PROTEINS  # two operators, one dataset
@@ -8,7 +8,7 @@ python scripts/benchmark.py --write docs/benchmarks.md               # the whole
 
 import sys
 
-from poolbench.cli import main
+from speed.main import main
 
 if __name__ == "__main__":
-    sys.exit(main(["bench", *sys.argv[1:]]))
+    sys.exit(main(sys.argv[1:]))

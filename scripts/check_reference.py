@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from poolbench.errors import nearest
 from reference import peers, spektral
 from reference.cases import BadCase, read_index
 from reference.compare import Result, Tolerance
-
-from poolbench.errors import nearest
 
 #: Names of the field -> names in the folders, less endings such as Pool, Pooling and _u.
 ALIASES = {"acc": "asymcheegercut", "jb": "justbalance", "lap": "la", "lapool": "la", "nopool": "no", "none": "no"}

@@ -23,16 +23,16 @@ from typing import Any
 
 import hydra
 import torch
-from datasets_pictures import draw
 from omegaconf import OmegaConf
 
+from datasets_pictures import draw
 from poolbench import cli
 from poolbench.data import twins
 from poolbench.data.dataset import GraphDataset
-from poolbench.data.nodegraph_names import NODE_GRAPHS
-from poolbench.data.ogb_names import OGB_NAMES
 from poolbench.data.raw import RawGraphs
-from poolbench.data.tu_names import TU_NAMES
+from poolbench.data.sources.nodegraph_names import NODE_GRAPHS
+from poolbench.data.sources.ogb_names import OGB_NAMES
+from poolbench.data.sources.tu_names import TU_NAMES
 from poolbench.learn.build import build_dataset
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -26,11 +26,11 @@ from typing import Any
 
 import torch
 from omegaconf import OmegaConf
-from operators_pictures import GRAPH, SMOOTHING, STARTS, STEPS, draw, influence, molecule
 
+from operators_pictures import GRAPH, SMOOTHING, STARTS, STEPS, draw, influence, molecule
 from poolbench import linalg
 from poolbench.nn.model import DataFacts, Part, build_pool, build_readout
-from poolbench.pool.src import DenseSelection, GlobalPool, Operator, SRCPool
+from poolbench.pool.base.src import DenseSelection, GlobalPool, Operator, SRCPool
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, PICTURES, POOLS = ROOT / "docs/operators.md", ROOT / "docs/operators", ROOT / "conf/pool"
@@ -51,7 +51,7 @@ generated and tested to be up to date; what it says is computed by calling the o
 * **connectivity**: the matrix of the input graph that a model hands to the operator. RAW is A, SYMMETRIC
   D^-1/2 A D^-1/2, Propagation(delta) is I - delta (I - D^-1/2 A D^-1/2).
 * **cost**: n nodes, E edges, f features, k clusters (b graphs, where they matter). The modes are those of
-  `poolbench.pool.door`.
+  `poolbench.pool.base.door`.
 """
 BELOW = f"""
 ## The pictures

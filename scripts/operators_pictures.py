@@ -20,9 +20,9 @@ from matplotlib.ticker import PercentFormatter
 from PIL import Image
 from torch import Tensor, nn
 
-from poolbench.data.tu import TUDataset
+from poolbench.data.sources.tu import TUDataset
 from poolbench.linalg import GCN, Ragged, Sparse
-from poolbench.pool.src import GlobalPool, KeptSelection, Operator, PoolOutput, SRCPool
+from poolbench.pool.base.src import GlobalPool, KeptSelection, Operator, PoolOutput, SRCPool
 
 GRAPH = 31  # of MUTAG, counted from 0
 STARTS, STEPS = 5, 500  # of training on an operator's own losses; the lowest of the starts is drawn

@@ -1,11 +1,15 @@
-"""Surroundings that every test shares: its own cache and results, no W&B, one thread."""
+"""Surroundings that every test shares: its own cache and results, no W&B, one thread; and records to make tables of."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+
+from poolbench.records.record import make_record
 
 
 @pytest.fixture(autouse=True)
@@ -22,3 +26,73 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("POOLBENCH_MIRROR", raising=False)
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     return tmp_path / "results"
+
+
+Maker = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def record() -> Maker:
+    """Makes a record as a run leaves it; a score of None is a run that failed."""
+
+    def make(
+        seed: int,
+        score: float | None,
+        pool: str = "mincut",
+        dataset: str = "MUTAG",
+        *,
+        protocol: str = "holdout",
+        fold: int | None = None,
+        split: str | None = None,
+        sizes: tuple[int, int] = (80, 10),
+        metric: tuple[str, str] | None = None,
+        code: str = "abc",
+        hardware: dict[str, Any] | None = None,
+        epoch: float = 0.1,
+        attempt: int = 1,
+        **config: Any,
+    ) -> dict[str, Any]:
+        train, test = sizes
+        options = {"names": {"pool": pool, "dataset": dataset, "model": "hierarchical", "protocol": protocol}}
+        return make_record(
+            id=f"{pool}-{dataset}-{protocol}-{seed}-{fold}-{code}-{sorted(config.items())}",
+            attempt=attempt,
+            status="failed" if score is None else "done",
+            reason="the loss is not a number" if score is None else None,
+            task="graph-classification",
+            config={
+                **options,
+                "dataset": {"name": dataset},
+                "pool": {"_target_": f"poolbench.pool.{pool}"},
+                "model": {"hidden": 64},
+                "protocol": {"_target_": protocol},
+                "seed": seed,
+                "fold": fold,
+                "split": {"seed": seed},
+                "paths": {"results": "/somewhere/private"},
+                "trainer": {"accelerator": "cpu"},
+                **config,
+            },
+            splits={
+                "train": train, "val": 10, "test": test, "dataset": "f" * 64, "protocol": protocol, "version": 1,
+                "hash": split or f"{dataset}-{seed}-{fold}",
+            },
+            metrics={} if score is None else {"test": {(metric or ("accuracy",))[0]: score}},
+            selected_epoch=3,
+            curve=[{"val/loss": 1.0 / (i + 1), "val/accuracy": 0.5 + 0.1 * i} for i in range(4)],
+            diagnostics={
+                "nodes_per_level": [20.0, 10.0],
+                "pooling": {"graphs": 10, "levels": [{"ratio": 0.5, "entropy": 0.1 * seed, "density": None}]},
+                **({"metric": {"name": metric[0], "mode": metric[1]}} if metric else {}),
+            },
+            time={"epoch": epoch, "epoch_cpu": epoch, "total": 10 * epoch},
+            memory_peak=100_000_000,
+            parameters=1234,
+            seeds={"seed": seed, "split": seed},
+            provenance={
+                "code": code, "git": "0123456789", "dirty": False,
+                "hardware": hardware or {"cpu": "Some CPU", "cores": 4, "cores_usable": 4, "gpus": []},
+            },
+        )  # fmt: skip
+
+    return make

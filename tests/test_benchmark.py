@@ -18,19 +18,19 @@ from statistics import median
 import pytest
 import torch
 
-from poolbench.bench.speed import ahead, coarsening, harness, main, tables, work
-from poolbench.bench.speed.chance import replaced, same_pairs, without_draws
-from poolbench.bench.speed.forms import FORMS
-from poolbench.bench.speed.harness import Row, Worker, compare, difference, exponent, plan
-from poolbench.bench.speed.peers import CONTESTANTS, PEERS, Match
-from poolbench.bench.speed.phases import Timer
-from poolbench.bench.speed.roofline import Product, estimate, products
-from poolbench.bench.speed.setting import HAS_CLUSTERS, POOLS, Setting, weight_shapes, weights
 from poolbench.errors import PoolBenchError, RunError
 from poolbench.linalg import Ragged, Sparse
 from poolbench.linalg.products import invert
+from poolbench.pool.base.draws import numbers
 from poolbench.pool.bnpool import BNPool
-from poolbench.pool.draws import numbers
+from speed import ahead, coarsening, harness, main, tables, work
+from speed.chance import replaced, same_pairs, without_draws
+from speed.forms import FORMS
+from speed.harness import Row, Worker, compare, difference, exponent, plan
+from speed.peers import CONTESTANTS, PEERS, Match
+from speed.phases import Timer
+from speed.roofline import Product, estimate, products
+from speed.setting import HAS_CLUSTERS, POOLS, Setting, weight_shapes, weights
 
 TINY = "random:graphs=24,nodes=12,degree=3,features=5"
 
@@ -38,7 +38,7 @@ TINY = "random:graphs=24,nodes=12,degree=3,features=5"
 @pytest.fixture(scope="module", autouse=True)
 def _quick_collection() -> Iterator[None]:
     """Contestants collect garbage before they are timed: what the libraries hold is not looked through each time."""
-    importlib.import_module("poolbench.bench.speed.pyg")
+    importlib.import_module("speed.pyg")
     gc.collect()
     gc.freeze()
     yield
@@ -188,7 +188,7 @@ def test_a_size_that_is_none_is_refused(name: str) -> None:
 @pytest.mark.parametrize("pool", POOLS)
 def test_our_weights_are_all_named(pool: str) -> None:
     """Each weight of the classifier gets its start value: nobody trains from weights of its own."""
-    from poolbench.bench.speed.ours import PoolBench
+    from speed.ours import PoolBench
 
     for form in FORMS[pool]:
         held = PoolBench(Setting("poolbench", pool, TINY, form=form, hidden=8))
@@ -210,7 +210,7 @@ def test_operators_ahead_of_training_are_those_that_are_precomputable() -> None:
 
 @pytest.mark.parametrize("pool", AHEAD)
 def test_ahead_and_on_the_fly_give_the_same_answers(pool: str) -> None:
-    from poolbench.bench.speed.ours import PoolBench
+    from speed.ours import PoolBench
 
     held = [PoolBench(Setting("poolbench", pool, TINY, form=form, hidden=8)) for form in ("", "on the fly")]
     assert held[0].data.coarsenings is not None and held[1].data.coarsenings is None
@@ -218,7 +218,7 @@ def test_ahead_and_on_the_fly_give_the_same_answers(pool: str) -> None:
 
 
 def test_answers_leave_nothing_to_chance() -> None:
-    from poolbench.bench.speed.ours import PoolBench
+    from speed.ours import PoolBench
 
     for form in FORMS["bnpool"]:
         held = PoolBench(Setting("poolbench", "bnpool", TINY, form=form, hidden=8))
@@ -269,8 +269,8 @@ def test_work_knows_whether_it_is_undirected() -> None:
 
 @pytest.mark.parametrize("pool", ["none", "topk", "sag", "mincut", "diffpool", "dmon"])
 def test_pyg_gives_the_same_answers(pool: str) -> None:
-    from poolbench.bench.speed.ours import PoolBench
-    from poolbench.bench.speed.pyg import PyG, PyGPrepared
+    from speed.ours import PoolBench
+    from speed.pyg import PyG, PyGPrepared
 
     match = PEERS["pyg"][1][pool]
     ours = PoolBench(Setting("poolbench", pool, TINY, form=match.form, hidden=8)).answers()
@@ -283,7 +283,7 @@ def test_pyg_gives_the_same_answers(pool: str) -> None:
 
 @pytest.mark.parametrize("pool", ["hosc", "bnpool", "maxcut", "graclus"])
 def test_losses_are_a_phase_where_there_are_any(pool: str) -> None:
-    from poolbench.bench.speed.ours import PoolBench
+    from speed.ours import PoolBench
 
     held = PoolBench(Setting("poolbench", pool, TINY, batch_size=8, hidden=8, steps=1))
     phases = held.phases(1)
@@ -294,7 +294,7 @@ def test_losses_are_a_phase_where_there_are_any(pool: str) -> None:
 
 
 def test_an_epoch_is_phases() -> None:
-    from poolbench.bench.speed.ours import PoolBench
+    from speed.ours import PoolBench
 
     held = PoolBench(Setting("poolbench", "mincut", TINY, batch_size=8, hidden=8))
     measured = held.epoch(1)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from poolbench import cli
-from poolbench.bench.record import KEYS
+from poolbench.records.record import KEYS
 
 ROOT = Path(__file__).parents[1]
 QUICK = ["dataset=planted", "dataset.num_graphs=40", "trainer.max_epochs=3", "model.hidden=8", "logger=none",
@@ -148,7 +148,7 @@ def test_a_results_folder_that_cannot_be_written_to(tmp_path: Path, capsys: pyte
 
 def test_no_data_and_no_network_names_the_ways_to_supply_it(results: Path, capsys: pytest.CaptureFixture[str],
                                                             monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
-    from poolbench.data import tu
+    from poolbench.data.sources import tu
 
     monkeypatch.setattr(tu, "HOST", "http://127.0.0.1:9/x")
     assert cli.train(["dataset=ENZYMES", "logger=none"]) == 2

@@ -83,7 +83,7 @@ def test_no_secret_and_wandb_offline() -> None:
 
 
 def test_the_commit_is_in_records_and_on_the_image() -> None:
-    from poolbench.bench.provenance import COMMIT_VARIABLE
+    from poolbench.records.provenance import COMMIT_VARIABLE
 
     assert environment()[COMMIT_VARIABLE] == "${POOLBENCH_COMMIT}"
     assert 'org.opencontainers.image.revision="${POOLBENCH_COMMIT}"' in of("LABEL")[0]

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from poolbench import cli
-from poolbench.bench.launcher import usable_cores
+from poolbench.jobs.launcher import usable_cores
 
 ROOT = Path(__file__).parents[1]
 MIRROR = os.environ.get("POOLBENCH_MIRROR")  # tests themselves run without
@@ -54,7 +54,8 @@ import json, os, random, signal, sys, time
 import torch
 torch.set_num_threads(1)
 from poolbench import cli
-from poolbench.bench import record, run
+from poolbench.records import record
+from poolbench.jobs import run
 from poolbench.learn import build, loggers, train
 
 note_epoch = record.note_epoch

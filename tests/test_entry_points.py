@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from poolbench import cli, plugins
-from poolbench.bench.identity import code_version, imported_modules
+from poolbench.records.identity import code_version, imported_modules
 
 QUICK = ["dataset=planted", "dataset.num_graphs=24", "trainer.max_epochs=1", "model.hidden=8", "logger=none",
          "callbacks.progress=none"]  # fmt: skip
 POOLS = '''
 """Operators of somebody else."""
 from poolbench.pool import SRCPool
-from poolbench.pool.src import GlobalPool
+from poolbench.pool.base.src import GlobalPool
 from foreign_pools.steps import step
 
 
@@ -131,7 +131,7 @@ def test_the_nearest_name_may_be_of_another_package(site: Path, capsys: pytest.C
 def test_the_code_of_an_installed_operator_is_part_of_the_identity(site: Path) -> None:
     install(site)
     target = ["foreign_pools.pools.Every"]
-    assert {"foreign_pools", "foreign_pools.pools", "foreign_pools.steps", "poolbench.pool.src"} <= set(
+    assert {"foreign_pools", "foreign_pools.pools", "foreign_pools.steps", "poolbench.pool.base.src"} <= set(
         imported_modules(target)
     )
     assert not {name for name in imported_modules(target) if name.partition(".")[0] in ("torch", "numpy")}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from poolbench import cli
-from poolbench.bench import sweep
+from poolbench.jobs import sweep
 
 QUICK = ["dataset=planted", "dataset.num_graphs=40", "trainer.max_epochs=1", "model.hidden=8", "logger=none",
          "callbacks.progress=none"]  # fmt: skip
@@ -64,7 +64,7 @@ def test_batches_of_jobs_are_one_sweep(results: Path) -> None:
 def test_data_that_cannot_be_had_fails_its_job_and_no_other(
     results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from poolbench.data import tu
+    from poolbench.data.sources import tu
 
     monkeypatch.setattr(tu, "HOST", "http://127.0.0.1:9/x")
     monkeypatch.setenv("POOLBENCH_MIRROR", str(results / "gone"))

@@ -42,15 +42,15 @@ from poolbench.pool import (
     TopKPool,
 )
 from poolbench.pool.asap import EgoSelection, with_self_loops
-from poolbench.pool.door import PoolOutput
+from poolbench.pool.base.door import PoolOutput
+from poolbench.pool.base.hostgraph import host_graphs, simple
+from poolbench.pool.base.partition import REDUCTIONS, CentredPartition
+from poolbench.pool.base.selection import DenseSelection, KeptSelection
+from poolbench.pool.base.spectral import laplacian
+from poolbench.pool.base.src import SparseSelection, SRCPool
 from poolbench.pool.edgepool import METHODS
 from poolbench.pool.eigenpool import EigenSelection, cluster_modes
-from poolbench.pool.hostgraph import host_graphs, simple
 from poolbench.pool.kmis import HEURISTICS, SCORERS
-from poolbench.pool.partition import REDUCTIONS, CentredPartition
-from poolbench.pool.selection import DenseSelection, KeptSelection
-from poolbench.pool.spectral import laplacian
-from poolbench.pool.src import SparseSelection, SRCPool
 from reference.cases import BadCase, read_arrays
 from reference.compare import Arrays, Result, Tolerance, difference
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import poolbench.pool
-from poolbench.pool.src import GlobalPool, SRCPool
+from poolbench.pool.base.src import GlobalPool, SRCPool
 from reference.cases import BadCase, Case
 from reference.compare import Arrays, Result, Tolerance, difference
 from reference.deviations import DEVIATIONS, SCORED

@@ -1,6 +1,6 @@
 """PoolBench's Hydra launchers. Hydra takes plugins from the package `hydra_plugins` alone, imported at each start.
 
-All of them compose the jobs, and hand them to workers (`poolbench.bench.launcher`, `poolbench.bench.cluster`) that know
+All of them compose the jobs, and hand them to workers (`poolbench.jobs.launcher`, `poolbench.jobs.cluster`) that know
 no Hydra.
 """
 
@@ -20,8 +20,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from poolbench.errors import PoolBenchError
 
 if TYPE_CHECKING:
-    from poolbench.bench.launcher import Job, Workers
-    from poolbench.bench.sweep import Books
+    from poolbench.jobs.launcher import Job, Workers
+    from poolbench.jobs.sweep import Books
 
 
 class SweepLauncher(Launcher):
@@ -39,8 +39,8 @@ class SweepLauncher(Launcher):
         """What does `jobs` jobs."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from poolbench.bench import launcher
-        from poolbench.bench.sweep import Books
+        from poolbench.jobs import launcher
+        from poolbench.jobs.sweep import Books
 
         setup_globals()
         workers = self.workers(len(job_overrides))
@@ -56,7 +56,7 @@ class SweepLauncher(Launcher):
 
     def _make(self, number: int) -> Job:
         """Compose a job."""
-        from poolbench.bench.launcher import Job
+        from poolbench.jobs.launcher import Job
 
         assert self._books is not None
         config = self.context.config_loader.load_sweep_config(self.config, list(self._books.jobs[number - 1]))
@@ -88,7 +88,7 @@ class InProcessLauncher(SweepLauncher):
     """`hydra/launcher=inprocess`."""
 
     def workers(self, jobs: int) -> Workers:
-        from poolbench.bench.launcher import InProcess
+        from poolbench.jobs.launcher import InProcess
 
         return InProcess()
 
@@ -103,7 +103,7 @@ class LocalLauncher(SweepLauncher):
         self.n_jobs = n_jobs
 
     def workers(self, jobs: int) -> Workers:
-        from poolbench.bench.launcher import Processes, share_cores
+        from poolbench.jobs.launcher import Processes, share_cores
 
         return Processes(share_cores(self.n_jobs, self.threads, jobs), self.threads)
 
@@ -115,8 +115,8 @@ class SubmititLauncher(SweepLauncher):
         self.cluster, self.n_jobs, self.parameters = cluster, n_jobs, parameters
 
     def workers(self, jobs: int) -> Workers:
-        from poolbench.bench.cluster import SubmititJobs
-        from poolbench.bench.launcher import share_cores
+        from poolbench.jobs.cluster import SubmititJobs
+        from poolbench.jobs.launcher import share_cores
 
         # All jobs of a sweep may wait in a queue; this machine has its cores.
         n_jobs = jobs if self.n_jobs is None and self.cluster != "local" else self.n_jobs
@@ -131,7 +131,7 @@ class RayLauncher(SweepLauncher):
         self.init, self.remote = init, remote
 
     def workers(self, jobs: int) -> Workers:
-        from poolbench.bench.cluster import RayTasks
+        from poolbench.jobs.cluster import RayTasks
 
         return RayTasks(jobs, _plain(self.init), _plain(self.remote))
 

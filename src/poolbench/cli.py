@@ -24,13 +24,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from poolbench import __version__
-from poolbench.bench import sweep
-from poolbench.bench.sweep import exit_code
-from poolbench.bench.sweep import explain as explain_error
-from poolbench.data.nodegraph_names import NODE_GRAPHS
-from poolbench.data.ogb_names import OGB_NAMES
-from poolbench.data.tu_names import TU_NAMES
+from poolbench.data.sources.nodegraph_names import NODE_GRAPHS
+from poolbench.data.sources.ogb_names import OGB_NAMES
+from poolbench.data.sources.tu_names import TU_NAMES
 from poolbench.errors import PoolBenchError, nearest
+from poolbench.jobs import sweep
+from poolbench.jobs.sweep import exit_code
+from poolbench.jobs.sweep import explain as explain_error
 from poolbench.plugins import Plugin, first_sentence, plugins
 
 #: Other names that the operators go by.
@@ -78,11 +78,10 @@ USAGE = """usage: poolbench train [GROUP=NAME ...] [KEY=VALUE ...] [-m]   train;
                                                             the one in a folder of its own
        poolbench reproduce PAPER/TABLE [--quick] [--seeds N] [--jobs N]    published beside reproduced numbers;
                                                             --list: which there are; --plan: what one takes
-       poolbench bench [OPTIONS]                            speed and memory beside the peers; bench --help says more
        poolbench --version"""
 
 #: Commands that have a help of their own.
-EXPLAINED = ("train", "prepare", "reproduce", "bench")
+EXPLAINED = ("train", "prepare", "reproduce")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -114,7 +113,6 @@ def _main(argv: Sequence[str] | None) -> int:
         "report": report,
         "status": status,
         "reproduce": reproduce,
-        "bench": bench,
         **COMMANDS,
     }
     if command not in EXPLAINED and {"-h", "--help"} & set(rest) and command in commands:
@@ -131,13 +129,6 @@ def usage(command: str) -> str:
     parts = USAGE.replace("usage: poolbench ", start, 1).split(start)[1:]
     (found,) = (part for part in parts if part.split()[0] == command)
     return f"usage: poolbench {found.rstrip()}"
-
-
-def bench(argv: Sequence[str]) -> int:
-    """Measure speed and memory beside the peers; returns the exit code."""
-    from poolbench.bench.speed.main import main as measure
-
-    return measure(argv)
 
 
 def conf_dir() -> Path:
@@ -165,7 +156,7 @@ def _train_job(config: DictConfig) -> None:
 
 def _train(plain: dict[str, Any]) -> dict[str, Any]:
     """Do the run of a resolved configuration; returns its record."""
-    from poolbench.bench.run import run
+    from poolbench.jobs.run import run
 
     _speak()
     return run(plain)
@@ -489,22 +480,24 @@ REPORT_OPTIONS = ("--gather", "--all-code", "--wandb", "--format", "--out")
 
 def report(argv: Sequence[str]) -> int:
     """Print or write the tables of a results folder's records; returns the exit code."""
-    from poolbench.bench import report as reports
+    from poolbench.records.gathered import GATHERED, gather, write_gathered
+    from poolbench.report import report as reports
+    from poolbench.report.writing import write_report
 
     try:
         folder, query, options = _report_arguments(argv)
         results = Path(folder or os.environ.get("POOLBENCH_RESULTS", "results"))
-        records = reports.gather(results, curves="--out" in options)
+        records = gather(results, curves="--out" in options)
         if "--gather" in options:
-            reports.write_gathered(records, results / reports.GATHERED)
+            write_gathered(records, results / GATHERED)
         made = reports.build(records, query, all_code="--all-code" in options)
         if "--out" in options:
             out, gathered = Path(options["--out"]), "--gather" in options
-            print(f"wrote {reports.write_report(made, results, out, gathered)[-1]}")
+            print(f"wrote {write_report(made, results, out, gathered)[-1]}")
         else:
             print(made.written(options.get("--format", "md")), end="")
         if "--wandb" in options:
-            from poolbench.bench.wandb_tools import log_report
+            from poolbench.report.wandb_tools import log_report
 
             print(f"W&B: {log_report(made, results)}; to upload it: poolbench sync {results}", file=sys.stderr)
     except PoolBenchError as error:

@@ -41,7 +41,7 @@ def _tune_arguments(argv: Sequence[str]) -> tuple[int, list[str]]:
 
 
 def _tune_job(config: DictConfig, workers: int) -> float | None:
-    from poolbench.bench import tuning
+    from poolbench.jobs import tuning
 
     cli._speak()
     job = HydraConfig.get()
@@ -71,7 +71,7 @@ def experiment_home(results: Path) -> tuple[Path, str]:
 
 def verify(argv: Sequence[str]) -> int:
     """Check records: of a results folder, a records.jsonl, or one file; returns the exit code."""
-    from poolbench.bench.verify import verify as check
+    from poolbench.audit.verify import verify as check
 
     try:
         words, options = _arguments("verify", argv, flags=("--splits",))
@@ -84,8 +84,8 @@ def verify(argv: Sequence[str]) -> int:
 
 def rerun(argv: Sequence[str]) -> int:
     """Do a recorded run again and compare; returns the exit code."""
-    from poolbench.bench import rerun as again
-    from poolbench.bench.provenance import provenance
+    from poolbench.audit import rerun as again
+    from poolbench.records.provenance import provenance
 
     try:
         words, options = _arguments("rerun", argv, values=("--out",), flags=("--command",))
@@ -167,10 +167,10 @@ SEARCHES = ("search=", "search.", "trials=", "workers=")
 
 
 def _sweep_job(config: DictConfig, words: list[str]) -> None:
-    from poolbench.bench.search import check
-    from poolbench.bench.tuning import check as check_search
-    from poolbench.bench.tuning import monitored
-    from poolbench.bench.wandb_tools import sweep
+    from poolbench.jobs.search import check
+    from poolbench.jobs.tuning import check as check_search
+    from poolbench.jobs.tuning import monitored
+    from poolbench.report.wandb_tools import sweep
 
     plain = cli.resolve(config)
     if not plain["search"]:
@@ -182,7 +182,7 @@ def _sweep_job(config: DictConfig, words: list[str]) -> None:
 
 def sync(argv: Sequence[str]) -> int:
     """Upload the W&B runs that were made offline; returns the exit code."""
-    from poolbench.bench.wandb_tools import sync as upload
+    from poolbench.report.wandb_tools import sync as upload
 
     failed = False
     try:

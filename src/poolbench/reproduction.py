@@ -19,7 +19,7 @@ from poolbench.errors import PoolBenchError
 
 def reproduce(argv: Sequence[str]) -> int:
     """Reproduce a published table; returns the exit code."""
-    from poolbench.bench import reproduce as reproduction
+    from poolbench.papers import reproduce as reproduction
 
     try:
         results = Path(os.environ.get("POOLBENCH_RESULTS", "results"))

@@ -13,7 +13,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from poolbench.pool.src import GlobalPool, Operator, constructor_arguments
+from poolbench.pool.base.src import GlobalPool, Operator, constructor_arguments
 
 ROOT = Path(__file__).parents[2]
 FEATURES, CLUSTERS = 4, 3

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd import gradcheck
 
 from poolbench.linalg import Dense, Padded, Ragged, Sparse
-from poolbench.pool.src import Operator, SRCPool
+from poolbench.pool.base.src import Operator, SRCPool
 
 SIZES = (6, 1, 9, 3)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from poolbench.linalg import Matrix
 from poolbench.pool import GlobalSumPool, MinCutPool, SRCPool
-from poolbench.pool.src import GlobalPool, constructor_arguments
+from poolbench.pool.base.src import GlobalPool, constructor_arguments
 
 GRAPH = graphs(5, 4)
 

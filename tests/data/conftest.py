@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from poolbench.data import tu
+from poolbench.data.sources import tu
 
 # Three graphs: a triangle, a path of two nodes, one node alone. Classes -1, 1, -1. One self-loop, one edge twice.
 TINY = {

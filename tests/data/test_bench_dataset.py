@@ -10,8 +10,8 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from poolbench.data import bench_dataset
-from poolbench.data.bench_dataset import BENCH, BenchDataset
+from poolbench.data.sources import bench_dataset
+from poolbench.data.sources.bench_dataset import BENCH, BenchDataset
 from poolbench.errors import PoolBenchError
 
 SIZES = (2, 1, 1)

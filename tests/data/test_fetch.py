@@ -20,8 +20,8 @@ from pathlib import Path
 
 import pytest
 
-from poolbench.data import fetch
-from poolbench.data.tu import TUDataset
+from poolbench.data.sources import fetch
+from poolbench.data.sources.tu import TUDataset
 from poolbench.errors import PoolBenchError
 
 Mirror = Callable[..., Path]
@@ -193,7 +193,8 @@ def test_shipped_mutag(cache: Path) -> None:
 
 def test_shipped_data_is_found_without_importing_its_package() -> None:
     code = (
-        "import sys; from poolbench.data import fetch; fetch.shipped_folder('MUTAG'); sys.exit('grakel' in sys.modules)"
+        "import sys; from poolbench.data.sources import fetch; fetch.shipped_folder('MUTAG'); "
+        "sys.exit('grakel' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, env=_environment()).returncode == 0
 
@@ -244,7 +245,7 @@ def test_a_mirror_that_does_not_exist() -> None:
 
 
 def test_official_host_is_the_last_resort(server: Server, monkeypatch: pytest.MonkeyPatch, files_of: FilesOf) -> None:
-    monkeypatch.setattr("poolbench.data.tu.HOST", f"{server.url}/host")
+    monkeypatch.setattr("poolbench.data.sources.tu.HOST", f"{server.url}/host")
     server.give("/host/TINY.zip", zipped(files_of("TINY")))
     raw = TUDataset("TINY").load()
     assert raw.provenance["kind"] == "host"
@@ -252,7 +253,7 @@ def test_official_host_is_the_last_resort(server: Server, monkeypatch: pytest.Mo
 
 
 def test_not_on_the_host_either(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("poolbench.data.tu.HOST", f"{server.url}/host")
+    monkeypatch.setattr("poolbench.data.sources.tu.HOST", f"{server.url}/host")
     assert "/host/TINY.zip does not exist" in refused("TINY")
 
 
@@ -436,7 +437,7 @@ def test_a_limit_on_file_size_is_a_full_disk(mirror: Mirror, cache: Path) -> Non
     mirror("TINY", node_labels="3\n5\n3\n4\n4\n3\n" + "\n" * 100_000)
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
-        "from poolbench.data.tu import TUDataset; from poolbench.errors import PoolBenchError\n"
+        "from poolbench.data.sources.tu import TUDataset; from poolbench.errors import PoolBenchError\n"
         "try: TUDataset('TINY').load()\nexcept PoolBenchError as error: print(error)"
     )
     output = subprocess.run(
@@ -457,8 +458,8 @@ def _refuse(number: int) -> Callable[..., None]:
 
 _LOAD = """
 import sys, time
-from poolbench.data import fetch
-from poolbench.data.tu import TUDataset
+from poolbench.data.sources import fetch
+from poolbench.data.sources.tu import TUDataset
 real = fetch.unpack
 def slow(*args):
     print("unpacks", flush=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from poolbench.data import fetch
-from poolbench.data.folds import COLLECTION, published_folds
 from poolbench.data.protocols import Nested
+from poolbench.data.sources import fetch
+from poolbench.data.sources.folds import COLLECTION, published_folds
 from poolbench.errors import PoolBenchError
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from poolbench.data import lrgb
-from poolbench.data.lrgb import Peptides
-from poolbench.data.molecules import ATOM, BOND
+from poolbench.data.sources import lrgb
+from poolbench.data.sources.lrgb import Peptides
+from poolbench.data.sources.molecules import ATOM, BOND
 from poolbench.errors import PoolBenchError
 
 PARTS = {"train": 3, "val": 1, "test": 2}

@@ -12,10 +12,10 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from poolbench.data import files, nodegraphs
-from poolbench.data.nodegraph_names import NODE_GRAPHS
-from poolbench.data.nodegraphs import NodeGraph
 from poolbench.data.prepare import prepare
+from poolbench.data.sources import files, nodegraphs
+from poolbench.data.sources.nodegraph_names import NODE_GRAPHS
+from poolbench.data.sources.nodegraphs import NodeGraph
 from poolbench.errors import PoolBenchError
 
 needs_mirror = [

@@ -23,11 +23,12 @@ import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from poolbench.cli import conf_dir
-from poolbench.data import blocks, code2, fetch, molecules, official, ogb
-from poolbench.data.ogb import OGBDataset
-from poolbench.data.ogb_names import OGB_NAMES
+from poolbench.data import blocks
 from poolbench.data.prepare import prepare
 from poolbench.data.raw import RawGraphs
+from poolbench.data.sources import code2, fetch, molecules, official, ogb
+from poolbench.data.sources.ogb import OGBDataset
+from poolbench.data.sources.ogb_names import OGB_NAMES
 from poolbench.errors import PoolBenchError
 from poolbench.learn.build import build_dataset
 
@@ -473,7 +474,7 @@ def test_the_evaluator_asks_nobody() -> None:
     """No thread, no import of ogb (which asks PyPI), nothing printed, nothing read."""
     code = (
         "import sys, threading, torch\n"
-        "from poolbench.data.official import OGBMetric\n"
+        "from poolbench.data.sources.official import OGBMetric\n"
         "value = OGBMetric('ogbg-molhiv', 'rocauc')(torch.tensor([[0.0], [1.0]]), torch.tensor([[0.0], [1.0]]))\n"
         "assert threading.active_count() == 1 and not {'ogb', 'outdated', 'dgl'} & set(sys.modules)\n"
         "print(value)"

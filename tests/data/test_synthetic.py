@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from poolbench.data.multipartite import Multipartite
-from poolbench.data.plantednodes import PlantedNodes
-from poolbench.data.pointclouds import Grid2d, Ring
+from poolbench.data.generators.multipartite import Multipartite
+from poolbench.data.generators.plantednodes import PlantedNodes
+from poolbench.data.generators.pointclouds import Grid2d, Ring
+from poolbench.data.generators.synthetic import PlantedGraphs
 from poolbench.data.prepare import prepare
-from poolbench.data.synthetic import PlantedGraphs
 from poolbench.errors import PoolBenchError
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from poolbench.data import tu
 from poolbench.data.prepare import prepare
-from poolbench.data.tu import TU_NAMES, TUDataset, parse
+from poolbench.data.sources import tu
+from poolbench.data.sources.tu import TU_NAMES, TUDataset, parse
 from poolbench.errors import PoolBenchError
 
 Unpacked = Callable[..., Path]
@@ -212,6 +212,6 @@ def test_shipped_mutag_is_that_of_the_mirror(monkeypatch: pytest.MonkeyPatch) ->
     shipped = TUDataset("MUTAG").load()
     assert shipped.provenance["kind"] == "shipped"
     monkeypatch.setenv("POOLBENCH_DATA", os.environ["POOLBENCH_DATA"] + "-other")
-    monkeypatch.setattr("poolbench.data.fetch.shipped_folder", lambda name: None)
+    monkeypatch.setattr("poolbench.data.sources.fetch.shipped_folder", lambda name: None)
     other = TUDataset("MUTAG").load()
     assert other.provenance["kind"] == "mirror" and other.fingerprint() == shipped.fingerprint()

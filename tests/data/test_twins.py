@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from poolbench.data.raw import RawGraphs
-from poolbench.data.tu import TUDataset
+from poolbench.data.sources.tu import TUDataset
 from poolbench.data.twins import Twins, deduplicate, find, take
 from poolbench.errors import PoolBenchError
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from poolbench.data import unpickle
+from poolbench.data.sources import unpickle
 from poolbench.errors import PoolBenchError
 
 

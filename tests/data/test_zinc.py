@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from poolbench.data import zinc
-from poolbench.data.zinc import ZINC
+from poolbench.data.sources import zinc
+from poolbench.data.sources.zinc import ZINC
 from poolbench.errors import PoolBenchError
 
 INDEX = {"train": [3, 0, 2], "val": [1], "test": [0, 1]}

@@ -11,19 +11,19 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from poolbench.bench.identity import EXECUTION_MODULES, code_version, imported_modules, run_identity
+from poolbench.data.generators.synthetic import PlantedGraphs
 from poolbench.data.protocols import Holdout
 from poolbench.data.store import Batch
-from poolbench.data.synthetic import PlantedGraphs
 from poolbench.learn import diagnostics, train
 from poolbench.learn.build import build_model
 from poolbench.learn.datamodule import Prepared
 from poolbench.learn.diagnostics import block, pooling, sample, spectrum
 from poolbench.learn.pictures import draw, layout, picture
 from poolbench.linalg import Ragged, Sparse
+from poolbench.pool.base.selection import SparseSelection
+from poolbench.pool.base.src import GlobalPool, SRCPool
 from poolbench.pool.nopool import NoPool
-from poolbench.pool.selection import SparseSelection
-from poolbench.pool.src import GlobalPool, SRCPool
+from poolbench.records.identity import EXECUTION_MODULES, code_version, imported_modules, run_identity
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -157,7 +157,7 @@ def test_every_operator_can_be_looked_at(name: str) -> None:
     config = {
         "pool": OmegaConf.to_container(OmegaConf.load(CONF / "pool" / f"{name}.yaml"), resolve=True),
         "model": {"_target_": "poolbench.nn.hierarchical.Hierarchical", "hidden": 8,
-                  "readout": {"_target_": "poolbench.pool.globalpool.GlobalSumPool"}},
+                  "readout": {"_target_": "poolbench.pool.readouts.globalpool.GlobalSumPool"}},
     }  # fmt: skip
     module, _, cls = config["pool"]["_target_"].rpartition(".")
     if issubclass(getattr(__import__(module, fromlist=[cls]), cls), GlobalPool):
@@ -216,7 +216,7 @@ def outcome(**changes: Any) -> train.Outcome:
     config = {
         "pool": {"_target_": "poolbench.pool.mincut.MinCutPool", "ratio": 0.5, "k": None, "mlp_hidden": [8]},
         "model": {"_target_": "poolbench.nn.hierarchical.Hierarchical", "hidden": 8, "levels": 1, "norm": "batch",
-                  "readout": {"_target_": "poolbench.pool.globalpool.GlobalSumPool"}, "dropout": 0.2},
+                  "readout": {"_target_": "poolbench.pool.readouts.globalpool.GlobalSumPool"}, "dropout": 0.2},
         "optimizer": {"_target_": "torch.optim.Adam", "lr": 0.01},
         "scheduler": None,
         "trainer": {"accelerator": "cpu", "devices": 1, "max_epochs": 4, "precision": "32-true", "threads": 1,

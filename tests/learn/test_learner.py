@@ -13,11 +13,11 @@ import torch
 from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 
-from poolbench.data.plantednodes import PlantedNodes
-from poolbench.data.pointclouds import Ring
+from poolbench.data.generators.plantednodes import PlantedNodes
+from poolbench.data.generators.pointclouds import Ring
+from poolbench.data.generators.synthetic import PlantedGraphs
 from poolbench.data.protocols import Holdout, Nodes, Transductive
 from poolbench.data.store import Batch, GraphStore
-from poolbench.data.synthetic import PlantedGraphs
 from poolbench.data.target import Target, node_classes
 from poolbench.errors import PoolBenchError
 from poolbench.learn.datamodule import GraphData, Prepared
@@ -215,7 +215,7 @@ def test_only_training_nodes_are_learnt_from(tmp_path: Path) -> None:
     made = config(
         {
             "_target_": "poolbench.nn.unet.UNet",
-            "readout": {"_target_": "poolbench.pool.globalpool.GlobalSumPool"},
+            "readout": {"_target_": "poolbench.pool.readouts.globalpool.GlobalSumPool"},
             "nodes": True,
             "levels": 1,
             "hidden": 8,

@@ -8,12 +8,12 @@ import torch
 from scipy.sparse import block_diag, csr_array
 
 from poolbench.data.features import NodeFeatures
-from poolbench.data.pointclouds import Grid2d
+from poolbench.data.generators.pointclouds import Grid2d
+from poolbench.data.generators.synthetic import PlantedGraphs
 from poolbench.data.raw import RawGraphs
-from poolbench.data.synthetic import PlantedGraphs
 from poolbench.errors import PoolBenchError
 from poolbench.learn.structure import first_eigenvectors, signals
-from poolbench.pool.hostgraph import Array
+from poolbench.pool.base.hostgraph import Array
 
 
 def ring(n: int) -> csr_array:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from poolbench.data.generators.synthetic import PlantedGraphs
 from poolbench.data.protocols import Holdout
-from poolbench.data.synthetic import PlantedGraphs
 from poolbench.errors import PoolBenchError, RunError
 from poolbench.learn.build import check, loss_weights
 from poolbench.learn.datamodule import Prepared
@@ -36,12 +36,12 @@ def config(name: str = "mincut", **changes: Any) -> dict[str, Any]:
         "pool": pools[name],
         "model": {
             "_target_": "poolbench.nn.hierarchical.Hierarchical",
-            "readout": {"_target_": "poolbench.pool.globalpool.GlobalSumPool"},
+            "readout": {"_target_": "poolbench.pool.readouts.globalpool.GlobalSumPool"},
             "hidden": 8,
             "levels": 1,
             "dropout": 0.2,
         },
-        "dataset": {"_target_": "poolbench.data.synthetic.PlantedGraphs", "num_graphs": 48},
+        "dataset": {"_target_": "poolbench.data.generators.synthetic.PlantedGraphs", "num_graphs": 48},
         "protocol": {"_target_": "poolbench.data.protocols.Holdout", "test": 0.2, "val": 0.2},
         "optimizer": {"_target_": "torch.optim.Adam", "lr": 0.01},
         "scheduler": {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR", "T_max": 8},
@@ -220,7 +220,7 @@ def test_mixed_precision_trains() -> None:
         ("model__dropout", 1.0),
         ("trainer__precision", "31"),
         ("scheduler", {"_target_": "torch.optim.lr_scheduler.StepLR"}),
-        ("pool", {"_target_": "poolbench.pool.globalpool.GlobalSumPool"}),
+        ("pool", {"_target_": "poolbench.pool.readouts.globalpool.GlobalSumPool"}),
         ("pool", {"_target_": "torch.nn.Linear"}),
         ("model__readout", {"_target_": "poolbench.pool.nopool.NoPool"}),
         ("dataset__num_graphs", 1),

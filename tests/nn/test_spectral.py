@@ -65,7 +65,7 @@ def test_nothing_changes_where_nothing_is_pooled() -> None:
 @pytest.mark.parametrize(
     ("pool", "model", "reason"),
     [
-        ({"_target_": "poolbench.pool.globalpool.GlobalSumPool"}, {}, "leaves no graph"),
+        ({"_target_": "poolbench.pool.readouts.globalpool.GlobalSumPool"}, {}, "leaves no graph"),
         ({"_target_": "poolbench.pool.eigenpool.EigenPool", "k": 3, "num_modes": 2}, {}, "pool.num_modes=1"),
         ({"_target_": "poolbench.pool.nopool.NoPool"}, {"eigenvectors": 0}, "model.eigenvectors=0"),
     ],

@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from torch_geometric.utils import to_dense_adj, to_dense_batch
 
 from poolbench import cli
-from poolbench.bench import identity
 from poolbench.errors import PoolBenchError
 from poolbench.learn.build import locate
 from poolbench.linalg import Ragged, Sparse
 from poolbench.pool import MinCutPool, PANPool, SAGPool, TopKPool
-from poolbench.pool.src import SRCPool, constructor_arguments
+from poolbench.pool.base.src import SRCPool, constructor_arguments
+from poolbench.records import identity
 
 PEERS = Path(__file__).parents[2] / "conf" / "pool" / "peers"
 FEATURES, CLUSTERS = 4, 3
@@ -247,11 +247,11 @@ def test_pyg_trains(name: str, results: Path) -> None:
     assert cli.train([f"pool={name}", *QUICK]) == 0
     (record,) = [json.loads(path.read_text()) for path in results.glob("runs/*/*/record.json")]
     assert record["status"] == "done" and record["config"]["names"]["pool"] == name
-    assert record["config"]["pool"]["_target_"].startswith("poolbench.pool.pyg.")
+    assert record["config"]["pool"]["_target_"].startswith("poolbench.pool.peers.pyg.")
 
 
 def test_a_width_and_a_layer_are_asked_for_in_one_line() -> None:
-    from poolbench.pool.pyg import PyGSAG, PyGTopK
+    from poolbench.pool.peers.pyg import PyGSAG, PyGTopK
 
     with pytest.raises(ValueError, match="PyGTopK needs in_channels"):
         PyGTopK()
@@ -262,7 +262,7 @@ def test_a_width_and_a_layer_are_asked_for_in_one_line() -> None:
 
 
 def test_the_version_of_the_peer_is_part_of_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    targets = [["poolbench.pool.pyg.PyGTopK"], ["poolbench.pool.topk.TopKPool"]]
+    targets = [["poolbench.pool.peers.pyg.PyGTopK"], ["poolbench.pool.topk.TopKPool"]]
     before = [identity.code_version(t) for t in targets]
     monkeypatch.setattr(identity, "package_version", lambda name: "99")
     after = [identity.code_version(t) for t in targets]
@@ -277,9 +277,9 @@ def test_without_tgp_one_line_says_how_to_get_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "tgp", None)
     monkeypatch.setitem(sys.modules, "tgp.poolers", None)
-    monkeypatch.delitem(sys.modules, "poolbench.pool.tgp", raising=False)
+    monkeypatch.delitem(sys.modules, "poolbench.pool.peers.tgp", raising=False)
     with pytest.raises(PoolBenchError, match=r"cannot be imported: .* pip install torch-geometric-pool"):
-        locate("poolbench.pool.tgp.TGPPool", "pool")
+        locate("poolbench.pool.peers.tgp.TGPPool", "pool")
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tgp" else found(name))
     assert cli.list_choices(["pools"]) == 0
@@ -305,7 +305,7 @@ def tgp_pool(name: str) -> Any:
 @pytest.mark.parametrize("name", names("tgp"))
 def test_tgp_by_hand(name: str) -> None:
     """The adapter gives what tgp gives, also where it hands tgp a padded batch; and lifts as tgp does."""
-    seeded_numpy = importlib.import_module("poolbench.pool.tgp").seeded_numpy
+    seeded_numpy = importlib.import_module("poolbench.pool.peers.tgp").seeded_numpy
     pool, x = tgp_pool(name).eval(), G.x.float()
     torch.manual_seed(3)
     out = pool(x, G.index, G.batch)
@@ -338,7 +338,7 @@ def test_every_operator_of_tgp_has_a_file() -> None:
     from tgp.poolers import pooler_map
 
     assert {f"tgp_{alias}" for alias in set(pooler_map) - {"pan"}} == set(names("tgp"))
-    tgp = importlib.import_module("poolbench.pool.tgp")
+    tgp = importlib.import_module("poolbench.pool.peers.tgp")
     with pytest.raises(ValueError, match="takes the torch_sparse matrix of a PANConv"):
         tgp.TGPPool("pan", 4)
     with pytest.raises(ValueError, match="alias='mincutt' is no operator of tgp"):

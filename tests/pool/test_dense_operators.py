@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_leaves
 from poolbench.linalg import GCN, RAW, SYMMETRIC, Padded, Propagation, Ragged, Sparse
 from poolbench.pool import AsymCheegerCutPool, DiffPool, DMoNPool, JustBalancePool, MinCutPool, asymcheegercut
 from poolbench.pool.asymcheegercut import ranked
-from poolbench.pool.src import SoftPool, constructor_arguments
+from poolbench.pool.base.src import SoftPool, constructor_arguments
 
 K, FEATURES = 3, 4
 OPERATORS: dict[str, tuple[type[SoftPool], dict[str, Any]]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from poolbench.linalg import Ragged, Sparse
-from poolbench.pool.draws import mix, node_draws, standing, uniform
+from poolbench.pool.base.draws import mix, node_draws, standing, uniform
 
 
 def ring(sizes: list[int]) -> Sparse:

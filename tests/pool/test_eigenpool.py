@@ -10,8 +10,8 @@ from sklearn.cluster import kmeans_plusplus
 from torch import Tensor
 
 from poolbench.pool import EigenPool
+from poolbench.pool.base.spectral import DENSE, laplacian, smallest_eigenvectors
 from poolbench.pool.eigenpool import _Starts, cluster_modes, spectral_clusters
-from poolbench.pool.spectral import DENSE, laplacian, smallest_eigenvectors
 
 
 def clique(n: int) -> np.ndarray:

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from poolbench.linalg import Ragged, Sparse
 from poolbench.pool import GraclusPool
-from poolbench.pool.draws import node_draws
+from poolbench.pool.base.draws import node_draws
+from poolbench.pool.base.partition import neighbourhoods
 from poolbench.pool.graclus import complement_matching, heavy_matching
-from poolbench.pool.partition import neighbourhoods
 
 F64 = torch.float64
 

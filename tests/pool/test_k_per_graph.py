@@ -28,8 +28,8 @@ from poolbench.pool import (
     RandomDensePool,
     TopKPool,
 )
+from poolbench.pool.base.src import DenseSelection, SoftPool
 from poolbench.pool.bnpool import Noise
-from poolbench.pool.src import DenseSelection, SoftPool
 
 F64, FEATURES, K, SHARE = torch.float64, 4, 5, 0.4
 SIZES = (7, 1, 12, 3, 40)

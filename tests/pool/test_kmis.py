@@ -10,8 +10,8 @@ from torch import Tensor
 
 from poolbench.linalg import Ragged, Sparse
 from poolbench.pool import KMISPool
+from poolbench.pool.base.partition import neighbourhoods
 from poolbench.pool.kmis import in_degree, k_independent_set
-from poolbench.pool.partition import neighbourhoods
 
 F64 = torch.float64
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from poolbench.pool.matching import greedy_matching, matched_edges
+from poolbench.pool.base.matching import greedy_matching, matched_edges
 
 
 def sequential(row: list[int], col: list[int], rank: list[int]) -> list[int]:

@@ -9,8 +9,8 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from poolbench.pool import NDPPool
+from poolbench.pool.base.spectral import DENSE, laplacian, largest_eigenvector
 from poolbench.pool.ndp import kept_side, kron_reduction
-from poolbench.pool.spectral import DENSE, laplacian, largest_eigenvector
 
 PATH = torch.diag(torch.ones(4), 1) + torch.diag(torch.ones(4), -1)
 RING = torch.roll(torch.eye(6), 1, 0) + torch.roll(torch.eye(6), -1, 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from poolbench.pool.pairscore import PairScore
+from poolbench.pool.base.pairscore import PairScore
 
 
 def test_it_is_a_linear_layer_on_both_nodes() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from poolbench.linalg import Ragged, Sparse
-from poolbench.pool.postprocess import divided_by_largest, post_process
+from poolbench.pool.base.postprocess import divided_by_largest, post_process
 
 F64 = torch.float64
 A = torch.block_diag(

@@ -26,9 +26,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from poolbench.data import fetch
+from poolbench.data.packing import offsets, ranges
 from poolbench.data.raw import write_atomically
-from poolbench.data.store import _pointers, _ranges
+from poolbench.data.sources import fetch
 from poolbench.errors import PoolBenchError
 from poolbench.linalg import Dense, Padded, Ragged, Sparse
 from poolbench.linalg.coarsening import Coarsening
@@ -177,7 +177,7 @@ class PackedCoarsenings:
         for level in self._levels:
             pooled = level.pooled_sizes if level.width is None else torch.full_like(rows, level.width)
             counts = {"rows": rows, "pooled": pooled, "entries": level.entries, "edges": level.edges}
-            starts = {name: _pointers(count).to(device) for name, count in counts.items() if count is not None}
+            starts = {name: offsets(count).to(device) for name, count in counts.items() if count is not None}
             self._starts.append(starts)
             rows = pooled
 
@@ -430,7 +430,7 @@ def _unpacked(held: dict[str, Any]) -> dict[str, Any]:
 
 
 def _ragged(sizes: Tensor, device: torch.device | str) -> Ragged:
-    return Ragged(_pointers(sizes).to(device, non_blocking=True), sizes.tolist())
+    return Ragged(offsets(sizes).to(device, non_blocking=True), sizes.tolist())
 
 
 def _starts(nodes: Ragged | Padded) -> Tensor:
@@ -442,14 +442,14 @@ def _starts(nodes: Ragged | Padded) -> Tensor:
 
 def _which(start: Tensor, counts: Tensor, here: Tensor) -> tuple[Tensor, Tensor]:
     """Places in the dataset of the items of some graphs, `counts` [b] on the host, and the graph of each."""
-    ptr = _pointers(counts).to(start.device, non_blocking=True)
-    return _ranges(start[here], ptr, int(counts.sum()))
+    ptr = offsets(counts).to(start.device, non_blocking=True)
+    return ranges(start[here], ptr, int(counts.sum()))
 
 
 def _rows_of(start: Tensor, nodes: Ragged | Padded, here: Tensor) -> tuple[Tensor, Tensor]:
     """Places in the dataset of the rows of some graphs, and the graph of each."""
     count = nodes.num_rows if isinstance(nodes, Ragged) else nodes.num_graphs * nodes.width
-    return _ranges(start[here], _starts(nodes), count)
+    return ranges(start[here], _starts(nodes), count)
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

@@ -11,8 +11,8 @@ import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg
 
+from poolbench.data.generators.stream import Stream
 from poolbench.data.raw import RawGraphs
-from poolbench.data.stream import Stream
 from poolbench.errors import PoolBenchError
 
 Array = np.ndarray[Any, np.dtype[Any]]

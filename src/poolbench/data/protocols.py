@@ -16,7 +16,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from poolbench.data.folds import published_folds
+from poolbench.data.sources.folds import published_folds
 from poolbench.data.splits import PARTS, Split
 from poolbench.errors import PoolBenchError
 
@@ -133,7 +133,7 @@ class Nested(Protocol):
 
     The graphs outside fold f are split 90/10: hyper-parameters are searched on that, and the chosen ones trained
     again, so that no trial sees fold f. The published folds are used where `folds` names them, such as
-    CHEMICAL/ENZYMES (`poolbench.data.folds`), or `folds_file` is the path of a JSON (a list of
+    CHEMICAL/ENZYMES (`poolbench.data.sources.folds`), or `folds_file` is the path of a JSON (a list of
     `{"test": [...], "model_selection": [{"train": [...], "validation": [...]}]}`); else stratified ones are drawn.
 
     Args:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from poolbench.data.packing import offsets, ranges
 from poolbench.linalg import RAW, Connectivity, Ragged, Sparse
 from poolbench.linalg.coarsening import Coarsening
 from poolbench.linalg.products import pointers
@@ -167,7 +168,7 @@ class _Cut:
         host, self.nodes_each = self.bounds(sizes)
         ptr = host.to(device, non_blocking=True)
         start = store.ptr.index_select(0, self.here)
-        self.rows, graph = _ranges(start, ptr, int(host[-1]))
+        self.rows, graph = ranges(start, ptr, int(host[-1]))
         self.shift = self.firsts(host).to(device, non_blocking=True) - start
         number = torch.cat([torch.arange(count) for count in self.graphs_each])
         index = number.to(device, non_blocking=True).index_select(0, graph).split(self.nodes_each)
@@ -177,7 +178,7 @@ class _Cut:
 
     def bounds(self, counts: Tensor) -> tuple[Tensor, list[int]]:
         """Of `counts` [G] a graph: their pointers [G + 1], and how many each batch has."""
-        ptr = _pointers(counts)
+        ptr = offsets(counts)
         ends = ptr[list(itertools.accumulate(self.graphs_each))].tolist()
         return ptr, [b - a for a, b in itertools.pairwise([0, *ends])]
 
@@ -224,7 +225,7 @@ class _Packed:
         if self.transposed is not None:
             assert self.transposed.value is not None
             tcrow, trow, tat, graph = self.transposed._patterns(cut)
-            first = cut.firsts(_pointers(self.host_entries.index_select(0, cut.graphs)))
+            first = cut.firsts(offsets(self.host_entries.index_select(0, cut.graphs)))
             shift = first.to(self.col.device, non_blocking=True).index_select(0, graph)
             perm = (self.transposed.value.index_select(0, tat) + shift).split(each)
             back = list(zip(tcrow, trow, perm, strict=True))
@@ -235,7 +236,7 @@ class _Packed:
         """Pointers and columns of each batch; which entries of the dataset they are, and of which graph of `cut`."""
         host, each = cut.bounds(self.host_entries.index_select(0, cut.graphs))
         ptr = host.to(self.col.device, non_blocking=True)
-        at, graph = _ranges(self.edge_ptr.index_select(0, cut.here), ptr, int(host[-1]))
+        at, graph = ranges(self.edge_ptr.index_select(0, cut.here), ptr, int(host[-1]))
         col = (self.col.index_select(0, at) + cut.shift.index_select(0, graph)).split(each)
         crow = self.col.new_zeros(cut.rows.numel() + 1)
         torch.cumsum(self.row_entries.index_select(0, cut.rows), 0, out=crow[1:])
@@ -244,18 +245,6 @@ class _Packed:
 
 def _split(values: Tensor | None, each: list[int]) -> Sequence[Tensor | None]:
     return [None] * len(each) if values is None else values.split(each)
-
-
-def _pointers(sizes: Tensor) -> Tensor:
-    ptr = torch.zeros(sizes.numel() + 1, dtype=torch.int64)
-    torch.cumsum(sizes, 0, out=ptr[1:])
-    return ptr
-
-
-def _ranges(start: Tensor, ptr: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """start[g], start[g] + 1, ... for each segment g of `ptr`, one after the other, and the segment of each."""
-    segment = torch.repeat_interleave(torch.arange(start.numel(), device=ptr.device), ptr.diff(), output_size=count)
-    return torch.arange(count, device=ptr.device) + (start - ptr[:-1]).index_select(0, segment), segment
 
 
 def _is_symmetric(a: Sparse) -> bool:

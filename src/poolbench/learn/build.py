@@ -22,7 +22,7 @@ from poolbench.data.dataset import GraphDataset
 from poolbench.data.protocols import Nested, Protocol
 from poolbench.errors import PoolBenchError, nearest
 from poolbench.nn.model import DataFacts, GraphModel, Part
-from poolbench.pool.src import GlobalPool, Operator
+from poolbench.pool.base.src import GlobalPool, Operator
 
 Config = Mapping[str, Any]
 

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from poolbench.data.store import Batch
 from poolbench.linalg import Matrix, Padded, Sparse
-from poolbench.pool.door import PoolOutput
-from poolbench.pool.selection import DenseSelection, SparseSelection
-from poolbench.pool.src import SRCPool
+from poolbench.pool.base.door import PoolOutput
+from poolbench.pool.base.selection import DenseSelection, SparseSelection
+from poolbench.pool.base.src import SRCPool
 
 log = logging.getLogger(__name__)
 

@@ -21,9 +21,9 @@ from poolbench.errors import PoolBenchError
 from poolbench.learn.datamodule import Prepared
 from poolbench.learn.train import Outcome
 from poolbench.nn.model import DataFacts, Part
-from poolbench.pool.hostgraph import Array
+from poolbench.pool.base.hostgraph import Array
+from poolbench.pool.base.src import Operator
 from poolbench.pool.nopool import NoPool
-from poolbench.pool.src import Operator
 
 Labelled = list[list[dict[int, Any]]]
 """Graphs as grakel reads them: of each node its neighbours, and its label."""

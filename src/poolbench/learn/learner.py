@@ -22,7 +22,7 @@ from poolbench.learn.structure import signals
 from poolbench.learn.tally import Tally
 from poolbench.nn.model import GraphModel, ModelOutput
 from poolbench.nn.spectral import Spectral
-from poolbench.pool.src import Operator
+from poolbench.pool.base.src import Operator
 
 
 class Learner(pl.LightningModule):

@@ -11,7 +11,7 @@ from torch import Tensor
 from poolbench.data.store import Batch
 from poolbench.learn.diagnostics import block, listening
 from poolbench.linalg import Matrix, Sparse
-from poolbench.pool.selection import Selection
+from poolbench.pool.base.selection import Selection
 
 #: Graphs with more nodes are no picture.
 NODES = 300

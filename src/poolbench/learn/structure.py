@@ -14,8 +14,8 @@ from scipy.sparse.linalg import ArpackNoConvergence
 from poolbench.data.features import Features
 from poolbench.data.raw import RawGraphs
 from poolbench.errors import PoolBenchError
-from poolbench.pool.hostgraph import Array
-from poolbench.pool.spectral import DENSE, laplacian, smallest_eigenvectors
+from poolbench.pool.base.hostgraph import Array
+from poolbench.pool.base.spectral import DENSE, laplacian, smallest_eigenvectors
 
 
 def signals(raw: RawGraphs, x: Features, weight: torch.Tensor | None, eigenvectors: int) -> Features:

@@ -32,7 +32,7 @@ from poolbench.linalg import RAW, Dense, Sparse
 from poolbench.linalg.coarsening import Coarsening
 from poolbench.nn.encoder import Channels
 from poolbench.nn.model import DataFacts
-from poolbench.pool.src import SRCPool
+from poolbench.pool.base.src import SRCPool
 
 log = logging.getLogger(__name__)
 

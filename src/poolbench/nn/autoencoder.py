@@ -10,7 +10,7 @@ from poolbench.linalg import Connectivity, Matrix
 from poolbench.linalg.coarsening import Coarsening
 from poolbench.nn.message_passing import LAYERS
 from poolbench.nn.model import Block, DataFacts, GraphModel, ModelOutput, Part, build_pool, check_choices
-from poolbench.pool.src import GlobalPool, Operator
+from poolbench.pool.base.src import GlobalPool, Operator
 
 
 class Autoencoder(GraphModel):

@@ -10,7 +10,7 @@ from torch import Tensor
 from poolbench.linalg import Connectivity, Matrix
 from poolbench.linalg.coarsening import Coarsening
 from poolbench.nn.model import Block, DataFacts, GraphModel, ModelOutput, Part, build_pool, check_choices
-from poolbench.pool.src import DenseSelection, GlobalPool, Operator, SoftPool
+from poolbench.pool.base.src import DenseSelection, GlobalPool, Operator, SoftPool
 
 
 class Clusterer(GraphModel):

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from poolbench.linalg import RAW, Connectivity, Matrix
 from poolbench.linalg.coarsening import Coarsening
 from poolbench.nn.model import DataFacts, GraphModel, ModelOutput, Part, build_readout, check_choices
-from poolbench.pool.sortpool import SortPool
-from poolbench.pool.src import Operator
+from poolbench.pool.base.src import Operator
+from poolbench.pool.readouts.sortpool import SortPool
 
 
 class DGCNN(GraphModel):

@@ -22,7 +22,7 @@ from poolbench.nn.model import (
     check_choices,
     head,
 )
-from poolbench.pool.src import GlobalPool, Operator
+from poolbench.pool.base.src import GlobalPool, Operator
 
 LAYER_JUMPING = (*JUMPING, "lstm")
 

@@ -21,7 +21,7 @@ from poolbench.nn.model import (
     check_choices,
     head,
 )
-from poolbench.pool.src import GlobalPool, Operator, SRCPool
+from poolbench.pool.base.src import GlobalPool, Operator, SRCPool
 
 
 class Hierarchical(GraphModel):

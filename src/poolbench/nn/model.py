@@ -15,7 +15,7 @@ from poolbench.linalg.coarsening import Coarsening
 from poolbench.nn.encoder import Channels, Encoder
 from poolbench.nn.message_passing import LAYERS, MessagePassing
 from poolbench.nn.mlp import ACTIVATIONS, MLP, NORMS, Norm
-from poolbench.pool.src import GlobalPool, Operator, SRCPool, constructor_arguments
+from poolbench.pool.base.src import GlobalPool, Operator, SRCPool, constructor_arguments
 
 
 class ModelOutput(NamedTuple):

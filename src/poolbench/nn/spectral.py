@@ -9,7 +9,7 @@ from torch import Tensor
 from poolbench.linalg import RAW, Connectivity, Matrix
 from poolbench.linalg.coarsening import Coarsening
 from poolbench.nn.model import DataFacts, GraphModel, ModelOutput, Part, build_pool
-from poolbench.pool.src import GlobalPool, Operator, SRCPool
+from poolbench.pool.base.src import GlobalPool, Operator, SRCPool
 
 
 def quadratic_form(x: Tensor, a: Matrix) -> Tensor:

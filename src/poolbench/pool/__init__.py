@@ -1,12 +1,12 @@
 """The pooling operators. `from poolbench.pool import MinCutPool` imports torch and that operator's file, no more.
 
-An operator is a class in a file of this folder and a YAML file in conf/pool; nothing else names it.
+An operator is a class in a file of this folder and a YAML file in conf/pool; nothing else names it. Beside them lie
+`base` (what operators are made of), `readouts` and `peers` (operators of other libraries).
 """
 
 from __future__ import annotations
 
 import importlib
-import pkgutil
 import re
 from functools import cache
 from pathlib import Path
@@ -15,12 +15,12 @@ from typing import Any
 
 @cache
 def _homes() -> dict[str, str]:
-    """Public class -> the module of this folder that defines it, found by reading the files, not by importing."""
+    """Public class -> the module below this folder that defines it, found by reading the files, not by importing."""
     homes = {}
-    for module in pkgutil.iter_modules(__path__):
-        text = Path(__path__[0], f"{module.name}.py").read_text(encoding="utf-8")
-        for name in re.findall(r"^class ([A-Z]\w*)\(", text, flags=re.M):
-            homes[name] = f"{__name__}.{module.name}"
+    root = Path(__path__[0])
+    for path in sorted(root.rglob("*.py")):
+        for name in re.findall(r"^class ([A-Z]\w*)\(", path.read_text(encoding="utf-8"), flags=re.M):
+            homes[name] = ".".join((__name__, *path.relative_to(root).with_suffix("").parts))
     return homes
 
 

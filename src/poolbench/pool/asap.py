@@ -13,11 +13,11 @@ from torch.autograd import Function
 
 from poolbench.linalg import Matrix, Ragged, Sparse
 from poolbench.linalg.products import bag, call, expand, pointers, segment_max, spmm, through
-from poolbench.pool.layers import Initializer, Linear
-from poolbench.pool.pairscore import PairScore, pair_softmax
-from poolbench.pool.postprocess import post_process
-from poolbench.pool.selection import OverlapSelection
-from poolbench.pool.src import SparseSelection, SRCPool
+from poolbench.pool.base.layers import Initializer, Linear
+from poolbench.pool.base.pairscore import PairScore, pair_softmax
+from poolbench.pool.base.postprocess import post_process
+from poolbench.pool.base.selection import OverlapSelection
+from poolbench.pool.base.src import SparseSelection, SRCPool
 from poolbench.pool.topk import check_ratio, top_k
 
 

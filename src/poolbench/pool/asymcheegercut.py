@@ -11,9 +11,9 @@ from torch.autograd import Function
 
 from poolbench.linalg import Dense, Matrix, Nodes, Padded, Ragged, Sparse
 from poolbench.linalg.products import segment_sum
-from poolbench.pool.layers import Activation, Constraint, Initializer, Regularizer
-from poolbench.pool.mlppool import MLPPool
-from poolbench.pool.src import DenseSelection
+from poolbench.pool.base.layers import Activation, Constraint, Initializer, Regularizer
+from poolbench.pool.base.mlppool import MLPPool
+from poolbench.pool.base.src import DenseSelection
 
 # The quantiles sort the few entries that can be one, where there are at least so many clusters and these are at most
 # this share of all. One core of an x86 CPU, softmax of normal draws, 32 to 256 graphs of 30 to 9,000 nodes: 0.05 to

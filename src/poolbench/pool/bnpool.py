@@ -12,10 +12,10 @@ from torch.utils.checkpoint import checkpoint
 
 from poolbench.linalg import Dense, Matrix, Ragged, Sparse
 from poolbench.linalg.products import segment_sum
+from poolbench.pool.base.layers import Activation, AssignmentMLP
+from poolbench.pool.base.postprocess import post_process
+from poolbench.pool.base.src import DenseSelection, SoftPool
 from poolbench.pool.diffpool import merged_entries
-from poolbench.pool.layers import Activation, AssignmentMLP
-from poolbench.pool.postprocess import post_process
-from poolbench.pool.src import DenseSelection, SoftPool
 
 BLOCK = 2**22  # pairs of nodes at work at once: 16 MiB in float32
 

@@ -19,7 +19,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from poolbench.pool.hostgraph import Array
+from poolbench.pool.base.hostgraph import Array
 
 
 def hierarchy(a: csr_array, levels: int) -> list[Array]:

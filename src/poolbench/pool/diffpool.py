@@ -12,9 +12,9 @@ from torch.autograd import Function
 from poolbench.linalg import GCN, Dense, Matrix, Sparse
 from poolbench.linalg.matrix import EPS
 from poolbench.linalg.products import through
-from poolbench.pool.layers import Activation, Constraint, Initializer, Linear, Regularizer, root
-from poolbench.pool.layers import activation as as_function
-from poolbench.pool.src import DenseSelection, SoftPool
+from poolbench.pool.base.layers import Activation, Constraint, Initializer, Linear, Regularizer, root
+from poolbench.pool.base.layers import activation as as_function
+from poolbench.pool.base.src import DenseSelection, SoftPool
 
 
 class DiffPool(SoftPool):
@@ -45,7 +45,7 @@ class DiffPool(SoftPool):
         return_selection: also return S.
         activation: of the pooled features, None for linear.
         kernel_initializer, kernel_regularizer, kernel_constraint: of both kernels, under Keras's names
-            (`poolbench.pool.layers`); their initial values are independent draws.
+            (`poolbench.pool.base.layers`); their initial values are independent draws.
         normalize_link_loss: divide the link loss of a graph by its number of nodes, the root of its number of entries,
             so that it does not grow with the graph.
         in_channels: f, inferred at the first call where it is None.

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from poolbench.linalg import Matrix
-from poolbench.pool.layers import Activation, Constraint, Initializer, Regularizer
-from poolbench.pool.mlppool import MLPPool
-from poolbench.pool.src import DenseSelection
+from poolbench.pool.base.layers import Activation, Constraint, Initializer, Regularizer
+from poolbench.pool.base.mlppool import MLPPool
+from poolbench.pool.base.src import DenseSelection
 
 NULL_MODELS = ("authors", "exact")
 

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from poolbench.linalg import Matrix, Ragged, Sparse
 from poolbench.linalg.products import invert
-from poolbench.pool.layers import Initializer
-from poolbench.pool.matching import matched_edges
-from poolbench.pool.pairscore import PairScore, pair_softmax
-from poolbench.pool.partition import REDUCTIONS, Partition, merged
-from poolbench.pool.postprocess import post_process
-from poolbench.pool.src import SparseSelection, SRCPool
+from poolbench.pool.base.layers import Initializer
+from poolbench.pool.base.matching import matched_edges
+from poolbench.pool.base.pairscore import PairScore, pair_softmax
+from poolbench.pool.base.partition import REDUCTIONS, Partition, merged
+from poolbench.pool.base.postprocess import post_process
+from poolbench.pool.base.src import SparseSelection, SRCPool
 
 METHODS = ("softmax", "tanh", "sigmoid")
 
@@ -42,7 +42,7 @@ class EdgePool(SRCPool):
     of nodes, with `inverse=True`. Clusters are numbered in the order of contraction in PyG, by the source of the
     contracted edge in tgp. The workshop paper has `add_to_edge_score=0`, the arXiv paper `dropout=0.2`.
 
-    Cost O(n f + E log E), most of it in the O(log^2 n) expected rounds of `poolbench.pool.matching`; where many scores
+    Cost O(n f + E log E), most of it in the O(log^2 n) expected rounds of `pool.base.matching`; where many scores
     tie, or rise along a path, that ends with a pass over the edges on the host.
 
     Args:

@@ -14,11 +14,11 @@ from torch import Tensor
 from poolbench.linalg import Matrix, Nodes, Padded
 from poolbench.linalg.coarsening import Coarsening
 from poolbench.linalg.products import expand, pointers, segment_sum
-from poolbench.pool.hostdense import HostDensePool, weights_of
-from poolbench.pool.hostgraph import Array, on_host, rows_of, simple
-from poolbench.pool.precomputed import as_layout, real_rows
-from poolbench.pool.selection import DenseSelection
-from poolbench.pool.spectral import DENSE, dense_laplacian, laplacian, smallest_eigenvectors
+from poolbench.pool.base.hostdense import HostDensePool, weights_of
+from poolbench.pool.base.hostgraph import Array, on_host, rows_of, simple
+from poolbench.pool.base.precomputed import as_layout, real_rows
+from poolbench.pool.base.selection import DenseSelection
+from poolbench.pool.base.spectral import DENSE, dense_laplacian, laplacian, smallest_eigenvectors
 
 #: Of k-means; the best one counts.
 STARTS = 10

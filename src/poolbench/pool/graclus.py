@@ -14,10 +14,10 @@ from torch import Tensor
 
 from poolbench.linalg import Matrix, Ragged, Sparse
 from poolbench.linalg.products import invert, pointers
-from poolbench.pool.draws import mix, node_draws
-from poolbench.pool.matching import greedy_matching
-from poolbench.pool.partition import CentredPartition, neighbourhoods
-from poolbench.pool.partitionpool import PartitionPool
+from poolbench.pool.base.draws import mix, node_draws
+from poolbench.pool.base.matching import greedy_matching
+from poolbench.pool.base.partition import CentredPartition, neighbourhoods
+from poolbench.pool.base.partitionpool import PartitionPool
 
 
 class GraclusPool(PartitionPool):
@@ -34,7 +34,7 @@ class GraclusPool(PartitionPool):
     M is what it finds when the ends of the edges of M are visited in falling order of weight, then the rest: at
     each visit the partner is the free neighbour of largest weight. On an unweighted graph every maximal matching is an
     answer of both, only the odds differ. What the order by weight buys is that M does not depend on the order of the
-    nodes. It is found in parallel rounds (`poolbench.pool.matching`).
+    nodes. It is found in parallel rounds (`poolbench.pool.base.matching`).
 
     With `complement=True` the pairs are nodes that are *not* adjacent: a maximal matching of the complement graph, in
     random order; reduce and connect are those of the graph itself. The complement is never formed: see
@@ -48,7 +48,7 @@ class GraclusPool(PartitionPool):
     * Weights are compared as they are, as in PyG and tgp. The original maximises A_ij (1 / d_i + 1 / d_j).
     * PyG and tgp draw anew at every call, so that a data set that was pooled once and one pooled on the fly differ.
       Here nothing is drawn from torch's generator: the order is a hash of (`seed`, the node's place in its graph), see
-      `poolbench.pool.draws`.
+      `poolbench.pool.base.draws`.
     * An edge in either direction makes a pair, of two directions the heavier counts. Self-loops and stored zeros are no
       edges.
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from poolbench.linalg import Dense, Matrix
-from poolbench.pool.layers import Activation, Constraint, Initializer, Regularizer, root
+from poolbench.pool.base.layers import Activation, Constraint, Initializer, Regularizer, root
+from poolbench.pool.base.mlppool import MLPPool
+from poolbench.pool.base.postprocess import post_process
+from poolbench.pool.base.src import DenseSelection
 from poolbench.pool.mincut import normalized_cut, orthogonality_loss
-from poolbench.pool.mlppool import MLPPool
-from poolbench.pool.postprocess import post_process
-from poolbench.pool.src import DenseSelection
 
 
 class HOSCPool(MLPPool):

@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from poolbench.linalg import Matrix, Propagation
-from poolbench.pool.layers import Activation, Constraint, Initializer, Regularizer, root
-from poolbench.pool.mlppool import MLPPool
-from poolbench.pool.src import DenseSelection
+from poolbench.pool.base.layers import Activation, Constraint, Initializer, Regularizer, root
+from poolbench.pool.base.mlppool import MLPPool
+from poolbench.pool.base.src import DenseSelection
 
 
 class JustBalancePool(MLPPool):

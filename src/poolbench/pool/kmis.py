@@ -10,10 +10,10 @@ from torch import Tensor
 
 from poolbench.linalg import Matrix, Sparse
 from poolbench.linalg.products import invert, rows, segment_sum
-from poolbench.pool.draws import node_draws, numbers, uniform
-from poolbench.pool.layers import Initializer, Linear
-from poolbench.pool.partition import CentredPartition, neighbourhoods
-from poolbench.pool.partitionpool import PartitionPool
+from poolbench.pool.base.draws import node_draws, numbers, uniform
+from poolbench.pool.base.layers import Initializer, Linear
+from poolbench.pool.base.partition import CentredPartition, neighbourhoods
+from poolbench.pool.base.partitionpool import PartitionPool
 
 SCORERS = ("linear", "degree", "random", "constant", "canonical")
 HEURISTICS = ("greedy", "w-greedy", None)
@@ -47,7 +47,7 @@ class KMISPool(PartitionPool):
     * "w-greedy" of a node without neighbours and of score 0 is 0 / 0, NaN in tgp and 1 here, as for any other score.
       Such a node is a member anyway, but its features are multiplied by 0, as are those of every node of degree 0 with
       `scorer="degree"`.
-    * `random` is drawn by hashing (`poolbench.pool.draws`): equal graphs get equal clusters, in every batch.
+    * `random` is drawn by hashing (`poolbench.pool.base.draws`): equal graphs get equal clusters, in every batch.
     * `reduce_red_op`: tgp takes every value that is not None for a sum; here it is an error.
 
     Without parameters (any scorer but `linear`), `precomputable` is True: S and A' depend on A alone.

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from poolbench.linalg import Matrix, Ragged, Sparse
 from poolbench.linalg.products import expand, pointers, rows, segment_sum
-from poolbench.pool.selection import OverlapSelection
-from poolbench.pool.src import SRCPool
+from poolbench.pool.base.selection import OverlapSelection
+from poolbench.pool.base.src import SRCPool
 
 ASSIGNMENTS = ("sparsemax", "softmax")
 LEADERS = ("gt", "ge")

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from poolbench.linalg import Matrix, Propagation, Ragged, Sparse
 from poolbench.linalg.products import invert, pointers
-from poolbench.pool.draws import mix, numbers
-from poolbench.pool.layers import Activation, Initializer, Linear, activation
-from poolbench.pool.partition import CentredPartition, KeptCentres
-from poolbench.pool.partitionpool import PartitionPool
-from poolbench.pool.src import SoftPool
+from poolbench.pool.base.draws import mix, numbers
+from poolbench.pool.base.layers import Activation, Initializer, Linear, activation
+from poolbench.pool.base.partition import CentredPartition, KeptCentres
+from poolbench.pool.base.partitionpool import PartitionPool
+from poolbench.pool.base.src import SoftPool
 from poolbench.pool.topk import check_ratio, top_k
 
 TIES = ("score", "node")
@@ -132,7 +132,7 @@ class ScoreNetwork(nn.Module):
     Args:
         in_channels: f, inferred at the first call where it is None.
         mp_units, mlp_units: widths, either may be empty.
-        mp_activation, mlp_activation, score_activation: activations, under Keras's names (`poolbench.pool.layers`).
+        mp_activation, mlp_activation, score_activation: activations, under Keras's names (`pool.base.layers`).
         delta: the larger, the more P amplifies what sets neighbours apart: a frequency in [0, 2] is multiplied by
             1 - delta times it.
         options: initialisers of every layer.

@@ -11,9 +11,9 @@ from torch.autograd import Function
 
 from poolbench.linalg import SYMMETRIC, Matrix, Nodes
 from poolbench.linalg.products import through
-from poolbench.pool.layers import root
-from poolbench.pool.mlppool import MLPPool
-from poolbench.pool.src import DenseSelection, SoftPool
+from poolbench.pool.base.layers import root
+from poolbench.pool.base.mlppool import MLPPool
+from poolbench.pool.base.src import DenseSelection, SoftPool
 
 
 class MinCutPool(MLPPool):

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from poolbench.linalg import Matrix, Ragged, Sparse
 from poolbench.linalg.products import pointers
-from poolbench.pool.hostgraph import Array, canonical_order, host_graphs, on_host, one_thread, reordered, simple
-from poolbench.pool.selection import KeptSelection, SparseSelection
-from poolbench.pool.spectral import TIE, laplacian, largest_eigenvector
-from poolbench.pool.src import SRCPool
+from poolbench.pool.base.hostgraph import Array, canonical_order, host_graphs, on_host, one_thread, reordered, simple
+from poolbench.pool.base.selection import KeptSelection, SparseSelection
+from poolbench.pool.base.spectral import TIE, laplacian, largest_eigenvector
+from poolbench.pool.base.src import SRCPool
 
 COLUMNS = 256  # of a Schur complement that are dense at a time
 

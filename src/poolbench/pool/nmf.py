@@ -11,10 +11,10 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from poolbench.linalg import Matrix
-from poolbench.pool.hostdense import HostDensePool, weights_of
-from poolbench.pool.hostgraph import Array, on_host
-from poolbench.pool.selection import DenseSelection
-from poolbench.pool.spectral import DENSE
+from poolbench.pool.base.hostdense import HostDensePool, weights_of
+from poolbench.pool.base.hostgraph import Array, on_host
+from poolbench.pool.base.selection import DenseSelection
+from poolbench.pool.base.spectral import DENSE
 
 
 class NMFPool(HostDensePool):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from poolbench.pool.src import SRCPool
+from poolbench.pool.base.src import SRCPool
 
 
 class NoPool(SRCPool):

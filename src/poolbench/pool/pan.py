@@ -13,10 +13,10 @@ from torch.nn.parameter import UninitializedParameter
 from poolbench.linalg import Matrix, Ragged, Sparse
 from poolbench.linalg.met import met_matrix
 from poolbench.linalg.products import rows, segment_sum
-from poolbench.pool.layers import Activation, activation
-from poolbench.pool.postprocess import post_process
-from poolbench.pool.selection import KeptSelection
-from poolbench.pool.src import SRCPool
+from poolbench.pool.base.layers import Activation, activation
+from poolbench.pool.base.postprocess import post_process
+from poolbench.pool.base.selection import KeptSelection
+from poolbench.pool.base.src import SRCPool
 from poolbench.pool.topk import check_ratio, top_k
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from poolbench.linalg import SYMMETRIC, Matrix
-from poolbench.pool.src import DenseSelection, SoftPool
+from poolbench.pool.base.src import DenseSelection, SoftPool
 from poolbench.pool.topk import ScorePool
 
 

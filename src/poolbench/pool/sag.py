@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from poolbench.linalg import GCN, Matrix
-from poolbench.pool.layers import Constraint, Initializer, Linear, Regularizer
+from poolbench.pool.base.layers import Constraint, Initializer, Linear, Regularizer
 from poolbench.pool.topk import ScorePool
 
 

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from poolbench.linalg import Matrix, Nodes, Ragged, Sparse
 from poolbench.linalg.coarsening import Coarsening
+from poolbench.pool.base.hostgraph import Array, host_graphs, on_host, one_thread
+from poolbench.pool.base.partitionpool import PartitionPool
+from poolbench.pool.base.selection import SparseSelection
 from poolbench.pool.codingtree import hierarchy
-from poolbench.pool.hostgraph import Array, host_graphs, on_host, one_thread
-from poolbench.pool.partitionpool import PartitionPool
-from poolbench.pool.selection import SparseSelection
 
 
 class NestedSelection(SparseSelection):

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from poolbench.linalg import Matrix, Ragged
-from poolbench.pool.layers import Constraint, Initializer, Linear, Regularizer
-from poolbench.pool.src import KeptSelection, SparseSelection, SRCPool
+from poolbench.pool.base.layers import Constraint, Initializer, Linear, Regularizer
+from poolbench.pool.base.src import KeptSelection, SparseSelection, SRCPool
 
 
 class ScorePool(SRCPool):

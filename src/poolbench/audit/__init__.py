@@ -1,0 +1,1 @@
+"""Whether records hold: checks, and runs done again."""

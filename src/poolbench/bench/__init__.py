@@ -1,1 +1,0 @@
-"""Runs and what becomes of them: identity, records, resume, statistics, tables."""

@@ -1,0 +1,1 @@
+"""Datasets that are generated: one file a generator."""

@@ -1,0 +1,411 @@
+"""Datasets in the format of the TU collection (Morris et al., TUDataset: A collection of benchmark datasets, 2020).
+
+A dataset NAME is a handful of text files: NAME_A.txt (a directed edge a line), NAME_graph_indicator.txt (the graph of
+each node), NAME_graph_labels.txt or NAME_graph_attributes.txt, and labels or attributes of nodes and edges where there
+are any. All ids in the files start at 1.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from poolbench.data.dataset import GraphDataset
+from poolbench.data.features import Features, NodeFeatures, edge_features
+from poolbench.data.raw import RawGraphs
+from poolbench.data.sources import fetch
+from poolbench.data.sources.tu_names import TU_NAMES
+from poolbench.data.twins import check_how, deduplicate
+from poolbench.errors import PoolBenchError, nearest
+
+__all__ = ["TU_NAMES", "TUDataset", "parse"]
+
+HOST = "https://www.chrsmrrs.com/graphkerneldatasets"
+COLLECTION = "TUDataset"
+PARSED = "parsed-v1.pt"
+
+_CHUNK = 1 << 25
+_TO_SPACE = bytes.maketrans(b",;\t", b"   ")
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class TUDataset(GraphDataset):
+    """A dataset of the TU collection by its official name, such as `PROTEINS`; nothing is touched until `load`.
+
+    Args:
+        name: the official name (`TU_NAMES`), or any other that the cache or a mirror holds in this format.
+        features, use_node_attr, max_degree: see `NodeFeatures`, which makes `node_features`.
+        deduplicate: True, False or "cleaned": whether `load` leaves out isomorphic graphs (`twins.deduplicate`).
+        data: the cache folder; None for POOLBENCH_DATA or the user's cache folder.
+        mirror: folder or base URL laid out as the official hosts are; None for POOLBENCH_MIRROR.
+
+    Raises `PoolBenchError` for a name that is no file name, or features that there are not.
+    """
+
+    folder: Path
+
+    def __init__(
+        self,
+        name: str,
+        features: str | Sequence[str] = "auto",
+        use_node_attr: bool = True,
+        max_degree: int = 135,
+        deduplicate: bool | str = False,
+        data: str | Path | None = None,
+        mirror: str | None = None,
+    ) -> None:
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", name):
+            raise PoolBenchError(f"dataset name {name!r} is no name of a TU dataset, such as PROTEINS or MUTAG")
+        self.name = name
+        self.features = NodeFeatures(features, use_node_attr=use_node_attr, max_degree=max_degree)
+        check_how(deduplicate)
+        self.deduplicate = deduplicate
+        self.cache = fetch.cache_dir(data)
+        self.mirror = mirror
+        self.folder = self.cache / COLLECTION / self.name
+
+    def node_features(self, raw: RawGraphs) -> Features:
+        return self.features(raw)
+
+    def edge_features(self, raw: RawGraphs) -> Features | None:
+        return edge_features(raw)
+
+    def load(self) -> RawGraphs:
+        """The dataset's content: from the cache, else a package that ships it, a mirror, or the official host.
+
+        The files are parsed once; the parsed form stays in the cache with its provenance. Processes that load the
+        same dataset at the same time wait for the first one. Isomorphic graphs are left out afterwards, if at all.
+
+        Raises `PoolBenchError`: nobody has it, its archive or its files are damaged, the cache cannot be written to.
+        """
+        return deduplicate(self._load(), self.deduplicate)
+
+    def _load(self) -> RawGraphs:
+        if parsed := self._load_parsed():
+            return parsed
+        try:
+            with fetch.workspace(self.cache, f"{COLLECTION}-{self.name}") as work:
+                return self._load_parsed() or self._save(self._read(work))
+        except fetch.CacheNotWritable:
+            # A shared cache may be read-only and hold the files: they are then parsed by each process.
+            if folder := self._raw_folder():
+                return self._parse(folder)
+            raise
+
+    # ------------------------------------------------------------ the parsed form in the cache
+
+    def _load_parsed(self) -> RawGraphs | None:
+        """The parsed form, or None where there is none, it is damaged, or the files it was made from have changed."""
+        path = self.folder / PARSED
+        try:
+            raw, facts = RawGraphs.load_facts(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise PoolBenchError(f"{path} cannot be read ({error.strerror}); make it readable or remove it") from error
+        except PoolBenchError as error:
+            fetch.log.warning("%s; reading the dataset anew", error)
+            return None
+        folder = self._raw_folder()
+        stale = folder is not None and facts.get("files") is not None and facts["files"] != self._signature(folder)
+        return None if stale else raw
+
+    def _save(self, raw: RawGraphs) -> RawGraphs:
+        folder = self._raw_folder()
+        raw.save(self.folder / PARSED, files=None if folder is None else self._signature(folder))
+        return raw
+
+    def _signature(self, folder: Path) -> dict[str, list[int]]:
+        """Size and time of each file: tells that somebody has put other files there."""
+        stats = {path.name: path.stat() for path in sorted(folder.glob(f"{self.name}_*.txt"))}
+        return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
+
+    # ------------------------------------------------------------ the files
+
+    def _raw_folder(self) -> Path | None:
+        """The folder in the cache that holds the files, if any: `raw`, where PyG keeps them too, or the one above."""
+        folders = (self.folder / "raw", self.folder)
+        return next((folder for folder in folders if (folder / f"{self.name}_A.txt").is_file()), None)
+
+    def _read(self, work: Path) -> RawGraphs:
+        """Find the files, fetch them into the cache where need be, and parse them."""
+        if folder := self._raw_folder():
+            return self._parse(folder)
+        zip_name = f"{self.name}.zip"
+        places = (self.folder.parent / zip_name, self.folder / zip_name)
+        if own := next((path for path in places if path.is_file()), None):
+            facts = {"kind": "cache", "where": own.name, "sha256": fetch.file_sha256(own), "retrieved": fetch.now()}
+            return self._unpack(fetch.Archive(own, facts, str(own)), work)
+        if shipped := fetch.shipped_folder(self.name):
+            return self._parse(shipped.path)
+        return self._unpack(self._fetch(work), work)
+
+    def _fetch(self, work: Path) -> fetch.Archive:
+        paths = [f"{COLLECTION}/{self.name}.zip", f"graphkerneldatasets/{self.name}.zip", f"{self.name}.zip"]
+        try:
+            return fetch.fetch_archive(self.name, paths, f"{HOST}/{self.name}.zip", work, self.mirror)
+        except fetch.Absent as error:
+            raise PoolBenchError(self._absent(str(error))) from error
+
+    def _absent(self, tried: str) -> str:
+        what = f"dataset {self.name} is not here"
+        if self.name not in TU_NAMES:
+            what = f"unknown TU dataset {self.name!r}{nearest(self.name, TU_NAMES)}"
+        return (
+            f"{what}: {tried}. Three ways to supply it: put {self.name}.zip or its unpacked files into "
+            f"{self.folder}; set POOLBENCH_MIRROR to a folder or URL that holds {COLLECTION}/{self.name}.zip; or go "
+            f"online (`poolbench prepare dataset={self.name}` on a connected machine, then copy the cache folder)"
+        )
+
+    def _unpack(self, archive: fetch.Archive, work: Path) -> RawGraphs:
+        """Unpack and parse in the workspace: only what is a sound dataset moves to its place, and at once."""
+        names = fetch.unpack(archive, work / "raw", lambda n: n.startswith(f"{self.name}_") or n == "README.txt")
+        if f"{self.name}_A.txt" not in names:
+            raise PoolBenchError(
+                f"archive {archive.origin} holds no {self.name}_A.txt, so it is not TU dataset {self.name}; "
+                "fetch it again, or rename it to the dataset that it holds"
+            )
+        raw = parse(self.name, work / "raw", archive.provenance, archive.origin)
+        (work / "raw" / "provenance.json").write_text(json.dumps(archive.provenance))
+        target = self.folder / "raw"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            (work / "raw").rename(target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+            raise PoolBenchError(f"{target} exists and holds no {self.name}_A.txt; remove it") from error
+        return raw
+
+    def _parse(self, folder: Path) -> RawGraphs:
+        return parse(self.name, folder, self._provenance(folder))
+
+    def _provenance(self, folder: Path) -> dict[str, Any]:
+        """What was noted when the files came, or what can be said of files that somebody put there."""
+        try:
+            return dict(json.loads((folder / "provenance.json").read_text()))
+        except (OSError, ValueError):
+            pass
+        shipped = fetch.shipped_folder(self.name)
+        if shipped and shipped.path == folder:
+            facts = shipped.provenance
+        else:
+            facts = {"kind": "cache", "where": f"{COLLECTION}/{self.name}", "sha256": None, "retrieved": fetch.now()}
+        return {**facts, "files_sha256": _files_sha256(folder, self.name)}
+
+
+def _files_sha256(folder: Path, name: str) -> str:
+    """SHA-256 over the names and hashes of the files of a dataset that came without an archive."""
+    lines = [f"{fetch.file_sha256(path)}  {path.name}\n" for path in sorted(folder.glob(f"{name}_*.txt"))]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+# ---------------------------------------------------------------- parsing
+
+
+def parse(name: str, folder: Path, provenance: dict[str, Any] | None = None, origin: str | None = None) -> RawGraphs:
+    """Read the files of dataset `name` in `folder`; `origin` is what messages call the place that they came from.
+
+    Self-loops and repeated edges are dropped (of an edge that is given twice with different labels the smallest
+    labels stay), directed edges are kept as they are, and nodes are put in the order of their graphs.
+
+    Raises `PoolBenchError` for a file that is missing or malformed, with the file's name and what is wrong.
+    """
+    files = _Files(name, folder, origin or str(folder))
+    graph_of = files.integers("graph_indicator", required=True)[:, 0]
+    y, targets, labelled = _graph_labels(files)
+    num_graphs = labelled if labelled is not None else int(graph_of.max(initial=0))
+    if graph_of.size and not (graph_of.min() >= 1 and graph_of.max() <= num_graphs):
+        raise files.error("graph_indicator", f"names graph {graph_of.max()}, but {num_graphs} graphs have labels")
+    graph_of -= 1
+    order = None if (np.diff(graph_of) >= 0).all() else np.argsort(graph_of, kind="stable")
+    edge_index, edge_labels, edge_attributes = _edges(files, graph_of, order)
+    node_labels, node_attributes = files.integers("node_labels"), files.floats("node_attributes")
+    for kind, rows in (("node_labels", node_labels), ("node_attributes", node_attributes)):
+        if rows is not None and len(rows) != len(graph_of):
+            raise files.error(kind, f"has {len(rows)} lines, but the dataset has {len(graph_of)} nodes")
+    reorder = slice(None) if order is None else order
+    return RawGraphs(
+        name=name,
+        num_nodes=torch.from_numpy(np.bincount(graph_of, minlength=num_graphs)),
+        edge_index=edge_index,
+        node_labels=None if node_labels is None else _tensor(node_labels[reorder]),
+        node_attributes=None if node_attributes is None else _tensor(node_attributes[reorder]),
+        edge_labels=edge_labels,
+        edge_attributes=edge_attributes,
+        y=y,
+        targets=targets,
+        provenance=provenance or {},
+    )
+
+
+def _tensor(rows: Array) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(rows))
+
+
+def _graph_labels(files: _Files) -> tuple[Tensor | None, Tensor | None, int | None]:
+    """Classes, numbers to regress, and how many graphs have either.
+
+    One column of whole numbers is a class; everything else is held as numbers.
+    """
+    labels, targets = files.numbers("graph_labels"), files.numbers("graph_attributes")
+    if labels is None and targets is None:
+        raise files.error("graph_labels", "is missing (and there is no graph_attributes file either)")
+    if labels is not None and targets is not None and len(labels) != len(targets):
+        raise files.error("graph_attributes", f"has {len(targets)} lines, graph_labels has {len(labels)}")
+    count = len(labels) if labels is not None else len(targets) if targets is not None else 0
+    y = None
+    if labels is not None and labels.shape[1] == 1 and np.isfinite(labels).all() and (labels == np.rint(labels)).all():
+        y = torch.from_numpy(np.unique(labels[:, 0], return_inverse=True)[1].reshape(-1).astype(np.int64))
+    elif labels is not None:
+        targets = labels if targets is None else np.concatenate([labels, targets], axis=1)
+    return y, None if targets is None else _tensor(targets), count
+
+
+def _edges(files: _Files, graph_of: Array, order: Array | None) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """edge_index [2, E] in canonical order, and the labels and attributes of those edges.
+
+    Lean on purpose: COLLAB has 24.6 million lines. An edge is one int64 key row * N + col, sorted in place.
+    """
+    keys, kept, lines = _edge_keys(files, graph_of, order)
+    labels, attributes = files.integers("edge_labels"), files.floats("edge_attributes")
+    for kind, rows in (("edge_labels", labels), ("edge_attributes", attributes)):
+        if rows is not None and len(rows) != lines:
+            raise files.error(kind, f"has {len(rows)} lines, but {files.path('A').name} has {lines}")
+    columns = [rows[kept] for rows in (labels, attributes) if rows is not None]
+    if columns:
+        # By key, and edges of one key by their labels: which of them stays must not hang on the order of lines.
+        by = np.lexsort([column for rows in reversed(columns) for column in rows.T[::-1]] + [keys])
+        keys, columns = keys[by], [rows[by] for rows in columns]
+    else:
+        keys.sort()
+    first = np.ones(len(keys), dtype=bool)
+    np.not_equal(keys[1:], keys[:-1], out=first[1:])
+    if not first.all():
+        keys, columns = keys[first], [rows[first] for rows in columns]
+    edge_index = torch.empty(2, len(keys), dtype=torch.int64)
+    np.divmod(keys, max(len(graph_of), 1), out=tuple(edge_index.numpy()))
+    held = iter(_tensor(rows) for rows in columns)
+    return edge_index, next(held) if labels is not None else None, next(held) if attributes is not None else None
+
+
+def _edge_keys(files: _Files, graph_of: Array, order: Array | None) -> tuple[Array, Array | slice, int]:
+    """row * N + col of each line that is no self-loop, which lines those are, and the number of lines."""
+    n = len(graph_of)
+    place = None
+    if order is not None:
+        place = np.empty_like(order)
+        place[order] = np.arange(n)
+    keys, kept, lines = [], [], 0
+    for ends in files.chunks("A", np.int64, columns=2):
+        ends -= 1
+        if ends.size and not (ends.min() >= 0 and ends.max() < n):
+            worst = ends.max() if ends.max() >= n else ends.min()
+            raise files.error("A", f"names node {worst + 1}, but nodes are 1 to {n}")
+        row, col = ends[:, 0], ends[:, 1]
+        across = graph_of[row] != graph_of[col]
+        if across.any():
+            at = int(across.argmax())
+            raise files.error("A", f"has an edge between two graphs: nodes {row[at] + 1} and {col[at] + 1}")
+        keep = row != col
+        lines += len(row)
+        kept.append(keep)
+        row, col = row[keep], col[keep]
+        keys.append(row * n + col if place is None else place[row] * n + place[col])
+    all_kept = np.concatenate(kept) if kept else np.zeros(0, dtype=bool)
+    return np.concatenate(keys) if keys else np.zeros(0, dtype=np.int64), all_kept, lines
+
+
+class _Files:
+    """The text files of one dataset as arrays, with errors that name the file."""
+
+    def __init__(self, name: str, folder: Path, origin: str) -> None:
+        self.name, self.folder, self.origin = name, folder, origin
+
+    def path(self, kind: str) -> Path:
+        return self.folder / f"{self.name}_{kind}.txt"
+
+    def error(self, kind: str, what: str) -> PoolBenchError:
+        return PoolBenchError(
+            f"dataset {self.name}: {self.path(kind).name} {what}; {self.origin} is no sound TU dataset, "
+            "replace it by the official one"
+        )
+
+    def integers(self, kind: str, required: bool = False) -> Any:
+        """[lines, columns] int64, or None where there is no such file."""
+        return self._rows(kind, np.int64, required)
+
+    def floats(self, kind: str) -> Array | None:
+        """[lines, columns] float32, or None where there is no such file."""
+        rows = self._rows(kind, np.float64)
+        return None if rows is None else rows.astype(np.float32)
+
+    def numbers(self, kind: str) -> Array | None:
+        """[lines, columns] float64, or None where there is no such file."""
+        return self._rows(kind, np.float64)
+
+    def _rows(self, kind: str, dtype: type, required: bool = False) -> Array | None:
+        if not self.path(kind).is_file():
+            if required:
+                raise self.error(kind, "is missing")
+            return None
+        chunks = list(self.chunks(kind, dtype))
+        return np.concatenate(chunks) if chunks else np.zeros((0, 1), dtype=dtype)
+
+    def chunks(self, kind: str, dtype: type, columns: int | None = None) -> Iterator[Array]:
+        """The file in pieces of whole lines, [lines, columns] each: the whole text would be the peak of memory."""
+        try:
+            with open(self.path(kind), "rb") as file:
+                rest = b""
+                while block := file.read(_CHUNK):
+                    head, newline, tail = (rest + block).rpartition(b"\n")
+                    rest = tail
+                    if newline and head.strip():
+                        rows = self._table(kind, head, dtype, columns)
+                        columns = rows.shape[1]
+                        yield rows
+                if rest.strip():
+                    yield self._table(kind, rest, dtype, columns)
+        except OSError as error:
+            raise self.error(kind, f"cannot be read ({error.strerror})") from error
+
+    def _table(self, kind: str, text: bytes, dtype: type, columns: int | None) -> Array:
+        """Lines of numbers as an array. All lines must have `columns` numbers (as many as the first one, if None)."""
+        text = text.translate(_TO_SPACE, delete=b"\r")
+        values = self._values(kind, text, dtype)
+        lines = _count_lines(text)
+        columns = columns or len(text.lstrip().split(b"\n", 1)[0].split())
+        if values.size != lines * columns:
+            raise self.error(kind, f"has {values.size} numbers in {lines} lines, expected {columns} in each line")
+        return values.reshape(lines, columns)
+
+    def _values(self, kind: str, text: bytes, dtype: type) -> Array:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", DeprecationWarning)  # how numpy < 2.3 says what later ones raise
+                return np.fromstring(text, dtype=dtype, sep=" ")
+        except (ValueError, DeprecationWarning) as error:
+            if dtype is np.int64:  # some files write whole numbers as 1.0
+                values = self._values(kind, text, np.float64)
+                if (values == np.rint(values)).all():
+                    return values.astype(np.int64)
+            raise self.error(kind, "holds something that is no number") from error
+
+
+def _count_lines(text: bytes) -> int:
+    """Lines with something in them."""
+    text = text.strip()
+    if b"\n\n" in text or b"\n " in text:
+        return sum(1 for line in text.split(b"\n") if line.strip())
+    return text.count(b"\n") + 1

@@ -1,0 +1,419 @@
+"""The jobs of a sweep, done one after the other or by worker processes that live on from job to job.
+
+A job is a resolved configuration and a function that does it; Hydra is needed to make one and not to do it. What
+becomes of a job is an `Ended`, never an exception, so that the other jobs go on. A job whose process died is started
+again, and goes on from its last checkpoint; the records say when that is too often (`records.begin_attempt`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, Protocol
+
+from poolbench.errors import PoolBenchError
+from poolbench.jobs import sweep
+from poolbench.records import record as records
+
+Work = Callable[[dict[str, Any]], Any]
+
+STARTS = records.DEATHS_ALLOWED + 1
+"""So often a job is started whose process dies: the last start finds that it died too often, and records that."""
+GRACE = 45.0
+"""Seconds that a worker has to stop in good order: above the time that a logger may take to finish."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of a sweep.
+
+    number: from 1. text: what it is, for people. config: the resolved configuration. work: does it; a function of a
+    module, so that a process can find it by name. folder: of the sweep's books.
+    """
+
+    number: int
+    text: str
+    config: dict[str, Any]
+    work: Work
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What became of a job: `state` as in the books, `reason` in one line, what it printed, and the traceback.
+
+    held: the runs that another process does, where the state is `elsewhere`.
+    """
+
+    state: str
+    reason: str | None = None
+    printed: str = ""
+    trace: str = ""
+    held: tuple[str, ...] = ()
+
+
+def do(job: Job) -> Ended:
+    """Do a job, and note in the books what becomes of it. Raises nothing but `KeyboardInterrupt`."""
+    note = sweep.Note(job.folder, job.number)
+    note.begin()
+    began = time.monotonic()
+    try:
+        with sweep.noting(note):
+            made = job.work(job.config)
+    except Exception as error:
+        state, reason = sweep.state_of(error), " ".join(sweep.explain(error).split())
+        note.end(state, reason)
+        held = error.ids if isinstance(error, records.Held) else ()
+        return Ended(state, reason, trace="".join(traceback.format_exception(error)), held=held)
+    except BaseException:  # an interrupt, or the end of a cluster's patience
+        note.end("stopped", "it was interrupted")
+        raise
+    spent = time.monotonic() - began
+    note.end("done", seconds=spent if _was_trained(made, spent) else None)
+    return Ended("done")
+
+
+def _was_trained(made: Any, spent: float) -> bool:
+    """Whether a record was made now; one that was found says nothing of how long such a job takes."""
+    total = made["time"]["total"] if isinstance(made, Mapping) and "time" in made else None
+    return total is None or total <= spent
+
+
+def do_quietly(job: Job) -> Ended:
+    """`do`, with what is printed held back: the lines of one job stand together."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        ended = do(job)
+    return replace(ended, printed=printed.getvalue())
+
+
+# ---------------------------------------------------------------------------------------------------------- the sweep
+
+
+class Workers(Protocol):
+    """Where jobs are done."""
+
+    count: int
+    """How many are done at once."""
+
+    def submit(self, job: Job) -> None:
+        """Begin a job; called for as many as `count` at once."""
+
+    def next(self) -> tuple[int, Ended | None]:
+        """Wait for a job to end: its number and what became of it, None where its process died."""
+
+    def stop(self) -> None:
+        """Stop the jobs that are being done in good order, as an interrupt does."""
+
+    def close(self) -> None:
+        """Let go of everything."""
+
+
+def launch(
+    numbers: Sequence[int], make: Callable[[int], Job], books: sweep.Books, workers: Workers, traces: bool = False
+) -> list[str]:
+    """Do the jobs `numbers` of a sweep; returns their states.
+
+    A job that another process holds is left to it, and looked at again when all others are done.
+
+    Args:
+        make: composes a job; what it raises refuses the job. traces: print the tracebacks of errors.
+    """
+    return _Launch(make, books, workers, traces).do(numbers)
+
+
+class _Launch:
+    def __init__(self, make: Callable[[int], Job], books: sweep.Books, workers: Workers, traces: bool) -> None:
+        self.make, self.books, self.workers, self.traces = make, books, workers, traces
+        self.states: dict[int, str] = {}
+        self.held: dict[int, Ended] = {}
+        self.jobs: dict[int, Job] = {}
+        self.starts: Counter[int] = Counter()
+
+    def do(self, numbers: Sequence[int]) -> list[str]:
+        try:
+            self._do_all(numbers)
+            while self.held:
+                self._do_all(self._wait_for_others())
+        except KeyboardInterrupt:
+            self.workers.stop()
+            raise
+        finally:
+            self.workers.close()
+        return [self.states[number] for number in numbers]
+
+    def _do_all(self, numbers: Iterable[int]) -> None:
+        queue, busy = deque(numbers), 0
+        while queue or busy:
+            while queue and busy < self.workers.count:
+                number = queue.popleft()
+                busy += self._submit(number)
+            if busy:
+                number, ended = self.workers.next()
+                busy -= 1
+                if ended is None and self.starts[number] < STARTS:
+                    self._say(f"{self.books.text(number)}: its process died; it is started again")
+                    queue.appendleft(number)
+                else:
+                    self._end(number, ended or self._died(number))
+
+    def _submit(self, number: int) -> bool:
+        """Begin a job; False where it is refused."""
+        if number not in self.jobs:
+            try:
+                self.jobs[number] = self.make(number)
+            except Exception as error:
+                trace = "".join(traceback.format_exception(error))
+                ended = Ended(sweep.state_of(error), " ".join(sweep.explain(error).split()), trace=trace)
+                sweep.Note(self.books.folder, number).end(ended.state, ended.reason)
+                self._end(number, ended)
+                return False
+        self.starts[number] += 1
+        self.workers.submit(self.jobs[number])
+        return True
+
+    def _died(self, number: int) -> Ended:
+        ended = Ended("failed", f"its process died {STARTS} times (out of memory, or killed)")
+        sweep.Note(self.books.folder, number).end(ended.state, ended.reason)
+        return ended
+
+    def _end(self, number: int, ended: Ended) -> None:
+        self.states[number] = ended.state
+        text = self.books.text(number)
+        if self.workers.count > 1 or ended.printed:
+            self._say(f"{text}\n{ended.printed}".rstrip())
+        if ended.state == "elsewhere":
+            self.held[number] = ended
+            self._say(f"{text}: {ended.reason}")
+        elif ended.state != "done":
+            print(f"error: {text}: {ended.reason}", file=sys.stderr, flush=True)
+            if self.traces:
+                print(ended.trace, file=sys.stderr, flush=True)
+        self._say(sweep.read(self.books.folder).with_ends(self.states).line())
+
+    def _wait_for_others(self) -> list[int]:
+        """Wait until one of the runs that others do is free; the jobs that it belongs to can be looked at again."""
+        self._say(f"waiting for other processes that do {len(self.held)} of the jobs")
+        while True:
+            for number, ended in self.held.items():
+                results = Path(self.jobs[number].config["paths"]["results"])
+                for id in ended.held:
+                    with records.lease(results, id) as mine:
+                        free = mine
+                    if free:
+                        del self.held[number]
+                        self.starts[number] = 0
+                        return [number]
+            time.sleep(0.5)
+
+    @staticmethod
+    def _say(text: str) -> None:
+        print(text, flush=True)
+
+
+def say_stopping(jobs: int) -> None:
+    """Tell who pressed Ctrl-C what happens."""
+    print(f"stopping {jobs} jobs in good order; another interrupt kills them", file=sys.stderr, flush=True)
+
+
+# ------------------------------------------------------------------------------------------------------- this process
+
+
+class InProcess:
+    """Jobs done here, one after the other; what they print appears as they print it."""
+
+    count = 1
+
+    def __init__(self) -> None:
+        self._job: Job | None = None
+
+    def submit(self, job: Job) -> None:
+        self._job = job
+
+    def next(self) -> tuple[int, Ended | None]:
+        assert self._job is not None
+        print(self._job.text, flush=True)
+        return self._job.number, do(self._job)
+
+    def stop(self) -> None:
+        """The interrupt has stopped the job."""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+# --------------------------------------------------------------------------------------------------- worker processes
+
+#: The libraries that would otherwise take a thread a core in each worker.
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+def usable_cores() -> int:
+    """The cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS
+        return os.cpu_count() or 1
+
+
+def share_cores(n_jobs: int | None, threads: int, jobs: int) -> int:
+    """How many jobs to do at once: `n_jobs`, or as many as fill the cores with `threads` threads each.
+
+    Args:
+        n_jobs: None or -1 for as many as there are cores for. threads: of one job. jobs: that there are.
+
+    Raises `PoolBenchError` for any other number below 1.
+    """
+    if n_jobs in (None, -1):
+        n_jobs = max(usable_cores() // threads, 1)
+    if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs < 1:
+        raise PoolBenchError(
+            f"hydra.launcher.n_jobs={n_jobs!r}: a whole number of at least 1 is expected, or -1 for all"
+        )
+    return max(min(n_jobs, jobs), 1)
+
+
+class Processes:
+    """Worker processes that do one job after the other; one that died is replaced.
+
+    Args:
+        count: how many. threads: that a library may use in each, unless the environment says.
+    """
+
+    def __init__(self, count: int, threads: int = 1) -> None:
+        self.count, self.threads = count, threads
+        self._workers: list[_Worker] = []
+
+    def submit(self, job: Job) -> None:
+        worker = next((w for w in self._workers if w.job is None), None)
+        if worker is None:
+            worker = _Worker(self.threads)
+            self._workers.append(worker)
+        worker.submit(job)
+
+    def next(self) -> tuple[int, Ended | None]:
+        while True:
+            ready = wait([w.connection for w in self._workers if w.job is not None])
+            worker = next(w for w in self._workers if w.connection in ready)
+            assert worker.job is not None
+            number, ended = worker.job, worker.receive()
+            if ended is None:
+                worker.close()
+                self._workers.remove(worker)
+            return number, ended
+
+    def stop(self) -> None:
+        """Interrupt the busy workers and wait for them; a further interrupt, or `GRACE` seconds, end the patience."""
+        busy = [worker for worker in self._workers if worker.job is not None]
+        say_stopping(len(busy))
+        for worker in busy:
+            worker.interrupt()
+        deadline = time.monotonic() + GRACE
+        with contextlib.suppress(KeyboardInterrupt):
+            for worker in busy:
+                worker.process.join(max(deadline - time.monotonic(), 0.0))
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.close()
+        self._workers.clear()
+
+
+class _Worker:
+    """One worker process, and this end of the pipe to it. job: the number of the job that it does."""
+
+    def __init__(self, threads: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.job: int | None = None
+        self.connection, theirs = context.Pipe()
+        # No daemon: those may have no children, and the coarsenings of a large dataset are computed by several.
+        self.process = context.Process(target=_serve, args=(theirs,), name="poolbench worker", daemon=False)
+        with _environment(dict.fromkeys(THREADS, str(threads))), _interrupts_held():
+            self.process.start()
+        theirs.close()  # so that the pipe ends when the worker does
+
+    def submit(self, job: Job) -> None:
+        self.job = job.number
+        with contextlib.suppress(OSError):  # it died while idle: receive says so
+            self.connection.send(job)
+
+    def receive(self) -> Ended | None:
+        """What became of the job; None where the worker died."""
+        self.job = None
+        try:
+            return self.connection.recv()
+        except (EOFError, OSError):
+            return None
+
+    def interrupt(self) -> None:
+        with contextlib.suppress(ProcessLookupError, TypeError):
+            os.kill(self.process.pid, signal.SIGINT)  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        """An idle worker ends with its pipe; a busy one is killed."""
+        if self.job is not None:
+            self.process.kill()
+        self.connection.close()
+        self.process.join(5.0)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)  # type: ignore[arg-type]  # children of one that was killed
+        self.process.close()
+
+
+@contextlib.contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set those of the variables that are not set, for processes that are started within."""
+    mine = {name: value for name, value in variables.items() if name not in os.environ}
+    os.environ.update(mine)
+    try:
+        yield
+    finally:
+        for name in mine:
+            del os.environ[name]
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold back interrupts: a process that is started within inherits that, until it is ready for one."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _serve(connection: Connection) -> None:
+    """The life of a worker process."""
+    os.setpgrp()  # the terminal's Ctrl-C reaches the sweep alone, which passes it on
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        while True:
+            connection.send(do_quietly(connection.recv()))
+    except (EOFError, OSError, KeyboardInterrupt):
+        pass  # the sweep has ended, or was interrupted
+
+
+def _end_with_parent() -> None:
+    """Stop in good order when the process of the sweep dies: the next start shall find the run free."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(GRACE)
+    os.killpg(os.getpid(), signal.SIGKILL)

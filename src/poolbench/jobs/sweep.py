@@ -1,0 +1,330 @@
+"""The books of a sweep: its jobs, and what became of each. `poolbench status` reads them from any shell.
+
+    results/sweeps/<time>/jobs.json       the jobs of the sweep, in order
+    results/sweeps/<time>/jobs/<n>.json   job n: what became of it, written by the process that does it
+
+Each job writes a file of its own, in one step, so that any number of processes and machines keep one set of books
+without a lock. What was measured stands in the records of the runs; these files only name them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from poolbench.errors import PoolBenchError, RunError
+from poolbench.records import record as records
+
+log = logging.getLogger(__name__)
+
+SWEEPS = "sweeps"
+JOBS = "jobs.json"
+SCHEMA = 1
+
+ENDS = ("done", "failed", "refused")
+"""How a job can end for good."""
+STATES = (*ENDS, "running", "elsewhere", "to go")
+"""What `poolbench status` counts. Elsewhere: another process, of no part in this sweep, held the run."""
+
+
+@dataclass(frozen=True)
+class JobState:
+    """What is known of one job.
+
+    text: its number, and what sets it apart from the others. state: see `STATES`; `stopped` where it was interrupted.
+    runs: identities of the runs that it consists of, as they become known. reason: why it failed, was
+    refused or waits. host, pid: of the process that does it. began: seconds since the epoch. seconds: how long it took
+    to do; None while it is not done, and where it was found done.
+    """
+
+    text: str
+    state: str = "to go"
+    runs: tuple[str, ...] = ()
+    reason: str | None = None
+    host: str | None = None
+    pid: int | None = None
+    began: float | None = None
+    seconds: float | None = None
+
+
+# ------------------------------------------------------------------------------------------------------------ writing
+
+
+class Books:
+    """The books of a sweep that begins.
+
+    Args:
+        folder: where they are kept; a sweep that finds another's books there takes `<folder>-2`, and so on.
+        jobs: the overrides of each job. at_once: how many are done side by side.
+
+    Raises `RunError` where the folder cannot be written to.
+    """
+
+    def __init__(self, folder: Path, jobs: Sequence[Sequence[str]], at_once: int) -> None:
+        self.at_once = at_once
+        self.jobs = [tuple(job) for job in jobs]
+        self._texts = _texts(self.jobs)
+        self.folder = self._claim(folder)
+
+    def _claim(self, folder: Path) -> Path:
+        number = 1
+        while True:
+            place = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+            try:
+                (place / "jobs").mkdir(parents=True, exist_ok=True)
+                records.create(place / JOBS, self._content())
+                return place
+            except FileExistsError as error:
+                if not (place / JOBS).is_file():
+                    raise records.cannot_write(place, error) from error
+                number += 1
+            except OSError as error:
+                raise records.cannot_write(place, error) from error
+
+    def add(self, jobs: Sequence[Sequence[str]]) -> None:
+        """Add a further batch of jobs."""
+        self.jobs += [tuple(job) for job in jobs]
+        self._texts = _texts(self.jobs)
+        try:
+            records.put(self.folder / JOBS, self._content())
+        except OSError as error:
+            raise records.cannot_write(self.folder, error) from error
+
+    def text(self, number: int) -> str:
+        """Job `number` for people: what sets it apart from the others."""
+        return self._texts[number - 1]
+
+    def _content(self) -> bytes:
+        content = {"schema": SCHEMA, "at_once": self.at_once, "jobs": self.jobs}
+        return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _texts(jobs: Sequence[tuple[str, ...]]) -> list[str]:
+    """The number of each job and those of its overrides that not all jobs share."""
+    shared = set.intersection(*map(set, jobs)) if len(jobs) > 1 else set()
+    return [" ".join([f"[{n}]", *(word for word in job if word not in shared)]) for n, job in enumerate(jobs, 1)]
+
+
+class Note:
+    """What the process that does job `number` of the sweep in `folder` notes of it.
+
+    A note that cannot be written costs one warning and not the job, whose record is what counts.
+    """
+
+    def __init__(self, folder: Path, number: int) -> None:
+        self._path = folder / "jobs" / f"{number}.json"
+        self._state = JobState("")
+        self._warned = False
+
+    def begin(self) -> None:
+        self._write(state="running", host=socket.gethostname(), pid=os.getpid(), began=time.time())
+
+    def run(self, id: str) -> None:
+        """The job needs the run `id`."""
+        if id not in self._state.runs:
+            self._write(runs=(*self._state.runs, id))
+
+    def end(self, state: str, reason: str | None = None, seconds: float | None = None) -> None:
+        self._write(state=state, reason=reason, seconds=seconds)
+
+    def _write(self, **facts: Any) -> None:
+        self._state = replace(self._state, **facts)
+        content = {k: v for k, v in asdict(self._state).items() if k != "text"}
+        try:
+            records.put(self._path, json.dumps(content, ensure_ascii=False).encode())
+        except OSError as error:
+            if not self._warned:
+                log.warning("%s cannot be written (%s): poolbench status will not know", self._path, error.strerror)
+            self._warned = True
+
+
+_note: ContextVar[Note | None] = ContextVar("note", default=None)
+
+
+def note_run(id: str) -> None:
+    """Note in the books that the job which is being done needs the run `id`; nothing outside a sweep."""
+    note = _note.get()
+    if note is not None:
+        note.run(id)
+
+
+@contextmanager
+def noting(note: Note) -> Iterator[None]:
+    """While a job is done: `note_run` reaches `note`."""
+    token = _note.set(note)
+    try:
+        yield
+    finally:
+        _note.reset(token)
+
+
+# ------------------------------------------------------------------------------------------------------------ reading
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep as its books have it at one moment."""
+
+    folder: Path
+    jobs: tuple[JobState, ...]
+    at_once: int = 1
+    counts: Counter[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "counts", Counter(job.state if job.state in STATES else "to go" for job in self.jobs))
+
+    def of(self, *states: str) -> list[JobState]:
+        """The jobs in one of `states`."""
+        return [job for job in self.jobs if job.state in states]
+
+    def with_ends(self, states: Mapping[int, str]) -> Sweep:
+        """These books with the states of jobs, by number, that another source knows: notes are lost on a full disk."""
+        jobs = (replace(job, state=states.get(number, job.state)) for number, job in enumerate(self.jobs, 1))
+        return Sweep(self.folder, tuple(jobs), self.at_once)
+
+    def line(self, now: float | None = None) -> str:
+        """One line: how many jobs are done, running, failed, refused, to go, and for about how long."""
+        counts = {state: self.counts[state] for state in ("done", "running", "failed", "refused", "elsewhere", "to go")}
+        shown = [f"{count} {state}" for state, count in counts.items() if count or state == "done"]
+        left = self.seconds_left(time.time() if now is None else now)
+        text = f"{sum(self.counts[end] for end in ENDS)} of {len(self.jobs)}: {', '.join(shown)}"
+        return text if left is None else f"{text}, about {duration(left)} left"
+
+    def seconds_left(self, now: float) -> float | None:
+        """About how long the jobs that are left will take; None where nothing is left, or none was done yet."""
+        times = [job.seconds for job in self.jobs if job.seconds is not None]
+        running, waiting = self.of("running"), self.counts["to go"]
+        if not times or not (running or waiting):
+            return None
+        each = median(times)
+        begun = sum(max(each - (now - (job.began or now)), 0.0) for job in running)
+        return (begun + each * waiting) / min(self.at_once, len(running) + waiting)
+
+
+def duration(seconds: float) -> str:
+    """Such as 40 s, 12 min, 3 h 20 min."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def find(folder: Path) -> Path:
+    """The sweep that `folder` is, or the latest one of the results folder `folder`. Raises `PoolBenchError`."""
+    if (folder / JOBS).is_file():
+        return folder
+    begun = [(path.stat().st_mtime_ns, path.parent) for path in (folder / SWEEPS).glob(f"*/{JOBS}")]
+    if not begun:
+        raise PoolBenchError(
+            f"{folder} holds no sweep: give the results folder of one that was started with -m, or its own folder"
+        )
+    return max(begun)[1]
+
+
+def read(folder: Path) -> Sweep:
+    """What the books in `folder` say. Raises `PoolBenchError` where there are none, or they cannot be read."""
+    try:
+        content = json.loads((folder / JOBS).read_text(encoding="utf-8"))
+        texts = _texts([tuple(map(str, job)) for job in content["jobs"]])
+        at_once = int(content["at_once"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise PoolBenchError(f"{folder / JOBS} cannot be read as the books of a sweep ({error})") from error
+    jobs = (_read_job(folder, number, text) for number, text in enumerate(texts, 1))
+    return Sweep(folder, tuple(jobs), at_once)
+
+
+def _read_job(folder: Path, number: int, text: str) -> JobState:
+    try:
+        found = json.loads((folder / "jobs" / f"{number}.json").read_text(encoding="utf-8"))
+        job = JobState(text, **{**found, "runs": tuple(found["runs"])})
+    except (OSError, ValueError, TypeError, KeyError):
+        return JobState(text)  # not begun
+    if job.state == "running" and not _alive(job):
+        return replace(job, state="stopped", reason="the process that did it has died")
+    return job
+
+
+def _alive(job: JobState) -> bool:
+    """Whether the process that does the job is there; of other machines only they know."""
+    if job.host != socket.gethostname() or job.pid is None:
+        return True
+    try:
+        os.kill(job.pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def report(sweep: Sweep) -> str:
+    """What `poolbench status` prints: the line, then the jobs that run, failed, were refused, or are elsewhere."""
+    results = sweep.folder.absolute().parents[1]
+    lines = [f"sweep {sweep.folder}", sweep.line()]
+    for state in ("running", "failed", "refused", "elsewhere", "stopped"):
+        for job in sweep.of(state):
+            said = _epochs(job, results) if state == "running" else job.reason
+            lines.append(f"{state:<9}  {job.text}{': ' if said else ''}{said or ''}")
+    return "\n".join(lines)
+
+
+def _epochs(job: JobState, results: Path) -> str:
+    """How far the latest run of a job is, from the curve that it writes."""
+    curves = sorted(records.run_folder(results, job.runs[-1]).glob("*/metrics.csv")) if job.runs else []
+    try:
+        return f"epoch {max(len(curves[-1].read_text().splitlines()) - 1, 0)}" if curves else "begins"
+    except OSError:
+        return ""
+
+
+# ------------------------------------------------------------------------------------------------------------- errors
+
+
+def state_of(error: BaseException) -> str:
+    """What a job that raised `error` has come to: refused, where nothing but its configuration is to blame."""
+    if isinstance(error, records.Held):
+        return "elsewhere"
+    refused = isinstance(error, PoolBenchError) and not isinstance(error, RunError) and not _unavailable(error)
+    return "refused" if refused else "failed"
+
+
+def _unavailable(error: BaseException) -> bool:
+    """Whether data could not be had, as another day it might."""
+    from poolbench.data.sources.fetch import Absent, CacheNotWritable, NoMirror
+
+    return any(isinstance(cause, Absent | CacheNotWritable | NoMirror | OSError) for cause in _causes(error))
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def explain(error: BaseException) -> str:
+    """An error in one line."""
+    if isinstance(error, PoolBenchError):
+        return str(error)
+    if isinstance(error, BrokenPipeError):
+        return "whoever read the output has stopped reading"
+    if isinstance(error, OSError):
+        what = (error.strerror or str(error)).lower()
+        return f"{error.filename or 'a file'}: {what}; set paths.results= to a folder that can be written to"
+    return f"{type(error).__name__}: {error} (HYDRA_FULL_ERROR=1 shows where)"
+
+
+def exit_code(states: Iterable[str]) -> int:
+    """Of a sweep whose jobs came to `states`: 0 all done, 2 some refused and nothing worse, else 1."""
+    found = set(states) - {"done"}
+    return 0 if not found else 2 if found == {"refused"} else 1

@@ -1,0 +1,1 @@
+"""Published tables, the recipes that reproduce them, and both side by side."""

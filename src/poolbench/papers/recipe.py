@@ -1,0 +1,277 @@
+"""Recipes: which runs reproduce a published table (conf/reproduce/PAPER/TABLE.yaml), and their configurations.
+
+A recipe is a mapping with these keys; an unknown one is refused.
+
+    experiment    the experiment (conf/experiment) that states architecture, training and deviations
+    metrics       {name in the paper: name of a test metric in our records, or train/loss}
+    scale         from the paper's unit to ours: 0.01 where it prints percent
+    seeds         how many, from 0 on
+    published     {test_over_train, folds_averaged}: how the paper's spread comes about, see `Spread`
+    margin        differences below it count as none, in our unit; 3 points unless it says so
+    quick         {seeds, folds, overrides}: of --quick
+    variants      {name: overrides}: the table once for each, of which the first is the paper's and the others stand
+                  beside it; none: once
+    datasets      {name: overrides}, or {name: {overrides, beside: another}} to show it beside a published one
+    rows          a list of {method, overrides, and experiment, datasets, metrics where they differ}
+    left_out      {row or dataset of the paper: why it is not reproduced}
+    explained     a list: what was found out about the differences, for the table and the summary
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from poolbench.errors import PoolBenchError, nearest
+from poolbench.jobs.search import dimensions
+from poolbench.records.identity import EXECUTION_KEYS, canonical_json, without
+from poolbench.statistics import MARGIN
+
+Config = dict[str, Any]
+Compose = Callable[[Sequence[str], Sequence[int]], list[Config]]
+"""Overrides and seeds to the resolved configuration of each seed."""
+
+FOLDER = "reproduce"
+KEYS = ("experiment", "metrics", "scale", "seeds", "published", "margin", "quick", "variants", "datasets", "rows",
+        "left_out", "explained")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How a paper's spread comes about.
+
+    test_over_train: graphs of a test part over those of a training part, where each of the n runs drew its own; 0 for
+    seeds on one split. folds_averaged: each of the n numbers is a mean over so many folds.
+    """
+
+    test_over_train: float = 0.0
+    folds_averaged: int = 1
+
+
+@dataclass(frozen=True)
+class Quick:
+    """How --quick cuts a table down: how many seeds and folds at most, and further overrides."""
+
+    seeds: int
+    folds: int
+    overrides: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Line:
+    """The runs of one method on one dataset in one variant; it fills a cell for each metric."""
+
+    method: str
+    dataset: str
+    variant: str
+    published_dataset: str
+    """The dataset of the published numbers; another one than `dataset` where this is shown beside it."""
+    experiment: str
+    overrides: tuple[str, ...]
+    metrics: Mapping[str, str] = field(hash=False)
+    comparable: bool
+    """Whether it is the data of the paper."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(filter(None, (self.method, self.dataset, self.variant)))
+
+    @property
+    def name(self) -> str:
+        return ", ".join(self.names)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A table to reproduce."""
+
+    paper: str
+    table: str
+    scale: float
+    seeds: int
+    spread: Spread
+    margin: float
+    quick: Quick
+    lines: tuple[Line, ...]
+    left_out: Mapping[str, str]
+    explained: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return f"{self.paper}/{self.table}"
+
+    @property
+    def experiments(self) -> list[str]:
+        return list(dict.fromkeys(line.experiment for line in self.lines))
+
+
+# ----------------------------------------------------------------------------------------------------- reading recipes
+
+
+def recipes(conf: Path) -> list[str]:
+    """The names of all recipes, as PAPER/TABLE."""
+    return sorted(f"{path.parent.name}/{path.stem}" for path in (conf / FOLDER).glob("*/*.yaml"))
+
+
+def about(conf: Path, name: str) -> str:
+    """The first line of a recipe, its comment."""
+    with open(conf / FOLDER / f"{name}.yaml", encoding="utf-8") as file:
+        return file.readline().removeprefix("# ").strip()
+
+
+def read_recipe(conf: Path, name: str) -> Recipe:
+    """The recipe PAPER/TABLE. Raises `PoolBenchError` where there is none, or it is malformed."""
+    path = conf / FOLDER / f"{name}.yaml"
+    known = recipes(conf)
+    if name not in known:
+        raise PoolBenchError(f"there is no recipe for {name}{nearest(name, known)}; there are {', '.join(known)}")
+    facts: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(path))  # type: ignore[assignment]
+    unknown = [key for key in facts if key not in KEYS]
+    if unknown:
+        raise PoolBenchError(f"{path}: {unknown[0]} is no key of a recipe{nearest(unknown[0], KEYS)}")
+    paper, _, table = name.partition("/")
+    quick = {"seeds": 1, "folds": 2, "overrides": (), **(facts.get("quick") or {})}
+    try:
+        return Recipe(
+            paper,
+            table,
+            float(facts.get("scale", 1.0)),
+            int(facts["seeds"]),
+            Spread(**(facts.get("published") or {})),
+            float(facts.get("margin", MARGIN)),
+            Quick(int(quick["seeds"]), int(quick["folds"]), tuple(quick["overrides"])),
+            tuple(_lines(facts)),
+            facts.get("left_out") or {},
+            tuple(facts.get("explained") or ()),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise PoolBenchError(f"{path} is no recipe ({type(error).__name__}: {error})") from error
+
+
+def _lines(facts: Mapping[str, Any]) -> Iterator[Line]:
+    variants = facts.get("variants") or {"": []}
+    for variant, more in variants.items():
+        for row in facts["rows"]:
+            for dataset, given in facts["datasets"].items():
+                if dataset not in row.get("datasets", facts["datasets"]):
+                    continue
+                entry = given if isinstance(given, Mapping) else {"overrides": given or []}
+                named = any(word.startswith("dataset=") for word in entry["overrides"])
+                yield Line(
+                    row["method"],
+                    dataset,
+                    variant,
+                    entry.get("beside", dataset),
+                    row.get("experiment", facts["experiment"]),
+                    (*([] if named else [f"dataset={dataset}"]), *entry["overrides"], *row.get("overrides", []), *more),
+                    row.get("metrics", facts["metrics"]),
+                    "beside" not in entry and variant == next(iter(variants)),
+                )
+
+
+DEVIATIONS = "# Deviations"
+
+
+def deviations(conf: Path, experiment: str) -> list[str]:
+    """What an experiment does otherwise than its paper: the items below the line `# Deviations` in its comment."""
+    path = conf / "experiment" / f"{experiment}.yaml"
+    if not path.is_file():
+        raise PoolBenchError(f"there is no experiment {experiment}")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    first = next((i for i, line in enumerate(lines) if line.startswith(DEVIATIONS)), len(lines))
+    items: list[str] = []
+    for line in lines[first + 1 :]:
+        if line.startswith("# - "):
+            items.append(line.removeprefix("# - "))
+        elif line.startswith("#   ") and items:
+            items[-1] += " " + line.removeprefix("#   ")
+        else:
+            break
+    return items
+
+
+# ------------------------------------------------------------------------------------------------- from lines to runs
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing to run: a configuration, with its fold where the protocol has folds.
+
+    seeds: of the records that it leaves; several for nested cross-validation.
+    """
+
+    config: Config
+    seeds: tuple[int, ...]
+
+    @property
+    def fold(self) -> int | None:
+        return self.config["fold"]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A line with its tasks. key: what all its records have in common, see `setting`."""
+
+    line: Line
+    tasks: tuple[Task, ...]
+    key: str
+
+
+def setting(config: Mapping[str, Any]) -> str:
+    """What the runs of a line have in common: the configuration less execution, seeds, fold and what a search chose."""
+    searched = dimensions(config) if config.get("search") else ()
+    apart = ["seed", "split", "fold", "search.chosen", *searched]
+    # The number of devices is execution to a configuration, and yet part of what a run is.
+    execution = [key for key in EXECUTION_KEYS if key != "trainer.devices"]
+    return canonical_json(without(config, [*execution, *apart]))
+
+
+def plan(
+    recipe: Recipe, compose: Compose, seeds: int | None = None, quick: bool = False, extra: Sequence[str] = ()
+) -> list[Planned]:
+    """The tasks of every line.
+
+    Args:
+        seeds: how many, in place of the recipe's. quick: cut down, see `Quick`.
+        extra: overrides that say where and how to run, such as trainer=gpu.
+
+    Raises `PoolBenchError` for a line that cannot be composed, or an `extra` that changes what is run.
+    """
+    count = seeds or (recipe.quick.seeds if quick else recipe.seeds)
+    planned = []
+    for number, line in enumerate(recipe.lines):
+        words = [f"experiment={line.experiment}", "logger=none", *line.overrides]
+        words += recipe.quick.overrides if quick else ()
+        configs = compose([*words, *extra], range(count))
+        if extra and not number:
+            _only_execution(compose(words, [0])[0], configs[0], extra)
+        tasks = [task for config in configs for task in _tasks(config, recipe.quick.folds if quick else None)]
+        planned.append(Planned(line, tuple(tasks), setting(configs[0])))
+    return planned
+
+
+def _only_execution(plain: Config, config: Config, extra: Sequence[str]) -> None:
+    if setting(plain) != setting(config):
+        raise PoolBenchError(
+            f"{' '.join(extra)} changes what is run, and the table would be another one: a reproduction takes only "
+            "what says where and how it runs, such as trainer=gpu, trainer.accelerator= and logger="
+        )
+
+
+def _tasks(config: Config, most_folds: int | None) -> Iterator[Task]:
+    from poolbench.data.protocols import Nested
+    from poolbench.learn.build import build_protocol
+
+    protocol = build_protocol(config["protocol"], config["split"]["seed"], config["paths"])
+    seeds: tuple[int, ...] = (config["seed"],)
+    if isinstance(protocol, Nested):
+        seeds = tuple(config["seed"] * protocol.runs + number for number in range(protocol.runs))
+    if protocol.folds is None:
+        yield Task(config, seeds)
+        return
+    for fold in range(min(protocol.folds, most_folds or protocol.folds)):
+        yield Task({**config, "fold": fold}, seeds)

@@ -1,0 +1,357 @@
+"""`poolbench reproduce`: plan the runs of a published table, do what is missing, set both side by side.
+
+The runs are ordinary ones: done ones are not done again, a killed one goes on, and any number of processes and machines
+that share a results folder can work on one table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import io
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, NoReturn
+
+from poolbench.errors import PoolBenchError, RunError, nearest
+from poolbench.jobs import launcher, sweep
+from poolbench.papers.comparison import (
+    QUICK,
+    VERDICTS,
+    WITHOUT,
+    Found,
+    Record,
+    compare,
+    counts,
+    file_stem,
+    written,
+)
+from poolbench.papers.published import published_table
+from poolbench.papers.recipe import (
+    Compose,
+    Planned,
+    Recipe,
+    Task,
+    about,
+    deviations,
+    plan,
+    read_recipe,
+    recipes,
+)
+from poolbench.records.gathered import found_records, write_text
+from poolbench.records.identity import installed_code
+from poolbench.report.leaderboard import hardware, pool_name
+from poolbench.report.tables import FORMATS, time_text
+
+TABLES = "tables"
+SUMMARY = "SUMMARY.md"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asked for."""
+
+    name: str | None
+    list: bool
+    summary: bool
+    plan: bool
+    table: bool
+    quick: bool
+    seeds: int | None
+    jobs: int
+    only: tuple[str, ...]
+    results: Path
+    extra: tuple[str, ...]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise PoolBenchError(f"poolbench reproduce: {message}; see poolbench reproduce --help")
+
+
+def options(argv: Sequence[str], results: Path) -> Options:
+    """The command line, read. Raises `PoolBenchError`; --help ends the program."""
+    parser = _Parser(
+        prog="poolbench reproduce",
+        description="Do the runs of a published table and set published and reproduced numbers side by side.",
+    )
+    parser.add_argument("words", nargs="*", metavar="PAPER/TABLE | KEY=VALUE",
+                        help="the table; and where to run it, such as trainer=gpu logger=wandb")  # fmt: skip
+    parser.add_argument("--list", action="store_true", help="print the tables that there are recipes for")
+    parser.add_argument(
+        "--summary", action="store_true", help=f"write {TABLES}/{SUMMARY} from the tables that are there"
+    )
+    parser.add_argument("--plan", action="store_true", help="print the runs and about how long they take, and stop")
+    parser.add_argument("--table", action="store_true", help="run nothing: the table of the records that are there")
+    parser.add_argument("--quick", action="store_true", help="few seeds and epochs: to see that it works, marked so")
+    parser.add_argument("--seeds", type=int, help="how many seeds, in place of the paper's")
+    parser.add_argument("--jobs", type=int, default=1, help="processes on this machine (default: 1)")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME",
+                        help="do the runs of this method, dataset or variant alone (twice: of both)")  # fmt: skip
+    parser.add_argument("--results", type=Path, default=results, help="the results folder")
+    given = parser.parse_intermixed_args(argv)
+    names = [word for word in given.words if "=" not in word]
+    if len(names) > 1 or bool(names) == (given.list or given.summary):
+        parser.error("give one PAPER/TABLE, or --list, or --summary")
+    for name in ("seeds", "jobs"):
+        if getattr(given, name) is not None and getattr(given, name) < 1:
+            parser.error(f"--{name} {getattr(given, name)}: a whole number of at least 1 is expected")
+    extra = tuple(word for word in given.words if "=" in word)
+    return Options(names[0] if names else None, given.list, given.summary, given.plan, given.table, given.quick,
+                   given.seeds, given.jobs, tuple(given.only), given.results, extra)  # fmt: skip
+
+
+def main(argv: Sequence[str], conf: Path, compose: Compose, results: Path) -> int:
+    """The command; returns the exit code.
+
+    Args:
+        conf: the configuration folder. compose: makes configurations. results: the folder unless --results names one.
+    """
+    asked = options(argv, results)
+    if asked.list:
+        names = recipes(conf)
+        width = max(map(len, names))
+        print("\n".join(f"{name:<{width}}  {about(conf, name)}" for name in names))
+        return 0
+    if asked.summary:
+        print(f"wrote {write_summary(asked.results, conf)}")
+        return 0
+    assert asked.name is not None
+    recipe = read_recipe(conf, asked.name)
+    place = f"paths.results={asked.results.absolute()}"
+    planned = plan(recipe, compose, asked.seeds, asked.quick, [*asked.extra, place])
+    code = 0
+    if not asked.table:
+        found = Found(found_records(asked.results), installed_code)
+        chosen = wanted(planned, asked.only)
+        left = [(one, task) for one in chosen for task in to_do(one, found)]
+        print(planned_text(recipe, chosen, left, found, asked.jobs))
+        if asked.plan:
+            return 0
+        code = do(recipe.name, left, asked.results, asked.jobs) if left else 0
+    print(f"wrote {write_table(recipe, planned, conf, asked)}")
+    print(f"wrote {write_summary(asked.results, conf)}")
+    return code
+
+
+def wanted(planned: Sequence[Planned], only: Sequence[str]) -> list[Planned]:
+    """The lines that all names of `only` belong to. Raises `PoolBenchError` for a name of none."""
+    kept = list(planned)
+    for name in only:
+        names = {one.lower() for line in planned for one in line.line.names}
+        if name.lower() not in names:
+            raise PoolBenchError(f"--only {name}: no such method, dataset or variant{nearest(name, sorted(names))}")
+        kept = [one for one in kept if name.lower() in map(str.lower, one.line.names)]
+    return kept
+
+
+def to_do(planned: Planned, found: Found) -> list[Task]:
+    """The tasks of a line of which a run is not done."""
+    runs = found.of(planned)
+
+    def done(seed: int, fold: int | None) -> bool:
+        record = runs[seed, fold]
+        return record is not None and record["status"] == "done"
+
+    return [task for task in planned.tasks if not all(done(seed, task.fold) for seed in task.seeds)]
+
+
+def do(name: str, left: Sequence[tuple[Planned, Task]], results: Path, jobs: int) -> int:
+    """Do tasks as a sweep with books of its own; returns the exit code."""
+    from poolbench.jobs.run import run
+
+    words = [(one.line.name, *_words(task)) for one, task in left]
+    count = min(jobs, len(left))
+    folder = results / sweep.SWEEPS / f"{time.strftime('%Y-%m-%d_%H-%M-%S')}-{file_stem(name)}"
+    books = sweep.Books(folder, words, count)
+    workers = launcher.InProcess() if count == 1 else launcher.Processes(count)
+
+    def make(number: int) -> launcher.Job:
+        return launcher.Job(number, books.text(number), left[number - 1][1].config, run, books.folder)
+
+    return sweep.exit_code(launcher.launch(range(1, len(left) + 1), make, books, workers))
+
+
+def _words(task: Task) -> tuple[str, ...]:
+    fold = () if task.fold is None else (f"fold={task.fold}",)
+    return (f"seed={task.config['seed']}", *fold)
+
+
+# ----------------------------------------------------------------------------------------------------------- the plan
+
+
+def planned_text(
+    recipe: Recipe, planned: Sequence[Planned], left: Sequence[tuple[Planned, Task]], found: Found, jobs: int
+) -> str:
+    """The runs of a table by line, those that are left, and how long they take at most."""
+    remaining = Counter(one.line for one, _ in left)
+    clock = Clock(found.all)
+    lines, total = [f"{recipe.name}: {_runs(sum(len(one.tasks) for one in planned))}, {len(left)} to do"], 0.0
+    measured = True
+    for one in planned:
+        text = f"  {one.line.name}: {_runs(len(one.tasks))}"
+        if remaining[one.line]:
+            epoch = clock.epoch(one)
+            spent = remaining[one.line] * (epoch or 0.0) * epochs(one.tasks[0])
+            total += spent
+            measured &= epoch is not None
+            known = f"{time_text(epoch)} an epoch, at most {sweep.duration(spent)}" if epoch else "time unknown"
+            text += f", {remaining[one.line]} to do, {known}"
+        lines.append(text)
+    if total:
+        on = f"{jobs} process{'es' if jobs > 1 else ''}"
+        rest = "" if measured else ", lines of unknown time not counted"
+        lines.append(f"at most {sweep.duration(total / jobs)} on {on}{rest}; most runs stop earlier")
+    return "\n".join(lines)
+
+
+def _runs(count: int) -> str:
+    return f"{count} run{'' if count == 1 else 's'}"
+
+
+def epochs(task: Task) -> int:
+    """The most epochs that a task can take; a nested fold has the trials of its search, too."""
+    runs, search = len(task.seeds), task.config.get("search") or {}
+    return int(task.config["trainer"]["max_epochs"]) * (runs + int(search.get("trials", 0)))
+
+
+class Clock:
+    """Seconds of an epoch: from records of this machine where there are any, else measured by two epochs.
+
+    Args:
+        records: any; those of the same pool, model and dataset count.
+    """
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        self._seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
+        for record in records:
+            if record["time"].get("epoch"):
+                self._seconds[hardware(record), _work(record["config"])].append(record["time"]["epoch"])
+
+    def epoch(self, planned: Planned) -> float | None:
+        """None where the run fails; its record will say why."""
+        from poolbench.records import provenance
+
+        config = planned.tasks[0].config
+        here = hardware({"provenance": {"hardware": provenance.hardware()}, "config": config})
+        known = self._seconds[here, _work(config)]
+        if not known:
+            try:
+                known.append(measure(config, planned.tasks[0].fold))
+            except RunError:
+                return None
+        return median(known)
+
+
+def _work(config: Mapping[str, Any]) -> str:
+    """What the time of an epoch hangs on, roughly."""
+    keys = ("pool", "model", "dataset", "batch_size")
+    return f"{pool_name({'config': config})}/{[config[key] for key in keys]}"
+
+
+def measure(config: Mapping[str, Any], fold: int | None) -> float:
+    """Seconds of an epoch of a run, whose record is thrown away: the faster of two, as the first one warms up."""
+    from poolbench.jobs.run import run
+
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        record = run({
+            **config,
+            "fold": fold,
+            "trainer": {**config["trainer"], "max_epochs": 2},
+            "callbacks": {**config["callbacks"], "progress": "none"},
+            "paths": {**config["paths"], "results": folder},
+            "search": None,
+            "evaluate_test": False,
+        })  # fmt: skip
+    return min(float(row["time"]) for row in record["curve"])
+
+
+# --------------------------------------------------------------------------------------------------------- the results
+
+
+def write_table(recipe: Recipe, planned: Sequence[Planned], conf: Path, asked: Options) -> Path:
+    """Print the table, and write it in every format; returns the Markdown file."""
+    facts = published_table(recipe.paper, recipe.table)
+    found = Found(found_records(asked.results), installed_code)
+    table = written(recipe, facts, compare(recipe, facts, planned, found, asked.quick), asked.quick)
+    others = sum(found.of_other_code(one) for one in planned)
+    stale = f"\n{_runs(others)} of other versions of the code left out.\n" if others else ""
+    stem = asked.results / TABLES / table.name
+    for format in FORMATS:
+        text = table.written(format)
+        write_text(stem.with_suffix(f".{format}"), text if format != "md" else text + stale + notes(recipe, conf))
+    print(table.written("md") + stale)
+    return stem.with_suffix(".md")
+
+
+def notes(recipe: Recipe, conf: Path) -> str:
+    """What is done otherwise than in the paper, what that explains, and what is left out, as Markdown."""
+    parts = []
+    for experiment in recipe.experiments:
+        items = "".join(f"- {item}\n" for item in deviations(conf, experiment))
+        parts.append(f"\nDeviations of `experiment={experiment}`:\n\n{items}")
+    if recipe.explained:
+        items = "".join(f"- {item}\n" for item in recipe.explained)
+        parts.append(f"\nOf the differences:\n\n{items}")
+    if recipe.left_out:
+        items = "".join(f"- {name}: {why}\n" for name, why in recipe.left_out.items())
+        parts.append(f"\nLeft out:\n\n{items}")
+    return "".join(parts)
+
+
+def write_summary(results: Path, conf: Path) -> Path:
+    """Write how many cells of each table in a results folder agree, differ, or cannot tell, and what explains it.
+
+    Raises `PoolBenchError` where there is no table.
+    """
+    by_table: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for path in sorted((results / TABLES).glob("*_*.csv")):
+        for row in _reproduction(path):
+            if row["quick"] != "True":
+                by_table[row["paper"], row["table"]][row["verdict"]] += 1
+            else:
+                by_table.setdefault((row["paper"], row["table"]), Counter())
+    if not by_table:
+        raise PoolBenchError(f"{results / TABLES} holds no table that was reproduced; poolbench reproduce makes one")
+    path = results / TABLES / SUMMARY
+    known = {name: read_recipe(conf, name).explained for name in recipes(conf)}
+    write_text(path, _summary(by_table, known))
+    return path
+
+
+def _reproduction(path: Path) -> list[dict[str, str]]:
+    """The rows of a table of ours; nothing of another CSV file."""
+    with open(path, newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        return list(reader) if {"paper", "table", "quick", "verdict"} <= set(reader.fieldnames or ()) else []
+
+
+def _summary(by_table: Mapping[tuple[str, str], Counter[str]], explained: Mapping[str, Sequence[str]]) -> str:
+    columns = (*VERDICTS, *(name for name in WITHOUT if name != QUICK))
+    lines = [
+        "# Reproduced tables",
+        "",
+        "Cells by verdict (docs/reproduction.md says what they mean). Quick runs are not counted.",
+        "",
+        f"| paper | table | {' | '.join(columns)} |",
+        f"| --- | --- |{' ---: |' * len(columns)}",
+    ]
+    papers: dict[str, Counter[str]] = defaultdict(Counter)
+    for (paper, table), found in sorted(by_table.items()):
+        papers[paper] += found
+        link = f"[{table}]({file_stem(f'{paper}/{table}')}.md)" if found else f"{table} (quick runs alone)"
+        lines.append(f"| {paper} | {link} | {' | '.join(str(found[name]) for name in columns)} |")
+    judged = {paper: found for paper, found in papers.items() if found}
+    lines += ["", "By paper:", ""] if judged else []
+    lines += [f"- {paper}: {counts(found.elements())}" for paper, found in judged.items()]
+    known = [f"{paper}/{table}" for (paper, table), found in sorted(by_table.items()) if found]
+    for name in known:
+        items = [f"- {item}" for item in explained.get(name, ())]
+        lines += ["", f"Of the differences in {name}:", "", *items] if items else []
+    return "\n".join(lines) + "\n"

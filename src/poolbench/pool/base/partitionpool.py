@@ -1,0 +1,48 @@
+"""What the operators share that give each node one cluster and merge the edges between clusters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from poolbench.linalg import Matrix, Sparse
+from poolbench.pool.base.partition import REDUCTIONS, CentredPartition, merged
+from poolbench.pool.base.postprocess import post_process
+from poolbench.pool.base.src import SRCPool
+
+
+class PartitionPool(SRCPool):
+    """Base of the operators whose `select` returns a `CentredPartition`; on its own it has none.
+
+        X' = S'X,   A'_ab = sum of A_ij over i in a, j in b, without self-loops
+
+    Both directions of an edge are merged separately. Edges that cancel (|w| <= 1e-8) are dropped.
+
+    Args:
+        remove_self_loops: drop the diagonal of A', the weight within clusters.
+        connect_red_op: "sum", "mean", "max" or "min" of the weights of parallel edges.
+        degree_norm: A'_ij / sqrt(d_i d_j), d the row sums of A'.
+        edge_weight_norm: divide A' by the largest |weight| of its graph.
+        return_selection: also return the selection.
+
+    Raises: ValueError for another reduction.
+    """
+
+    def __init__(
+        self,
+        remove_self_loops: bool = True,
+        connect_red_op: str = "sum",
+        degree_norm: bool = False,
+        edge_weight_norm: bool = False,
+        return_selection: bool = False,
+        **unknown: Any,
+    ) -> None:
+        super().__init__(return_selection=return_selection, **unknown)
+        if connect_red_op not in REDUCTIONS:
+            raise ValueError(f"connect_red_op={connect_red_op!r}: one of {', '.join(REDUCTIONS)}")
+        self.connect_red_op = connect_red_op
+        self.post = {
+            "remove_self_loops": remove_self_loops, "degree_norm": degree_norm, "edge_weight_norm": edge_weight_norm,
+        }  # fmt: skip
+
+    def connect(self, a: Matrix, s: CentredPartition) -> Sparse:  # type: ignore[override]
+        return post_process(merged(a.sparse(), s, self.connect_red_op), **self.post)

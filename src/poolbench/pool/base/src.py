@@ -1,0 +1,369 @@
+"""Select, Reduce, Connect: the contract of every hierarchical operator, and its small counterpart for readouts.
+
+Grattarola, Zambon, Bianchi, Alippi, "Understanding Pooling in Graph Neural Networks", TNNLS 2022, arXiv 2110.05292.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from poolbench.linalg import RAW, Connectivity, Dense, Matrix, Nodes, Padded, Ragged, Sparse, to_flat
+from poolbench.linalg.coarsening import Coarsening
+from poolbench.pool.base.door import Form, PoolOutput, enter, leave
+from poolbench.pool.base.layers import Linear, apply_constraints, penalised, row_softmax
+from poolbench.pool.base.precomputed import check_fits, read_back, write_down
+from poolbench.pool.base.selection import DenseSelection, Identity, KeptSelection, Selection, SparseSelection
+
+
+class Operator(nn.Module):
+    """What hierarchical operators and readouts share: strict arguments, weight penalties and constraints."""
+
+    #: True where a forward pass draws random numbers.
+    stochastic: ClassVar[bool] = False
+
+    def __init__(self, **unknown: Any) -> None:
+        super().__init__()
+        if unknown:
+            raise TypeError(_unknown(type(self).__name__, next(iter(unknown)), constructor_arguments(type(self))))
+        self._penalised: list[Linear] | None = None
+
+    def penalty(self) -> Tensor | None:
+        """Sum of the weight penalties (`*_regularizer`), None where there are none."""
+        if self._penalised is None:
+            self._penalised = penalised(self)
+        terms = [p for p in (layer.penalty() for layer in self._penalised) if p is not None]
+        return torch.stack(terms).sum() if terms else None
+
+    def apply_constraints(self) -> None:
+        """Project the weights on their constraints; the training loop calls this after each optimiser step."""
+        apply_constraints(self)
+
+
+class SRCPool(Operator):
+    """Base class of the hierarchical operators; on its own it pools nothing.
+
+    A new operator overrides `select`, which may return
+
+    * the indices of the nodes to keep: an int64 tensor [k] (each becomes a pooled node, the rest are dropped),
+    * a soft assignment: a float tensor [n, k], the same k for every graph,
+    * or a `Selection`, for anything else;
+
+    `reduce` (S'X), `connect` (S'AS, or the induced subgraph) and `reduce_index` then work as they are, and can be
+    overridden alike. `a` is a `poolbench.linalg.Matrix` whose `nodes` know which node belongs to which graph, so that
+    sums over graphs need no loop. An operator with `batched = True` takes x [b, n, f] as it is; the others see the
+    nodes of a batch as one disjoint union and get their answer padded again.
+
+    Keyword arguments of a call are routed by name: a parameter of `select`, `reduce`, `connect` or `reduce_index`
+    that has a default gets x, a or i where it bears that name, else the keyword of that name, else its default; a
+    `**kwargs` parameter gets all keywords. A keyword that none of them asks for raises TypeError.
+
+    Args:
+        return_selection: also return the selection, as `s`.
+
+    Shapes: x [n, f] -> [k, f]; see `poolbench.pool.base.door` for the modes.
+    Raises: TypeError for an unknown argument, naming the nearest; ValueError for shapes that do not fit.
+    """
+
+    #: The matrix that the operator was designed for: a model hands it `a.view(connectivity)`.
+    connectivity: Connectivity = RAW
+    #: True where the number of pooled nodes depends on the data, so that a CUDA step must wait for the device.
+    size_depends_on_data: ClassVar[bool] = True
+    #: True where the operator takes the batch layout as it is.
+    batched: ClassVar[bool] = False
+    #: True where select and connect depend on `a` alone, neither on x nor on parameters: see `coarsen`.
+    precomputable: bool = False
+
+    def __init__(self, return_selection: bool = False, **unknown: Any) -> None:
+        super().__init__(**unknown)
+        self.return_selection = return_selection
+        self._n_nodes: int | None = None
+        self._losses: dict[str, Tensor] = {}
+        self._score: Tensor | None = None
+        self._routes = {name: _routed(getattr(self, name)) for name in ("select", "reduce", "connect", "reduce_index")}
+
+    @property
+    def n_nodes(self) -> int:
+        """Nodes in the input, along the second to last axis of x. Raises ValueError before the first call."""
+        if self._n_nodes is None:
+            raise ValueError("n_nodes is known only once the operator was called")
+        return self._n_nodes
+
+    def out_channels(self, in_channels: int) -> int:
+        """Features of a pooled node for `in_channels` features of a node."""
+        return in_channels
+
+    def add_loss(self, name: str, value: Tensor) -> None:
+        """Add an auxiliary loss (a scalar, already averaged over graphs) to the result of this call."""
+        self._losses[name] = self._losses[name] + value if name in self._losses else value
+
+    def forward(
+        self,
+        x: Tensor,
+        a: Matrix | Tensor,
+        i: Tensor | None = None,
+        *,
+        edge_weight: Tensor | None = None,
+        mask: Tensor | None = None,
+        coarsening: Coarsening | None = None,
+        **kwargs: Any,
+    ) -> PoolOutput:
+        """Pool (x, a, i), given in any of the forms of `poolbench.pool.base.door`.
+
+        coarsening: what `coarsen` made of the same `a`, used in place of select and connect.
+        """
+        x, matrix, form = enter(x, a, i, edge_weight, mask)
+        self._n_nodes, self._losses, self._score = x.shape[-2], {}, None
+        if isinstance(matrix, Dense) and not self.batched:
+            x, matrix = to_flat(x, matrix)
+        given = {"x": x, "a": matrix, "i": i}
+        self._check(kwargs)
+
+        if coarsening is None:
+            s = self._selection(self.select(x, matrix, i, **self._take("select", given, kwargs)), matrix.nodes)
+        else:
+            self._refuse_unless_precomputable()
+            check_fits(coarsening, matrix.nodes)
+            s = self.restore(coarsening, matrix.nodes)
+        pooled = self.reduce(x, s, **self._take("reduce", given, kwargs))
+        index = None if i is None else self.reduce_index(i, s, **self._take("reduce_index", given, kwargs))
+        connected: Matrix
+        if coarsening is None:
+            connected = self.connect(matrix, s, **self._take("connect", given, kwargs))
+        else:
+            connected = coarsening.a
+
+        weights = self.penalty()
+        if weights is not None:
+            self.add_loss("regularization", weights)
+        out = self.get_outputs(form, pooled, connected, index, s)
+        self._losses, self._score = {}, None  # kept, they would hold the graph of this call and forbid a deepcopy
+        return out
+
+    def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> Selection | Tensor:
+        """Which nodes go where. Here: every node is kept."""
+        return Identity(a.sparse().nodes)
+
+    def reduce(self, x: Tensor, s: Selection) -> Tensor:
+        """Pooled features, S'X."""
+        return s.reduce(x)
+
+    def connect(self, a: Matrix, s: Selection) -> Matrix:
+        """Pooled adjacency: S'AS for a dense S, the induced or merged graph for a sparse one."""
+        return s.connect(a)
+
+    def reduce_index(self, i: Tensor, s: Selection) -> Tensor:
+        """Graph of each pooled node."""
+        return s.index
+
+    def lift(self, x: Tensor, s: Selection, inverse: bool = False) -> Tensor:
+        """Pooled features [k, f] back on the nodes: S X', or (S+)' X' with `inverse=True`."""
+        return s.lift_inverse(x) if inverse else s.lift(x)
+
+    @torch.no_grad()
+    def coarsen(self, a: Sparse | Dense) -> Coarsening:
+        """Select and connect without features: `pool(x, a, coarsening=...)` then gives what `pool(x, a)` does.
+
+        Only where `precomputable`, else TypeError. `a` is the matrix of the call, Sparse or (as a dense pool returns
+        it) Dense; the next level coarsens the `a` of the result. No gradient goes through what is precomputed.
+        """
+        self._refuse_unless_precomputable()
+        if isinstance(a, Dense) and not self.batched:
+            a = a.sparse()
+        # An operator may ask for the type, the device and the number of rows of x, but there is no feature in it.
+        x = (a.value if isinstance(a, Dense) else a.weights).new_zeros(*_shape(a.nodes), 0)
+        s = self._selection(self.select(x, a, None), a.nodes)
+        return write_down(s, self.connect(a, s))
+
+    def restore(self, c: Coarsening, nodes: Nodes) -> Selection:
+        """The selection in a coarsening. To override where `select` returns a class of the operator's own."""
+        return read_back(c, nodes)
+
+    def _refuse_unless_precomputable(self) -> None:
+        if not self.precomputable:
+            raise TypeError(f"{type(self).__name__} is not precomputable: its selection depends on features or weights")
+
+    def get_outputs(self, form: Form, x: Tensor, a: Matrix, i: Tensor | None, s: Selection) -> PoolOutput:
+        """The result, `a` in the form in which it was given."""
+        x, given, mask, sizes, edge_weight = leave(form, x, a)
+        selection = s if self.return_selection else None
+        return PoolOutput(x, given, i, selection, self._score, mask, sizes, dict(self._losses), edge_weight)
+
+    def _selection(self, s: Selection | Tensor | list[int], nodes: Nodes) -> Selection:
+        if isinstance(s, Selection):
+            return s
+        if isinstance(s, Tensor) and s.is_floating_point():
+            return DenseSelection(s, nodes)
+        if not isinstance(nodes, Ragged):
+            raise TypeError("select returned node indices for the batch layout: leave `batched` False")
+        device = nodes.ptr.device
+        return SparseSelection.keep(torch.as_tensor(s, dtype=torch.int64, device=device), None, nodes)
+
+    def _take(self, method: str, given: dict[str, Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+        names, takes_all = self._routes[method]
+        values = dict(kwargs) if takes_all else {}
+        for name in names:
+            if name in given:
+                values[name] = given[name]
+            elif name in kwargs:
+                values[name] = kwargs[name]
+        return values
+
+    def _check(self, kwargs: dict[str, Any]) -> None:
+        if not kwargs or any(takes_all for _, takes_all in self._routes.values()):
+            return
+        known = {name for names, _ in self._routes.values() for name in names} - {"x", "a", "i"}
+        for name in kwargs:
+            if name not in known:
+                known |= {"edge_weight", "mask", *(["coarsening"] if self.precomputable else [])}
+                raise TypeError(_unknown(type(self).__name__, name, sorted(known)))
+
+
+class SoftPool(SRCPool):
+    """Base of the operators with a dense assignment to k clusters a graph: they take both layouts as they are.
+
+    With `k_per_graph` a graph of n nodes has k_g = ceil(k_per_graph n) clusters, at least 2 and at most k: the softmax
+    of its nodes runs over the first k_g columns, and losses count k_g. The pooled graphs then differ in size; in the
+    batch layout a mask says which of the k rows are clusters.
+
+    Args:
+        k: number of pooled nodes of each graph, at least 1.
+        k_per_graph: share of its own nodes that a graph has as clusters, in (0, 1]; None: every graph has k.
+    """
+
+    size_depends_on_data = False
+    batched = True
+
+    def __init__(
+        self, k: int, return_selection: bool = False, k_per_graph: float | None = None, **unknown: Any
+    ) -> None:
+        super().__init__(return_selection=return_selection, **unknown)
+        if isinstance(k, bool) or int(k) != k or k < 1:
+            raise ValueError(f"k={k!r}: the number of clusters is a whole number of at least 1")
+        if k_per_graph is not None and (isinstance(k_per_graph, bool) or not 0.0 < k_per_graph <= 1.0):
+            raise ValueError(f"k_per_graph={k_per_graph!r}: a share of the nodes in (0, 1] is expected, or None")
+        self.k = int(k)
+        self.k_per_graph = k_per_graph
+
+    def clusters(self, nodes: Nodes) -> Tensor | None:
+        """Which of the k columns are clusters of which graph: [b, k] bool, None where all are."""
+        if self.k_per_graph is None:
+            return None
+        own = (self.k_per_graph * nodes.sizes.to(torch.float64) - 1e-6).ceil().clamp(min=2, max=self.k)
+        return torch.arange(self.k, device=own.device) < own.unsqueeze(-1)
+
+    def assign(self, logits: Tensor, nodes: Nodes) -> DenseSelection:
+        """The row softmax of `logits` [.., k] over the clusters of each graph."""
+        clusters = self.clusters(nodes)
+        if clusters is not None:
+            logits = logits.masked_fill(~nodes.expand(clusters), -torch.inf)
+        return DenseSelection(row_softmax(logits), nodes, clusters)
+
+    def _selection(self, s: Selection | Tensor | list[int], nodes: Nodes) -> Selection:
+        s = super()._selection(s, nodes)
+        if self.k_per_graph is not None and isinstance(s, DenseSelection) and s.pooled.mask is None:
+            raise TypeError(f"{type(self).__name__} makes its assignment without `assign`: it has no k_per_graph")
+        return s
+
+    @staticmethod
+    def per_graph(values: Tensor, nodes: Nodes) -> Tensor:
+        """Mean over the graphs that have nodes: [b] -> scalar. `values` must be 0 where a graph has none."""
+        if isinstance(nodes, Ragged):
+            return values.sum() / max(1, nodes.num_filled)
+        if nodes.num_graphs and getattr(nodes, "mask", None) is None:
+            return values.mean()
+        return values.sum() / (nodes.sizes > 0).sum().clamp(min=1)
+
+
+class GlobalPool(Operator):
+    """Base of the readouts: one row a graph. Overrides `readout(x, nodes)`.
+
+    Modes: single x [n, f] -> [1, f']; disjoint (x, i) -> [b, f']; batch and mixed x [b, n, f] -> [b, f'], where a
+    mask [b, n] leaves padding out. A graph without nodes gives a row of zeros. `i` may also be the `nodes` of a
+    poolbench matrix, which know how many graphs there are.
+    """
+
+    def out_channels(self, in_channels: int) -> int:
+        """Features of a graph for `in_channels` features of a node."""
+        return in_channels
+
+    def forward(
+        self, x: Tensor | tuple[Tensor, Tensor] | list[Tensor], i: Tensor | Nodes | None = None, *,
+        mask: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """x [n, f] or [b, n, f], or the pair (x, i) -> [b, f']."""
+        if isinstance(x, list | tuple):
+            x, i = x
+        return self.readout(x, _nodes(x, i, mask))
+
+    def readout(self, x: Tensor, nodes: Nodes) -> Tensor:
+        """Node level -> [b, f']."""
+        raise NotImplementedError
+
+
+def _nodes(x: Tensor, i: Tensor | Nodes | None, mask: Tensor | None) -> Nodes:
+    if isinstance(i, Nodes):
+        return i
+    if x.ndim == 3:
+        if i is not None:
+            raise ValueError("x [b, n, f] is a batch: it takes a mask, not i")
+        valid = None if mask is None else mask.reshape(x.shape[:2]).to(torch.bool)
+        return Padded(x.shape[0], x.shape[1], valid, x.device)
+    if x.ndim != 2:
+        raise ValueError(f"x must be [n, f] or [b, n, f], not {list(x.shape)}")
+    if mask is not None:
+        raise ValueError("a mask goes with x [b, n, f]")
+    return Ragged.single(x.shape[0], x.device) if i is None else Ragged.from_index(i)
+
+
+def _shape(nodes: Nodes) -> tuple[int, ...]:
+    """The node axes of x."""
+    if isinstance(nodes, Padded):
+        return nodes.num_graphs, nodes.width
+    assert isinstance(nodes, Ragged)
+    return (nodes.num_rows,)
+
+
+def _routed(method: Callable[..., Any]) -> tuple[list[str], bool]:
+    """Names of the parameters with a default, and whether there is a **kwargs."""
+    parameters = inspect.signature(method).parameters.values()
+    named = [p.name for p in parameters if p.default is not p.empty]
+    return named, any(p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+def constructor_arguments(cls: type) -> list[str]:
+    """Names of the arguments that an operator's constructor takes, those of its bases included."""
+    names: list[str] = []
+    for base in cls.__mro__:
+        if "__init__" not in vars(base) or base in (nn.Module, object):
+            continue
+        parameters = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
+        names += [p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    return list(dict.fromkeys(names))
+
+
+def _unknown(owner: str, name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(known) or 'none'}"
+    return f"{owner} takes no argument {name!r}: {hint}"
+
+
+__all__ = [
+    "DenseSelection",
+    "GlobalPool",
+    "KeptSelection",
+    "Operator",
+    "PoolOutput",
+    "SRCPool",
+    "Selection",
+    "SoftPool",
+    "SparseSelection",
+    "constructor_arguments",
+]

@@ -1,0 +1,1 @@
+"""Other libraries' operators, adapted to the contract."""

@@ -1,0 +1,1 @@
+"""Readouts: operators that make one vector of a graph."""

@@ -1,0 +1,66 @@
+"""SortPool: Zhang, Cui, Neumann, Chen, "An End-to-End Deep Learning Architecture for Graph Classification", AAAI 2018
+(DGCNN, section "The SortPooling layer")."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from poolbench.linalg import Nodes, Padded, Ragged
+from poolbench.pool.base.src import GlobalPool
+
+
+class SortPool(GlobalPool):
+    """The k nodes of each graph with the largest last feature, in decreasing order: [b, k, f].
+
+    Only real nodes are sorted; a graph with fewer than k of them is filled up with zero rows afterwards, so that its
+    rows depend neither on the batch nor on padding. Of equal last features the lower node comes first (the paper
+    breaks ties by the other features). Cost O(n log n + b k f). No parameters, no losses; the gradient flows through
+    the rows that are kept.
+
+    DGCNN's authors take the k for which 60 % of the training graphs have more than k nodes, and at least 10.
+
+    Args:
+        k: rows of each graph, a whole number of at least 1.
+        flatten: return [b, k f], one row a graph, as a dense layer behind it expects. For a convolution over the
+            sorted nodes, as in DGCNN, leave it False.
+
+    Shapes: single [n, f] -> [1, k, f]; disjoint and batch -> [b, k, f]. Raises ValueError for k < 1.
+    """
+
+    def __init__(self, k: int, flatten: bool = False, **unknown: Any) -> None:
+        super().__init__(**unknown)
+        if isinstance(k, bool) or int(k) != k or k < 1:
+            raise ValueError(f"k={k!r}: the number of rows of each graph is a whole number of at least 1")
+        self.k = int(k)
+        self.flatten = flatten
+
+    def out_channels(self, in_channels: int) -> int:
+        return self.k * in_channels if self.flatten else in_channels
+
+    def readout(self, x: Tensor, nodes: Nodes) -> Tensor:
+        x, nodes = _real(x, nodes)
+        key = x.detach()[:, -1] if x.shape[1] else x.new_zeros(x.shape[0])
+        # A stable sort by feature, then by graph: the rank of a node is its place less its graph's start.
+        order = torch.argsort(key, descending=True, stable=True)
+        order = order[torch.argsort(nodes.index[order], stable=True)]
+        rank = torch.arange(order.numel(), device=x.device) - nodes.expand(nodes.ptr[:-1])
+        (first,) = (rank < self.k).nonzero(as_tuple=True)
+        out = x.new_zeros(nodes.num_graphs * self.k, x.shape[1])
+        out = out.index_copy(0, nodes.index[first] * self.k + rank[first], x.index_select(0, order[first]))
+        shape = (self.k * x.shape[1],) if self.flatten else (self.k, x.shape[1])
+        return out.reshape(nodes.num_graphs, *shape)
+
+
+def _real(x: Tensor, nodes: Nodes) -> tuple[Tensor, Ragged]:
+    """The real nodes of either layout as one disjoint union."""
+    if isinstance(nodes, Padded):
+        flat, index = x.reshape(-1, x.shape[-1]), nodes.index
+        if nodes.mask is not None:
+            real = nodes.mask.reshape(-1)
+            flat, index = flat[real], index[real]
+        return flat, Ragged.from_index(index, nodes.num_graphs)
+    assert isinstance(nodes, Ragged)
+    return x, nodes

@@ -1,0 +1,1 @@
+"""What a run is, where it came from, and the record that it leaves."""

@@ -1,0 +1,355 @@
+"""Tables of a board, for people (Markdown, LaTeX) and for programs (CSV, full precision)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from poolbench.report.leaderboard import BASELINE, DATASETS_FOR_BOOTSTRAP, Board, Cell, Column, Cost, Row, p_number
+from poolbench.statistics import LEVEL, POWER
+
+FORMATS = ("md", "tex", "csv")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text in rows, what it shows, and the same as records for a program."""
+
+    name: str
+    """For file names, unique on a board."""
+    title: str
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    left: int
+    """How many columns hold names, and so stand to the left; the last one too where it holds words."""
+    records: tuple[dict[str, Any], ...]
+
+    def written(self, format: str) -> str:
+        """As Markdown (`md`), LaTeX (`tex`) or CSV (`csv`), with a line end."""
+        return {"md": _markdown, "tex": _latex, "csv": lambda table: to_csv(table.records)}[format](self)
+
+
+def tables(board: Board) -> list[Table]:
+    """All tables of a board that have something to say."""
+    made = [results(board), against_baseline(board), over_datasets(board), ranks(board)]
+    made += [costs(board, hardware, i) for i, hardware in enumerate(board.hardware, 1)]
+    return [table for table in [*made, failures(board)] if table.rows]
+
+
+# -------------------------------------------------------------------------------------------------------- what is shown
+
+
+def results(board: Board) -> Table:
+    """A row a setting, a column a dataset."""
+    options = any(row.options or row.code for row in board.rows)
+    header = ["pool", "model", *(["setting"] if options else []), "parameters", *map(_heading, board.columns)]
+    rows = []
+    for row in board.rows:
+        cells = [board.cells[row, column] for column in board.columns]
+        marks = ", ".join(filter(None, [row.options, row.code and f"other code {row.code[:8]}"]))
+        text = [cell_text(cell, column) for cell, column in zip(cells, board.columns, strict=True)]
+        rows.append((_pool(row), row.model, *([marks] if options else []), _parameters(cells), *text))
+    caption = (
+        f"Mean of the test metric ± half the width of its {LEVEL:.0%} interval, with the variance corrected for "
+        f"resampled splits (Nadeau & Bengio, 2003); n counts {' or '.join(sorted({c.unit for c in board.columns}))}. "
+        "Failed, pruned and missing runs are counted and are in no mean."
+    )
+    return Table("results", f"Test results, {board.protocol}", caption, tuple(header), tuple(rows),
+                 3 if options else 2, tuple(_result_records(board)))  # fmt: skip
+
+
+def cell_text(cell: Cell, column: Column) -> str:
+    """Such as `0.757 ± 0.043 (n = 10; 1 failed)`."""
+    found = cell.estimate
+    if found is None:
+        return ", ".join(cell.lost) or "–"
+    half = "" if found.half is None else f" ± {column.metric.text(found.half)}"
+    return f"{column.metric.text(found.mean)}{half} ({'; '.join([f'n = {found.n}', *cell.lost])})"
+
+
+def _heading(column: Column) -> str:
+    if column.metric.name == "accuracy":
+        return column.dataset
+    return f"{column.dataset}, {column.metric.name}" + (" (less is better)" if column.metric.mode == "min" else "")
+
+
+def _pool(row: Row) -> str:
+    return f"{row.pool} (control)" if row.control else row.pool
+
+
+def _parameters(cells: Iterable[Cell]) -> str:
+    counts = sorted({cell.parameters for cell in cells if cell.parameters is not None})
+    if not counts:
+        return "–"
+    return f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,}–{counts[-1]:,}"
+
+
+def _identity(board: Board, row: Row, column: Column) -> dict[str, Any]:
+    return {"protocol": board.protocol, "dataset": column.dataset, **_row_identity(row)}
+
+
+def _row_identity(row: Row) -> dict[str, Any]:
+    return {
+        "pool": row.pool,
+        "model": row.model,
+        "setting": row.options,
+        "control": row.control,
+        "other_code": row.code,
+    }
+
+
+def _result_records(board: Board) -> Iterable[dict[str, Any]]:
+    for (row, column), cell in board.cells.items():
+        found = cell.estimate
+        yield {
+            **_identity(board, row, column),
+            "metric": column.metric.name,
+            "mean": found and found.mean,
+            "std": found and found.std,
+            "n": found.n if found else 0,
+            "unit": column.unit,
+            "low": found and found.low,
+            "high": found and found.high,
+            "test_over_train": cell.test_over_train,
+            "runs": cell.count("done"),
+            "failed": cell.count("failed"),
+            "pruned": cell.count("pruned"),
+            "missing": cell.missing,
+            "parameters": cell.parameters,
+        }
+
+
+def against_baseline(board: Board) -> Table:
+    """Every setting against no pooling, on paired units."""
+    header = (
+        "dataset", "pool", "model", f"difference to {BASELINE}", f"{LEVEL:.0%} interval", "p", "Holm p", "P(better)",
+        "n", "in words",
+    )  # fmt: skip
+    rows, records = [], []
+    for versus in board.versus:
+        metric, found = versus.column.metric, versus.comparison
+        low, high = (found.low, found.high) if found else (None, None)
+        rows.append((
+            versus.column.dataset,
+            _pool(versus.row) + (f" ({versus.row.options})" if versus.row.options else ""),
+            versus.row.model,
+            f"{metric.gap(found.difference)} {metric.unit}" if found else "–",
+            "–" if low is None or high is None else f"{metric.gap(low)} to {metric.gap(high)}",
+            p_number(found.p if found else None),
+            p_number(versus.corrected),
+            "–" if versus.improvement is None else f"{versus.improvement:.2f}",
+            str(found.n if found else 0),
+            versus.words,
+        ))  # fmt: skip
+        records.append({
+            **_identity(board, versus.row, versus.column),
+            "metric": metric.name,
+            "difference": found and found.difference,
+            "std": found and found.std,
+            "n": found.n if found else 0,
+            "unit": versus.column.unit,
+            "low": low,
+            "high": high,
+            "t": found and found.t,
+            "p": found and found.p,
+            "p_holm": versus.corrected,
+            "probability_of_improvement": versus.improvement,
+            "detectable_difference": found and found.detectable,
+            "verdict": versus.verdict,
+        })  # fmt: skip
+    caption = (
+        f"Paired differences pool − {BASELINE} on the same splits with the same settings, corrected resampled t test; "
+        "Holm's correction over the settings compared on a dataset (the interval is that of the pair alone); "
+        f"P(better): how often a run beats one of {BASELINE}; what could have been shown: at power {POWER}."
+    )
+    title = f"Against {BASELINE}, {board.protocol}"
+    return Table("against-none", title, caption, header, tuple(rows), 3, tuple(records))
+
+
+def over_datasets(board: Board) -> Table:
+    """Every setting against no pooling, datasets as the units."""
+    header = ("pool", "datasets", "mean gain", f"{LEVEL:.0%} interval", "P(better)", f"{LEVEL:.0%} interval")
+    rows, records = [], []
+    for one in board.overall:
+        gain, chance = one.interval, one.improvement_interval
+        rows.append((
+            board.name(one.row),
+            str(one.datasets),
+            "–" if one.difference is None else f"{100 * one.difference:.1f} points",
+            f"{100 * gain[0]:.1f} to {100 * gain[1]:.1f}" if gain else "too few datasets",
+            f"{one.improvement:.2f}",
+            f"{chance[0]:.2f} to {chance[1]:.2f}" if chance else "too few datasets",
+        ))  # fmt: skip
+        records.append({
+            "protocol": board.protocol,
+            **_row_identity(one.row),
+            "datasets": one.datasets,
+            "mean_gain": one.difference,
+            "low": gain and gain[0],
+            "high": gain and gain[1],
+            "probability_of_improvement": one.improvement,
+            "probability_low": chance and chance[0],
+            "probability_high": chance and chance[1],
+        })  # fmt: skip
+    caption = (
+        f"Gain over {BASELINE}, averaged over datasets; intervals are bootstrapped over datasets, the independent "
+        f"units, where there are {DATASETS_FOR_BOOTSTRAP} at least."
+    )
+    return Table(
+        "over-datasets", f"Over all datasets, {board.protocol}", caption, header, tuple(rows), 1, tuple(records)
+    )
+
+
+def ranks(board: Board) -> Table:
+    """Average ranks over datasets; without rows where there are none."""
+    found = board.ranking
+    title = f"Average ranks, {board.protocol}"
+    header = ("pool", "average rank", "Nemenyi p against the best")
+    if isinstance(found, str):
+        return Table("ranks", title, found, header, (), 1, ())
+    pairs = list(zip(found.names, found.ranks, found.p_values[0], strict=True))
+    rows = tuple((name, f"{rank:.2f}", p_number(p) if i else "–") for i, (name, rank, p) in enumerate(pairs))
+    caption = (
+        f"Over {found.datasets} datasets; Friedman p = {p_number(found.p)}; ranks closer than the critical difference "
+        f"of {found.critical_difference:.2f} cannot be told apart (Nemenyi)."
+    )
+    if board.unranked:
+        caption += f" Without a rank, since runs failed or are missing: {', '.join(board.unranked)}."
+    records = [
+        {"protocol": board.protocol, "pool": name, "rank": rank, "p_to_best": p if i else None,
+         "datasets": found.datasets, "critical_difference": found.critical_difference, "friedman_p": found.p}
+        for i, (name, rank, p) in enumerate(pairs)
+    ]  # fmt: skip
+    return Table("ranks", title, caption, header, rows, 1, tuple(records))
+
+
+def costs(board: Board, hardware: str, number: int = 1) -> Table:
+    """Time and memory on one kind of hardware, which is never mixed with another."""
+    rows, records = [], []
+    for row in board.rows:
+        found = [board.cells[row, column].costs.get(hardware) for column in board.columns]
+        if any(found):
+            parameters = _parameters(board.cells[row, column] for column in board.columns)
+            rows.append((board.name(row), parameters, *map(_cost_text, found)))
+        for column, cost in zip(board.columns, found, strict=True):
+            if cost:
+                records.append({
+                    **_identity(board, row, column), "hardware": hardware, "seconds_per_epoch": cost.epoch,
+                    "peak_memory_bytes": cost.memory, "runs": cost.n,
+                    "parameters": board.cells[row, column].parameters,
+                })  # fmt: skip
+    header = ("pool", "parameters", *(column.dataset for column in board.columns))
+    caption = (
+        "Median over runs of the median time of a training epoch (of the processor where one thread of it did "
+        "everything, else of the clock), and of the peak memory of the process or the GPU."
+    )
+    name = "costs" if len(board.hardware) == 1 else f"costs-{number}"
+    title = f"Time and memory on {hardware}, {board.protocol}"
+    return Table(name, title, caption, header, tuple(rows), 1, tuple(records))
+
+
+def _cost_text(cost: Cost | None) -> str:
+    if cost is None:
+        return "–"
+    parts = [time_text(cost.epoch), memory_text(cost.memory)]
+    return f"{', '.join(part for part in parts if part != '–') or '–'} (n = {cost.n})"
+
+
+def time_text(seconds: float | None) -> str:
+    """Seconds with their unit."""
+    if seconds is None:
+        return "–"
+    return f"{1e3 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+def memory_text(size: float | None) -> str:
+    """Bytes as MB (10^6) or GB (10^9)."""
+    if size is None:
+        return "–"
+    return f"{size / 1e6:.0f} MB" if size < 1e9 else f"{size / 1e9:.2f} GB"
+
+
+def failures(board: Board) -> Table:
+    """Every run without a number, and why."""
+    rows, records = [], []
+    for (row, column), cell in board.cells.items():
+        for run in cell.runs:
+            if run.status == "done":
+                continue
+            rows.append((column.dataset, board.name(row), run.seed, run.status, run.reason, run.id))
+            records.append({**_identity(board, row, column), "seed": run.seed, "status": run.status,
+                            "reason": run.reason, "id": run.id})  # fmt: skip
+    header = ("dataset", "pool", "seed", "status", "reason", "id")
+    caption = "Runs that ended without a number. They count in no mean; their reason stands in their record."
+    return Table(
+        "failures", f"Failed and pruned runs, {board.protocol}", caption, header, tuple(rows), 6, tuple(records)
+    )
+
+
+# --------------------------------------------------------------------------------------------------------- how it looks
+
+
+def _aligned(table: Table) -> list[str]:
+    """`l` or `r` for each column: names and words to the left, numbers to the right."""
+    last = len(table.header) - 1
+    return ["l" if i < table.left or (i == last and table.header[i] == "in words") else "r" for i in range(last + 1)]
+
+
+def _markdown(table: Table) -> str:
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(" ".join(c.replace("|", "\\|").split()) for c in cells) + " |"
+
+    rule = "| " + " | ".join("---" if side == "l" else "---:" for side in _aligned(table)) + " |"
+    lines = [f"### {table.title}", "", line(table.header), rule, *map(line, table.rows), "", table.caption]
+    return "\n".join(lines) + "\n"
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$", "±": r"$\pm$", "−": "$-$", "–": "--",
+}  # fmt: skip
+
+
+def latex_escape(text: str) -> str:
+    """Plain text as LaTeX, with a minus sign before negative numbers."""
+    escaped = "".join(_LATEX.get(c, c) for c in text)
+    return re.sub(r"(?<![\w-])-(?=\d)", "$-$", escaped)
+
+
+def _latex(table: Table) -> str:
+    def line(cells: Sequence[str]) -> str:
+        return " & ".join(map(latex_escape, cells)) + r" \\"
+
+    return "\n".join(
+        [
+            r"% needs \usepackage{booktabs}",
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{latex_escape(f'{table.title}. {table.caption}')}}}",
+            rf"\begin{{tabular}}{{{''.join(_aligned(table))}}}",
+            r"\toprule",
+            line(table.header),
+            r"\midrule",
+            *map(line, table.rows),
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def to_csv(records: Sequence[dict[str, Any]]) -> str:
+    """Records with the same keys as CSV with a header; what is not known is an empty field."""
+    if not records:
+        return ""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue()

@@ -1,0 +1,164 @@
+"""`poolbench rerun`: the command that makes a run again, and the verdict on what it came to."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from poolbench import cli
+from poolbench.audit.rerun import compare, differences, find
+from poolbench.errors import PoolBenchError
+from poolbench.records.record import iter_records
+
+QUICK = ["dataset=planted", "dataset.num_graphs=40", "trainer.max_epochs=2", "model.hidden=8", "logger=none",
+         "callbacks.progress=none"]  # fmt: skip
+
+
+def the_record(results: Path) -> dict[str, Any]:
+    (record,) = (r for _, r in iter_records(results))
+    return record
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["pool=topk", "pool.ratio=0.3"],
+        [
+            "pool=mincut",
+            "pool.mlp_hidden=[8,4]",
+            "loss_weights={cut: 0.5}",
+            "model.readout=globalmax",
+            "model.levels=1",
+        ],
+        ["pool=none", "optimizer=adamw", "scheduler=cosine", "split.seed=3", "protocol=cv10", "fold=2"],
+        ["pool=none", "pool._target_=poolbench.pool.topk.TopKPool", "+pool.ratio=0.5", "protocol.test=0.2"],
+    ],
+)
+def test_a_run_is_made_again_bit_by_bit_from_its_record_and_by_its_command(
+    results: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.train([*QUICK, *words]) == 0
+    record = the_record(results)
+    capsys.readouterr()
+    assert cli.main(["rerun", record["id"]]) == 0
+    said = capsys.readouterr().out
+    assert said.splitlines()[-1] == "same: every number has the same bits"
+    assert "code:" not in said and "packages:" not in said
+    assert the_record(results) == record, "it was done elsewhere"
+
+    (line,) = (line for line in said.splitlines() if line.startswith("command: "))
+    command = shlex.split(line.removeprefix("command: "))
+    assert command[:2] == ["poolbench", "train"]
+    assert cli.main(command[1:]) == 0
+    assert f"run {record['id']} is done" in capsys.readouterr().out, "the command means the same run"
+
+
+def test_a_file_and_a_folder_can_be_given(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.train([*QUICK, "pool=topk"]) == 0
+    (path,) = results.glob("runs/*/1/record.json")
+    assert cli.main(["rerun", str(path), "--out", str(tmp_path / "again")]) == 0
+    again = the_record(tmp_path / "again")
+    assert again["id"] == the_record(results)["id"]
+    capsys.readouterr()
+    assert cli.main(["rerun", str(path), "--command"]) == 0
+    assert capsys.readouterr().out.startswith("command: poolbench train pool=topk")
+
+
+def test_what_is_not_the_same_is_said(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.train([*QUICK, "pool=topk"]) == 0
+    record = the_record(results)
+    path = tmp_path / "theirs.json"
+    record["metrics"]["test"]["loss"] += 1e-12
+    path.write_text(json.dumps(record))
+    capsys.readouterr()
+    assert cli.main(["rerun", str(path)]) == 1
+    assert "differs: test.loss" in capsys.readouterr().out
+
+    record["provenance"] = {**record["provenance"], "code": "0" * 16, "hardware": {"cpu": "another", "gpus": []}}
+    path.write_text(json.dumps(record))
+    assert cli.main(["rerun", str(path)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[1].startswith("code: the record was made by version 0000000000000000")
+    assert said[2].startswith("machine: another")
+    assert said[-1].startswith("same within 0.03")
+
+
+def test_failures_are_compared_too(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.train([*QUICK, "pool=topk", "optimizer.lr=1e30"]) == 1
+    record = the_record(results)
+    assert record["status"] == "failed"
+    capsys.readouterr()
+    assert cli.main(["rerun", record["id"]]) == 0
+    assert "same: every number" in capsys.readouterr().out
+
+
+def test_a_pruned_run_cannot_be_made_alone(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.train([*QUICK, "pool=topk"]) == 0
+    path = tmp_path / "pruned.json"
+    path.write_text(json.dumps({**the_record(results), "status": "pruned", "reason": "worse than the median"}))
+    assert cli.main(["rerun", str(path)]) == 2
+    assert "was pruned" in capsys.readouterr().err
+
+
+def test_runs_are_found_by_id_and_what_is_not_there_is_said(results: Path, tmp_path: Path) -> None:
+    assert cli.train([*QUICK, "pool=topk"]) == 0
+    record = the_record(results)
+    assert find(record["id"], results)["id"] == record["id"]
+    gathered = tmp_path / "gathered"
+    gathered.mkdir()
+    (gathered / "records.jsonl").write_text(json.dumps({**record, "curve": []}) + "\n")
+    assert find(record["id"], gathered)["metrics"] == record["metrics"]
+    with pytest.raises(PoolBenchError, match="did you mean " + record["id"]):
+        find(record["id"][:-1] + "x", results)
+
+
+def test_arguments_that_make_no_sense(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, said in ((["rerun"], "give a record.json"), (["rerun", "a", "b"], "b is not understood"),
+                        (["rerun", "a", "--outt=b"], "did you mean --out"),
+                        (["rerun", "a", "--out"], "wants a value")):  # fmt: skip
+        assert cli.main(words) == 2
+        error = capsys.readouterr().err
+        assert said in error and error.count("\n") == 1
+
+
+def test_the_verdict(record: Any) -> None:
+    old = record(0, 0.75)
+    assert compare(old, copy.deepcopy(old), exact=True).same
+    new = copy.deepcopy(old)
+    new["curve"][1]["val/loss"] += 1e-15
+    verdict = compare(old, new, exact=True)
+    assert not verdict.same and "val/loss in epoch 2" in verdict.lines[0]
+    assert compare(old, new, exact=False).same
+    new["curve"] = []
+    assert not compare(old, new, exact=True).same
+    assert compare({**old, "curve": []}, old, exact=True).same, "a stripped curve cannot differ"
+
+    for other, same in ((0.77, True), (0.70, False), (math.nan, False)):
+        near = record(0, other)
+        assert compare(old, near, exact=False).same is same
+        assert not compare(old, near, exact=True).same
+    split = copy.deepcopy(old)
+    split["provenance"]["split"] = "other"
+    assert "nothing can be compared" in compare(old, split, exact=False).lines[0]
+    assert "done then, failed now" in compare(old, record(0, None), exact=False).lines[0]
+
+
+def test_memory_and_cores_are_not_what_bits_depend_on(record: Any) -> None:
+    from poolbench.records.provenance import provenance
+
+    made, here = record(0, 0.5), provenance()
+    from poolbench.report.report import installed_code
+
+    made["provenance"] = {**here, "code": installed_code(made["config"])}
+    assert differences(made, here) == []
+    made["provenance"]["hardware"] = {**here["hardware"], "memory": 1, "cores": 1}
+    assert differences(made, here) == []
+    made["provenance"]["packages"] = {**here["packages"], "torch": "1.0"}
+    (line,) = differences(made, here)
+    assert line.startswith("packages: torch 1.0")

@@ -1,0 +1,430 @@
+"""Reproduction: the facts, the recipes, which records belong to a cell, what is concluded, and the command."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from poolbench import cli, statistics
+from poolbench.errors import PoolBenchError
+from poolbench.learn import build
+from poolbench.papers import comparison, reproduce
+from poolbench.papers.comparison import Found, Measured, agreement, compare, measured, written
+from poolbench.papers.published import Value, published_dir, published_table
+from poolbench.papers.recipe import (
+    Line,
+    Planned,
+    Quick,
+    Recipe,
+    Spread,
+    Task,
+    deviations,
+    plan,
+    read_recipe,
+    recipes,
+    setting,
+)
+from poolbench.report.report import installed_code
+from poolbench.reproduction import compose
+
+CONF = cli.conf_dir()
+PAPERS = sorted(path.stem for path in published_dir().glob("*.yaml"))
+EXPERIMENTS = sorted(f"{path.parent.name}/{path.stem}" for path in (CONF / "experiment").glob("*/*.yaml"))
+
+
+# ------------------------------------------------------------------------------------------------------------- facts
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_every_fact_has_its_origin(paper: str) -> None:
+    facts: Any = OmegaConf.load(published_dir() / f"{paper}.yaml")
+    assert facts.id == paper and facts.title and facts.year
+    for entry in facts.tables:
+        table = published_table(paper, entry.id)
+        assert len(table.values) == len(entry.rows) and entry.protocol
+        for value in table.values.values():
+            assert value.trust in "ABCDE" and value.source and value.dataset in entry.datasets
+
+
+def test_a_number_as_it_was_published() -> None:
+    table = published_table("bianchi2020_mincut", "classification")
+    value = table.value("MinCutPool", "PROTEINS", "test accuracy")
+    assert value is not None and (value.mean, value.std, value.n, value.trust) == (76.5, 2.6, 10, "A")
+    assert table.digits == 1 and "1907.00481" in table.citation
+
+
+def test_an_unknown_table_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(PoolBenchError, match=r"no table clustring \(did you mean clustering"):
+        published_table("bianchi2020_mincut", "clustring")
+    with pytest.raises(PoolBenchError, match=r"no recipe for bianchi2020_mincut/clasification \(did you mean"):
+        read_recipe(CONF, "bianchi2020_mincut/clasification")
+
+
+# ----------------------------------------------------------------------------------------------- experiments, recipes
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_states_its_deviations(experiment: str) -> None:
+    said = deviations(CONF, experiment)
+    assert said and all(item.endswith(".") for item in said)
+
+
+@pytest.mark.parametrize("name", recipes(CONF))
+def test_a_recipe_covers_the_published_table(name: str) -> None:
+    recipe = read_recipe(CONF, name)
+    table = published_table(recipe.paper, recipe.table)
+    missing = [one for one in recipe.left_out for one in one.split(", ")]
+    lines = {(line.method, line.published_dataset) for line in recipe.lines}
+    for method, dataset, metric in table.values:
+        stated = any(method.startswith(one) or one in (dataset, metric) for one in missing)
+        assert stated or (method, dataset) in lines, (method, dataset, metric)
+    for line in recipe.lines if table.values else ():
+        for metric in line.metrics:
+            assert table.value(line.method, line.published_dataset, metric), line.name
+    assert set(recipe.experiments) <= set(EXPERIMENTS)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", recipes(CONF))
+@pytest.mark.parametrize("quick", [False, True])
+def test_every_line_of_a_recipe_can_be_run(name: str, quick: bool) -> None:
+    recipe = read_recipe(CONF, name)
+    planned = plan(recipe, compose, seeds=1, quick=quick)
+    assert len({one.key for one in planned}) == len(planned) == len(recipe.lines)
+    for one in planned:
+        build.check(one.tasks[0].config)
+
+
+def stand_in(experiment: str) -> list[str]:
+    """Overrides that put a generated dataset in the place of an experiment's."""
+    (config,) = compose([f"experiment={experiment}", "logger=none"], [0])
+    target = config["dataset"]["_target_"].rpartition(".")[2]
+    words = ["trainer.max_epochs=1", "+trainer.limit_train_batches=1", "callbacks.progress=none"]
+    if target in ("Grid2d", "Ring"):
+        return words
+    text = (CONF / "experiment" / f"{experiment}.yaml").read_text()
+    if target == "NodeGraph":
+        words += ["dataset=planted-nodes", "dataset.num_nodes=200", "pool.k=4"]
+        return [*words, "~dataset.normalize"] if "normalize: true" in text else words
+    words += ["dataset=planted", "dataset.num_graphs=30", "dataset.features=auto"]
+    if config["names"]["protocol"] == "nested10":
+        words += ["protocol.folds=null", "search.trials=1", "fold=0", "protocol.runs=1"]
+    if config["names"]["protocol"] == "ogb":
+        words += ["protocol=holdout", *(["~protocol.select"] if "select:" in text else [])]
+    return words
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_trains_a_step(experiment: str, results: Path) -> None:
+    from poolbench.jobs.run import run
+
+    build.check(compose([f"experiment={experiment}", "logger=none"], [0])[0])
+    words = [f"experiment={experiment}", "logger=none", *stand_in(experiment), f"paths.results={results}"]
+    (config,) = compose(words, [0])
+    config["dataset"].pop("deduplicate", None)
+    if config["fold"] is None and "cv10" in config["names"]["protocol"]:
+        config["fold"] = 0
+    assert run(config)["status"] == "done"
+
+
+# ------------------------------------------------------------------------------------------------------------ planning
+
+
+def own_recipe(*lines: Line, **changes: Any) -> Recipe:
+    values: dict[str, Any] = {
+        "paper": "own", "table": "table", "scale": 0.01, "seeds": 3, "spread": Spread(), "margin": 0.03,
+        "quick": Quick(1, 2, ("trainer.max_epochs=2",)), "lines": lines, "left_out": {}, **changes,
+    }  # fmt: skip
+    return Recipe(**values)
+
+
+def line(experiment: str, *overrides: str, method: str = "A", dataset: str = "planted") -> Line:
+    return Line(method, dataset, "", dataset, experiment, (f"dataset={dataset}", *overrides),
+                {"test accuracy": "accuracy"}, True)  # fmt: skip
+
+
+def test_a_plan_has_a_task_for_each_seed_and_fold() -> None:
+    recipe = own_recipe(line("ying2018_diffpool/classification"))
+    (one,) = plan(recipe, compose, seeds=2)
+    assert [(task.seeds, task.fold) for task in one.tasks] == [((seed,), fold) for seed in (0, 1) for fold in range(10)]
+    assert all(task.config["split"]["seed"] == task.config["seed"] for task in one.tasks)
+    (quick,) = plan(recipe, compose, quick=True)
+    assert [task.fold for task in quick.tasks] == [0, 1] and quick.key != one.key
+
+
+def test_a_nested_fold_leaves_several_records() -> None:
+    (one,) = plan(own_recipe(line("errica2020_fair/diffpool", "protocol.folds=null")), compose, seeds=2)
+    assert len(one.tasks) == 20 and one.tasks[0].seeds == (0, 1, 2) and one.tasks[10].seeds == (3, 4, 5)
+    assert reproduce.epochs(one.tasks[0]) == 200 * (3 + 2)
+    chosen = one.tasks[0].config
+    final = {**chosen, "optimizer": {**chosen["optimizer"], "lr": 0.5}, "seed": 2,
+             "search": {**chosen["search"], "chosen": {"optimizer.lr": 0.5, "model.hidden": 64}}}  # fmt: skip
+    assert setting(final) == one.key
+
+
+def test_a_plan_says_what_time_it_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = own_recipe(line("bianchi2020_mincut/classification"), line("ying2018_diffpool/classification"))
+    planned = plan(recipe, compose, seeds=1)
+    left = [(one, task) for one in planned for task in one.tasks]
+    of = {planned[0].key: 2.0, planned[1].key: None}
+    monkeypatch.setattr(reproduce.Clock, "epoch", lambda clock, one: of[one.key])
+
+    def text() -> list[str]:
+        return reproduce.planned_text(recipe, planned, left, Found([], installed_code), 1).splitlines()
+
+    head, known, unknown, total = text()
+    assert head.endswith(f"{len(left)} to do") and "2.0 s an epoch" in known
+    assert unknown.endswith("10 to do, time unknown")
+    assert "lines of unknown time not counted" in total
+    of[planned[0].key] = None
+    assert len(text()) == 3  # nothing is known: no total is made up
+    of.update(dict.fromkeys(of, 2.0))
+    assert "unknown" not in "".join(text())
+
+
+def test_what_says_where_to_run_is_taken_and_what_changes_the_run_is_not() -> None:
+    recipe = own_recipe(line("bianchi2020_mincut/classification"))
+    plain, gpu = (plan(recipe, compose, 1, extra=extra)[0] for extra in ((), ("trainer=gpu", "logger=csv")))
+    assert gpu.key == plain.key and gpu.tasks[0].config["trainer"]["accelerator"] == "gpu"
+    with pytest.raises(PoolBenchError, match=r"trainer.max_epochs=3 changes what is run"):
+        plan(recipe, compose, 1, extra=["trainer.max_epochs=3"])
+
+
+def test_only_names_lines_and_several_narrow_them() -> None:
+    key = "k"
+    planned = [Planned(line("e", method=m, dataset=d), (), key) for m in ("A", "B") for d in ("X", "Y")]
+    assert [one.line.name for one in reproduce.wanted(planned, ["a"])] == ["A, X", "A, Y"]
+    assert [one.line.name for one in reproduce.wanted(planned, ["A", "y"])] == ["A, Y"]
+    with pytest.raises(PoolBenchError, match="--only C: no such"):
+        reproduce.wanted(planned, ["C"])
+
+
+# ------------------------------------------------------------------------------------------------ records and verdicts
+
+Maker = Callable[..., dict[str, Any]]
+
+
+def planned_for(record: dict[str, Any], keys: Sequence[tuple[int, int | None]]) -> Planned:
+    config = record["config"]
+    tasks = tuple(Task({**config, "fold": fold, "split": {"seed": seed}}, (seed,)) for seed, fold in keys)
+    return Planned(line("e", dataset=record["config"]["dataset"]["name"]), tasks, setting(record["config"]))
+
+
+def test_only_the_latest_attempts_of_the_same_setting_and_code_count(record: Maker) -> None:
+    again = record(1, 0.9, attempt=2)
+    records = [record(0, 0.7), record(1, None), again, record(2, 0.1, code="old"), record(0, 0.2, pool="topk"),
+               record(0, 0.3, batch_size=1)]  # fmt: skip
+    other_split = record(0, 0.4)
+    records.append({**other_split, "id": "other", "config": {**other_split["config"], "split": {"seed": 7}}})
+    everything, planned = (
+        Found(records, lambda config: "abc"),
+        planned_for(records[0], [(0, None), (1, None), (2, None)]),
+    )
+    found = everything.of(planned)
+    assert everything.of_other_code(planned) == 1
+    assert found[0, None] == records[0] and found[1, None] == again and found[2, None] is None
+
+
+def test_scores_are_one_a_split_and_what_is_missing_is_counted(record: Maker) -> None:
+    runs = {(0, None): record(0, 0.7, sizes=(80, 20)), (1, None): record(1, 0.9, sizes=(80, 20)),
+            (2, None): record(2, None), (3, None): None}  # fmt: skip
+    found = measured(runs, "accuracy")
+    assert (found.scores, found.test_over_train, found.unit, found.missing, found.failed) == (
+        (0.7, 0.9), 0.25, "splits", 2, 1
+    )  # fmt: skip
+
+
+def test_runs_of_one_split_are_seeds_and_runs_of_one_fold_are_averaged(record: Maker) -> None:
+    seeds = {(s, None): record(s, 0.5 + s, split="same") for s in (0, 1)}
+    assert measured(seeds, "accuracy") == Measured((0.5, 1.5), 0.0, "seeds", 0, 0)
+    folds = {(s, 4): record(s, 0.5 + s, split="same", fold=4) for s in (0, 1)}
+    assert measured(folds, "accuracy").scores == (1.0,) and measured(folds, "accuracy").unit == "splits"
+
+
+def test_another_part_than_the_test_split(record: Maker) -> None:
+    made = record(0, 0.7)
+    made["metrics"]["train"]["loss"] = 0.25
+    assert measured({(0, None): made}, "train/loss").scores == (0.25,)
+
+
+def test_means_over_folds_count_as_the_folds_they_are_made_of() -> None:
+    ours = Measured((0.70, 0.72, 0.74), 0.125, "splits", 0, 0)
+    value = Value("A", "X", "test accuracy", 73.0, 0.6, 10, "A", "somewhere")
+    found = agreement(ours, value, 0.01, Spread(0.125, 10), 0.03)
+    same = statistics.agreement(ours.scores, 0.125, 0.73, 0.006 * math.sqrt(10), 100, 0.125, 0.03)
+    assert (found.verdict, found.low, found.high) == (same.verdict, same.low, same.high)
+
+
+FACTS = """
+id: own
+title: Own
+authors: A. Author
+venue: V
+year: 2020
+arxiv: '0000.00000'
+tables:
+  - id: table
+    metric: test accuracy
+    unit: percent
+    datasets: [X, Y]
+    protocol: {plus_minus: over seeds}
+    rows:
+      - {method: A, dataset: X, mean: 80.0, std: 0.5, n: 10, trust: A, source: s}
+      - {method: B, dataset: X, mean: 60.0, std: 0.5, n: 10, trust: B, source: s}
+      - {method: C, dataset: X, mean: 80.0, std: 0.5, n: 10, trust: D, source: s}
+"""
+
+
+@pytest.fixture
+def facts(tmp_path: Path) -> Path:
+    (tmp_path / "facts").mkdir()
+    (tmp_path / "facts" / "own.yaml").write_text(FACTS)
+    return tmp_path / "facts"
+
+
+def test_verdicts(record: Maker, facts: Path) -> None:
+    scores = (0.798, 0.800, 0.802, 0.799, 0.801)
+    records = [record(s, score, dataset="X", split="same") for s, score in enumerate(scores)]
+    base = planned_for(records[0], [(s, None) for s in range(5)])
+    table = published_table("own", "table", facts)
+
+    def verdict(method: str, quick: bool = False, **changes: Any) -> str:
+        made = line("e", method=method, dataset="X")
+        one = Planned(Line(**{**vars(made), **changes}), base.tasks, base.key)
+        (cell,) = compare(own_recipe(made), table, [one], Found(records, lambda config: "abc"), quick)
+        return cell.verdict
+
+    assert verdict("A") == "agrees" and verdict("B") == "differs"
+    assert verdict("C") == comparison.UNVERIFIED  # whatever the numbers are
+    assert verdict("A", comparable=False) == comparison.OTHER_DATA
+    assert verdict("new") == comparison.NOTHING
+    assert verdict("A", quick=True) == comparison.QUICK
+    one = Planned(line("e", dataset="X"), base.tasks, "another setting")
+    assert compare(own_recipe(), table, [one], Found(records, lambda config: "abc"))[0].verdict == comparison.NO_RUNS
+    few = Found(records[:1], lambda config: "abc")  # one run shows nothing
+    assert compare(own_recipe(), table, [base], few)[0].verdict == "cannot tell"
+
+
+def test_the_table_shows_both_spreads_and_marks_what_is_unsure(record: Maker, facts: Path) -> None:
+    records = [record(s, score, dataset="X", split="same") for s, score in enumerate((0.79, 0.81))]
+    base = planned_for(records[0], [(0, None), (1, None), (2, None)])
+    planned = [Planned(line("e", method=m, dataset="X"), base.tasks, base.key) for m in "ABC"]
+    table = published_table("own", "table", facts)
+    cells = compare(own_recipe(), table, planned, Found(records, lambda config: "abc"))
+    made = written(own_recipe(), table, cells)
+    assert made.header == ("method", "dataset", "published", "reproduced", "difference (95% interval)", "verdict")
+    ours = "80.0 ± 1.4 (n = 2 seeds; 1 missing)"
+    assert [row[2:4] for row in made.rows] == [
+        ("80.0 ± 0.5 (n = 10)", ours), ("60.0 ± 0.5 (n = 10)†", ours), ("80.0 ± 0.5 (n = 10) ?", ours)
+    ]  # fmt: skip
+    (first, *_) = made.records
+    assert first["difference"] == pytest.approx(0.0) and first["n"] == 2 and first["missing"] == 1
+    quick = written(own_recipe(), table, cells, quick=True)
+    assert quick.name == "own_table-quick" != made.name and quick.title.startswith("QUICK RUN, no reproduction")
+
+
+# ---------------------------------------------------------------------------------------------------------- the command
+
+
+@pytest.fixture
+def own_conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, facts: Path) -> Path:
+    """A configuration folder with the recipe of FACTS, for runs on generated graphs."""
+    monkeypatch.setattr("poolbench.papers.published.published_dir", lambda: facts)
+    conf = tmp_path / "conf"
+    for path, text in {
+        "reproduce/own/table.yaml": """# The table of a test
+experiment: own/experiment
+metrics: {test accuracy: accuracy}
+scale: 0.01
+seeds: 2
+quick: {seeds: 1, overrides: [trainer.max_epochs=1]}
+datasets: {X: [dataset=planted, dataset.num_graphs=30]}
+rows:
+  - {method: A, overrides: [pool=topk]}
+  - {method: B, overrides: [pool=none]}
+left_out: {C: why not}
+explained: [B is another thing]
+""",
+        "experiment/own/experiment.yaml": "# @package _global_\n# Deviations:\n# - One thing\n#   over two lines.\n",
+    }.items():
+        (conf / path).parent.mkdir(parents=True)
+        (conf / path).write_text(text)
+    return conf
+
+
+def small(overrides: Sequence[str], seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """Composes from the real configuration, which lacks the experiment of the test."""
+    words = [word for word in overrides if not word.startswith("experiment=")]
+    return compose(["trainer.max_epochs=2", "model.hidden=8", "callbacks.progress=none", *words], seeds)
+
+
+def test_the_command_does_what_is_missing_and_writes_the_table(
+    own_conf: Path, results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main(*argv: str) -> str:
+        assert reproduce.main(argv, own_conf, small, results) == 0
+        return capsys.readouterr().out
+
+    assert main("--list") == "own/table  The table of a test\n"
+    assert "own/table: 4 runs, 4 to do" in main("own/table", "--plan") and not list(results.glob("runs/*"))
+
+    main("own/table", "--quick")
+    assert len(list(results.glob("runs/*/1/record.json"))) == 2
+    assert "own/table: 4 runs, 4 to do" in main("own/table", "--plan")  # what a quick run left is never taken
+    assert "2 runs, 1 to do" in main("own/table", "--plan", "--only", "A", "--seeds", "1").replace(
+        "1 run, 1", "2 runs, 1"
+    )
+
+    main("own/table", "--seeds", "1")
+    assert "(n = 1 seed; 1 missing)" in main("own/table", "--table")
+    assert "own/table: 4 runs, 2 to do" in main("own/table", "--plan")
+    said = main("own/table")
+    assert "own/table: 4 runs, 0 to do" in main("own/table", "--plan")
+    assert len(list(results.glob("runs/*/1/record.json"))) == 2 + 4
+    assert "| A | X | 80.0 ± 0.5 (n = 10) |" in said
+    text = (results / "tables" / "own_table.md").read_text()
+    assert "One thing over two lines." in text and "C: why not" in text
+    assert (results / "tables" / "own_table.tex").read_text().count("tabular") == 2
+    with open(results / "tables" / "own_table.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["method"], row["quick"], row["n"]) for row in rows] == [("A", "False", "2"), ("B", "False", "2")]
+
+    summary = (results / "tables" / "SUMMARY.md").read_text()
+    verdicts = [row["verdict"] for row in rows]
+    assert f"- own: {comparison.counts(verdicts)}\n" in summary
+    assert "Of the differences in own/table:\n\n- B is another thing\n" in summary
+    assert "Of the differences:\n\n- B is another thing\n" in text
+
+
+def test_two_processes_do_the_runs(own_conf: Path, results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert reproduce.main(["own/table", "--quick", "--jobs", "2"], own_conf, small, results) == 0
+    assert "2 of 2: 2 done" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ([], "give one PAPER/TABLE"),
+        (["a/b", "--list"], "give one PAPER/TABLE"),
+        (["a/b", "c/d"], "give one PAPER/TABLE"),
+        (["a/b", "--jobs", "0"], "--jobs 0: a whole number of at least 1"),
+        (["a/b", "--sedes", "3"], "unrecognized arguments: --sedes"),
+        (["a/b", "--seeds", "x"], "invalid int value"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line(argv: list[str], said: str, tmp_path: Path) -> None:
+    with pytest.raises(PoolBenchError, match=said):
+        reproduce.options(argv, tmp_path)
+
+
+def test_a_summary_of_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PoolBenchError, match="holds no table"):
+        reproduce.write_summary(tmp_path, CONF)

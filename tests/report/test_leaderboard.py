@@ -1,0 +1,298 @@
+"""What a leaderboard says: cells that mix nothing, failures in sight, comparisons that are paired, words that fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from poolbench import statistics
+from poolbench.report.leaderboard import Board, Metric, answers, boards, epoch_seconds
+
+Maker = Callable[..., dict[str, Any]]
+Records = list[dict[str, Any]]
+
+
+def one(records: Records) -> Board:
+    (board,) = boards(records)
+    return board
+
+
+def summary(board: Board) -> dict[tuple[str, str], tuple[Any, list[str]]]:
+    """(mean, what is without a number) by label and dataset."""
+    return {
+        (row.label, column.dataset): (cell.estimate and round(cell.estimate.mean, 6), cell.lost)
+        for (row, column), cell in board.cells.items()
+    }
+
+
+# -------------------------------------------------------------------------------------------------------------- cells
+
+
+def test_failed_and_missing_runs_are_counted_and_in_no_mean(record: Maker) -> None:
+    board = one([
+        record(0, 0.7), record(1, 0.9), record(2, None), record(3, float("nan")),
+        record(0, None, "topk"), record(4, 0.6, "topk"), record(0, 0.5, "none", "PROTEINS"),
+    ])  # fmt: skip
+    assert summary(board) == {
+        ("mincut", "MUTAG"): (0.8, ["2 failed", "1 missing"]),
+        ("topk", "MUTAG"): (0.6, ["1 failed", "3 missing"]),
+        ("none", "MUTAG"): (None, ["5 missing"]),
+        ("mincut", "PROTEINS"): (None, ["1 missing"]),
+        ("topk", "PROTEINS"): (None, ["1 missing"]),
+        ("none", "PROTEINS"): (0.5, []),
+    }
+
+
+def test_what_differs_in_more_than_seeds_is_not_mixed(record: Maker) -> None:
+    board = one([record(0, 0.7), record(1, 0.9), record(0, 0.1, batch_size=64), record(0, 0.3, dataset_x=1)])
+    assert {label: mean for (label, _), (mean, _) in summary(board).items()} == {
+        "mincut": 0.8, "mincut (batch_size=64)": 0.1, "mincut (dataset_x=1)": 0.3
+    }  # fmt: skip
+
+
+def test_settings_are_told_apart_by_what_differs(record: Maker) -> None:
+    made = [record(0, 0.7, "none"), record(0, 0.7), record(1, 0.8)]
+    for number, ratio in ((1, 0.25), (2, 0.5)):
+        made[number]["config"]["pool"]["ratio"] = ratio
+    assert [row.label for row in one(made).rows] == ["mincut (pool.ratio=0.25)", "mincut (pool.ratio=0.5)", "none"]
+
+
+def test_other_options_or_contents_of_a_dataset_are_other_columns(record: Maker) -> None:
+    plain, cleaned, other = record(0, 0.7), record(1, 0.8), record(2, 0.9)
+    cleaned["config"]["dataset"] = {"name": "MUTAG", "deduplicate": True}
+    other["splits"]["dataset"] = "0" * 64
+    assert {c.dataset for c in one([plain, cleaned]).columns} == {"MUTAG", "MUTAG (deduplicate=true)"}
+    assert {c.dataset for c in one([plain, other]).columns} == {"MUTAG (data=ffffffff)", "MUTAG (data=00000000)"}
+
+
+def test_protocols_are_boards_of_their_own(record: Maker) -> None:
+    other = record(1, 0.8)
+    other["config"]["protocol"] = {"_target_": "holdout", "test": 0.2}
+    again = record(2, 0.8)
+    again["splits"]["version"] = 2
+    found = boards([record(0, 0.7), other, again, record(0, 0.9, protocol="cv10", fold=0)])
+    assert [(b.protocol, b.slug) for b in found] == [
+        ("cv10 (version 1)", "cv10"), ("holdout (version 1)", "holdout"),
+        ("holdout (version 1), test=0.2", "holdout-test-0-2"), ("holdout (version 2)", "holdout-v2"),
+    ]  # fmt: skip
+
+
+def test_time_and_memory_are_apart_by_hardware(record: Maker) -> None:
+    gpu = {"cpu": "x", "gpus": ["H100"]}
+    board = one([
+        record(0, 0.7, epoch=1.0), record(1, 0.7, epoch=3.0),
+        record(2, 0.7, epoch=0.1, hardware=gpu, trainer={"accelerator": "gpu"}),
+        record(3, 0.7, epoch=2.0, hardware=gpu),
+    ])  # fmt: skip
+    (cell,) = board.cells.values()
+    assert {name: (cost.epoch, cost.n) for name, cost in cell.costs.items()} == {
+        "H100": (0.1, 1), "Some CPU, 4 cores": (2.0, 2), "x": (2.0, 1)
+    }  # fmt: skip
+    assert board.hardware == ["H100", "Some CPU, 4 cores", "x"]
+
+
+# -------------------------------------------------------------------------------------------------------------- units
+
+
+def test_a_fold_is_a_unit_with_the_ratio_of_its_split(record: Maker) -> None:
+    scores = {(s, f): 0.7 + 0.01 * s + 0.02 * f for s in range(2) for f in range(5)}
+    board = one([record(s, v, fold=f, sizes=(80, 20), protocol="cv5") for (s, f), v in scores.items()])
+    (cell,) = board.cells.values()
+    values = np.array(list(scores.values()))
+    assert cell.estimate is not None and cell.estimate.n == 10 and board.columns[0].unit == "splits"
+    assert cell.estimate.half == pytest.approx(2.262157 * np.sqrt((1 / 10 + 20 / 80) * values.var(ddof=1)), rel=1e-6)
+
+
+def test_seeds_on_one_split_are_averaged_before_they_count(record: Maker) -> None:
+    """Three initialisations on each of two splits are two units, not six."""
+    made = [record(10 * s + i, 0.7 + 0.1 * s + 0.01 * i, split=f"split{s}") for s in range(2) for i in range(3)]
+    (cell,) = one(made).cells.values()
+    assert cell.estimate is not None and cell.estimate.n == 2
+    assert list(cell.scores.values()) == pytest.approx([0.71, 0.81])
+
+
+def test_what_a_nested_search_chose_in_each_fold_is_one_setting(record: Maker) -> None:
+    made = []
+    for fold, rate in enumerate((0.1, 0.01)):
+        search = {"trials": 5, "chosen": {"optimizer.lr": rate, "batch_size": 32 * (1 + fold)}}
+        options = {"optimizer": {"lr": rate, "name": "adam"}, "batch_size": 32 * (1 + fold), "search": search}
+        made += [
+            record(s, 0.7 + 0.1 * fold, fold=fold, split=f"fold{fold}", protocol="nested10", **options)
+            for s in range(3)
+        ]
+    board = one(made)
+    (cell,) = board.cells.values()
+    assert cell.estimate is not None and (cell.estimate.n, cell.estimate.mean) == (2, pytest.approx(0.75))
+    assert [row.label for row in board.rows] == ["mincut"]
+
+
+def test_seeds_on_a_fixed_split_are_independent_units(record: Maker) -> None:
+    board = one([record(s, 0.7 + 0.01 * s, split="official") for s in range(4)])
+    (cell,) = board.cells.values()
+    assert board.columns[0].unit == "seeds" and cell.test_over_train == 0
+    assert cell.estimate is not None
+    assert cell.estimate.half == pytest.approx(3.182446 * np.std([0.7, 0.71, 0.72, 0.73], ddof=1) / 2, rel=1e-6)
+
+
+def test_sizes_of_a_split_may_be_lists(record: Maker) -> None:
+    made = [record(s, 0.7 + 0.1 * s) for s in range(2)]
+    for each in made:
+        each["splits"].update(train=list(range(40)), test=list(range(10)))
+    (cell,) = one(made).cells.values()
+    assert cell.test_over_train == 0.25
+
+
+# --------------------------------------------------------------------------------------------------------- comparisons
+
+
+def pair(record: Maker, gain: float, noise: float = 0.02, n: int = 10, **options: Any) -> Records:
+    rng = np.random.default_rng(0)
+    base, extra = rng.normal(0.7, 0.05, n), rng.normal(0, noise, n)
+    made = [record(s, float(base[s]), "none", **options) for s in range(n)]
+    return made + [record(s, float(base[s] + gain + extra[s]), "mincut", **options) for s in range(n)]
+
+
+def test_comparisons_are_paired_by_split(record: Maker) -> None:
+    made = pair(record, 0.1)
+    board = one(made)
+    scores = np.array([r["metrics"]["test"]["accuracy"] for r in made]).reshape(2, 10)
+    (versus,) = board.versus
+    assert versus.comparison == statistics.compare(scores[1], scores[0], 1 / 8)
+    assert versus.corrected == versus.comparison.p and versus.verdict == "better"
+    assert versus.words == f"better than none by {100 * versus.comparison.difference:.1f} points"
+    fewer = one([r for r in made if not (r["config"]["names"]["pool"] == "none" and r["config"]["seed"] < 4)])
+    assert fewer.versus[0].comparison == statistics.compare(scores[1, 4:], scores[0, 4:], 1 / 8)
+
+
+def test_holm_corrects_over_the_pools_of_a_dataset(record: Maker) -> None:
+    rng = np.random.default_rng(1)
+    pools = ("topk", "sag", "random-dense")
+    made = pair(record, 0.03) + [record(s, float(rng.normal(0.7, 0.05)), p) for p in pools for s in range(10)]
+    found = {v.row.pool: v for v in one(made).versus}
+    assert [v.corrected for v in found.values()] == statistics.holm([v.comparison.p for v in found.values()])
+    assert len(found) == 4
+
+
+def test_only_the_same_settings_are_compared(record: Maker) -> None:
+    made = pair(record, 0.1) + [record(s, 0.9 - s / 100, "mincut", batch_size=64) for s in range(10)]
+    assert [v.row.label for v in one(made).versus] == ["mincut"]
+    made += [record(s, 0.5 + s / 50, "none", batch_size=64) for s in range(10)]
+    assert len(one(made).versus) == 2
+
+
+def test_weights_of_a_pools_losses_do_not_part_it_from_the_baseline(record: Maker) -> None:
+    made = pair(record, 0.1)
+    for each in made:
+        if each["config"]["names"]["pool"] == "mincut":
+            each["config"]["loss_weights"] = 0.5
+    assert len(one(made).versus) == 1
+
+
+@pytest.mark.parametrize(
+    ("n", "noise", "words"),
+    [
+        (1, 0.02, "cannot tell: only one of the splits has both"),
+        (5, 0.0, "cannot tell: the 5 differences are equal, so their spread is unknown"),
+        (4, 0.4, "no detectable difference: 4 splits could have shown "),
+    ],
+)
+def test_words_for_what_was_not_found(record: Maker, n: int, noise: float, words: str) -> None:
+    assert one(pair(record, 0.05, noise, n)).versus[0].words.startswith(words)
+
+
+def test_runs_that_share_no_split_are_not_compared(record: Maker) -> None:
+    board = one([record(0, 0.7, "none"), record(1, 0.8)])
+    assert board.versus[0].words == "cannot tell: no splits with both"
+    assert answers(board, board.columns[0]) == ["Cannot tell for mincut (no splits with both)."]
+
+
+def test_less_is_better_where_the_metric_says_so(record: Maker) -> None:
+    board = one(pair(record, 0.1, metric=("rmse", "min")))
+    (versus,) = board.versus
+    assert board.columns[0].metric == Metric("rmse", "min")
+    assert versus.verdict == "worse" and versus.words == f"worse than none by {versus.comparison.difference:.3g} rmse"
+    assert versus.improvement is not None and versus.improvement < 0.5
+
+
+def test_a_failed_run_counts_under_the_metric_of_its_dataset(record: Maker) -> None:
+    made = [record(0, 1.5, metric=("rmse", "min")), record(1, None)]
+    assert summary(one(made)) == {("mincut", "MUTAG"): (1.5, ["1 failed"])}
+
+
+# ----------------------------------------------------------------------------------------------------------- sentences
+
+
+def test_the_answer_for_a_dataset(record: Maker) -> None:
+    board = one(pair(record, 0.1))
+    (text,) = answers(board, board.columns[0])
+    assert text.startswith("Yes: mincut is better than none by ")
+    assert "95% interval" in text and "Holm-corrected p < 0.001" in text and text.endswith("n = 10 splits).")
+    board = one(pair(record, -0.1))
+    assert answers(board, board.columns[0])[0].startswith("No: mincut is worse than none by ")
+    board = one(pair(record, 0.0, 0.1))
+    (text,) = answers(board, board.columns[0])
+    assert text.startswith("Not shown: no detectable difference between none and mincut (Holm-corrected p = ")
+    assert "10 splits could have shown " in text
+
+
+def test_controls_are_no_answer(record: Maker) -> None:
+    made = [{**r, "config": {**r["config"], "names": {**r["config"]["names"], "pool": p}}} for r, p in
+            zip(pair(record, 0.1), ["none"] * 10 + ["random-dense"] * 10, strict=True)]  # fmt: skip
+    board = one(made)
+    assert board.versus[0].verdict == "better"
+    assert answers(board, board.columns[0])[0].startswith("Cannot tell: there are no runs of a pooling operator")
+
+
+# -------------------------------------------------------------------------------------------------------- all datasets
+
+
+def several(record: Maker, datasets: int) -> Records:
+    return [
+        record(s, base + 0.01 * d + 0.001 * s, pool, f"D{d}")
+        for d in range(datasets)
+        for pool, base in (("none", 0.6), ("mincut", 0.7), ("topk", 0.5))
+        for s in range(3)
+    ]
+
+
+def test_ranks_are_over_datasets(record: Maker) -> None:
+    ranking = one(several(record, 6)).ranking
+    assert not isinstance(ranking, str)
+    assert (ranking.names, ranking.ranks, ranking.datasets) == (("mincut", "none", "topk"), (1.0, 2.0, 3.0), 6)
+    few = one(several(record, 1)).ranking
+    assert few == (
+        "No ranks: they need two datasets and two settings that ran on all of them without a failure; "
+        "there are 1 and 3."
+    )
+
+
+def test_a_setting_with_a_failed_run_has_no_rank(record: Maker) -> None:
+    made = several(record, 3)
+    failed = record(9, None, "topk", "D0")
+    board = one([*made, failed])
+    assert not isinstance(board.ranking, str)
+    assert board.ranking.names == ("mincut", "none") and board.unranked == ["topk"]
+
+
+def test_the_gain_over_datasets_is_bootstrapped_over_them(record: Maker) -> None:
+    few, many = (one(several(record, n)).overall for n in (4, 5))
+    assert few[0].interval is None and few[0].difference == pytest.approx(0.1)
+    assert many[0].interval == pytest.approx((0.1, 0.1)) and many[0].improvement == 1.0
+    assert one(several(record, 1)).overall == ()
+
+
+@pytest.mark.parametrize(
+    ("trainer", "seconds"),
+    [
+        ({"accelerator": "cpu", "threads": 1}, 1.5),
+        ({"accelerator": "cpu", "threads": 2}, 2.0),
+        ({"accelerator": "cuda", "threads": 1}, 2.0),
+    ],
+)
+def test_other_load_does_not_stretch_an_epoch(trainer: dict[str, Any], seconds: float) -> None:
+    record = {"config": {"trainer": trainer}, "time": {"epoch": 2.0, "epoch_cpu": 1.5}}
+    assert epoch_seconds(record) == seconds
+    assert epoch_seconds({**record, "time": {"epoch": 2.0}}) == 2.0
