@@ -22,7 +22,7 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from poolbench.cli import conf_dir
+from poolbench.cli.folders import conf_dir
 from poolbench.data import blocks
 from poolbench.data.prepare import prepare
 from poolbench.data.raw import RawGraphs
