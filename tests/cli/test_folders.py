@@ -68,14 +68,14 @@ def config(words: list[str], capsys: pytest.CaptureFixture[str]) -> dict:
 
 
 def test_the_option_may_stand_anywhere_and_more_than_once(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("train", "prepare", "tune", "wandb-sweep"):
-        for words in (
-            ["--config-dir", "one", command, "pool=every", "dataset=mine", "-cd", "two"],
-            [command, "--config-dir=one", "pool=every", "--config-dir=two", "dataset=mine"],
-            [command, "pool=every", "dataset=mine", "--config-dir", str(here / "one"), "-cd", "two"],
-        ):
-            made = config(words, capsys)
-            assert made["pool"]["step"] == 2 and made["dataset"]["num_graphs"] == 24, words
+    for words in (
+        ["--config-dir", "one", "train", "pool=every", "dataset=mine", "-cd", "two"],
+        ["prepare", "--config-dir=one", "pool=every", "--config-dir=two", "dataset=mine"],
+        ["tune", "--config-dir", "one", "-cd", "two", "pool=every", "dataset=mine"],
+        ["wandb-sweep", "pool=every", "dataset=mine", "--config-dir", str(here / "one"), "-cd", "two"],
+    ):
+        made = config(words, capsys)
+        assert made["pool"]["step"] == 2 and made["dataset"]["num_graphs"] == 24, words
     assert config(["-cd", "two", "pool=every"], capsys)["pool"]["step"] == 3, "train may be left out"
     assert config(["train", "experiment=mine/wide", "-cd", "one"], capsys)["model"]["hidden"] == 9
     assert folders.VARIABLE not in os.environ, "a command leaves nothing behind"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -20,15 +21,21 @@ def register() -> None:
     `PoolBenchError` for a folder of one's own that claims a name of PoolBench's.
     """
     refuse_taken()
+    _register_datasets()
     store = ConfigStore.instance()
-    for name, base in named_datasets().items():
-        store.store(group="dataset", name=name, node={"defaults": [base], "name": name}, provider="poolbench")
     for name, path in pools().items():
         if path.startswith(PEERS):
             store.store(group="pool", name=name, node={"defaults": [f"{path}@_here_"]}, provider="poolbench")
     for plugin in offered():
         if not plugin.problem:
             store.store(group="pool", name=plugin.name, node=plugin.config, provider=plugin.package)
+
+
+@cache
+def _register_datasets() -> None:
+    for name, base in named_datasets().items():
+        node = {"defaults": [base], "name": name}
+        ConfigStore.instance().store(group="dataset", name=name, node=node, provider="poolbench")
 
 
 def compose(words: Sequence[str]) -> DictConfig:
