@@ -9,7 +9,6 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import hydra
@@ -17,6 +16,7 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 
+from configs import values
 from poolbench import cli
 from poolbench.config import UNSET, Config, Part, has, hint, part, plain, read, replace, with_values
 from poolbench.errors import PoolBenchError
@@ -39,23 +39,6 @@ def composed(*words: str) -> dict[str, Any]:
     return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
 
 
-@cache
-def _small() -> str:
-    return json.dumps(composed("logger=none"))
-
-
-def small(**changes: Any) -> dict[str, Any]:
-    """The default configuration; `changes` are dotted keys with __ for the dot, which need not be there."""
-    values = json.loads(_small())
-    for key, value in changes.items():
-        node = values
-        *path, last = key.split("__")
-        for name in path:
-            node = node[name]
-        node[last] = value
-    return values
-
-
 SEARCH = {"sampler": "tpe", "trials": 3, "concurrency": 1, "prune": False, "space": {"optimizer.lr": [0.1]}}
 
 
@@ -69,8 +52,8 @@ def same(a: Any, b: Any) -> bool:
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_is_read_and_written_as_it_was_composed(experiment: str) -> None:
-    values = composed(f"experiment={experiment}")
-    assert same(plain(read(values)), values)
+    made = composed(f"experiment={experiment}")
+    assert same(plain(read(made)), made)
 
 
 @pytest.mark.parametrize(
@@ -87,16 +70,16 @@ def test_every_experiment_is_read_and_written_as_it_was_composed(experiment: str
     ],
 )
 def test_whatever_conf_offers_is_written_as_it_was_composed(words: Sequence[str]) -> None:
-    values = composed(*words)
-    assert same(plain(read(values)), values)
+    made = composed(*words)
+    assert same(plain(read(made)), made)
 
 
 def test_a_configuration_shares_nothing_and_travels_between_processes() -> None:
-    values = small(search=SEARCH)
-    config = read(values)
+    made = values(search=SEARCH)
+    config = read(made)
     before = plain(config)
-    values["pool"]["mlp_hidden"].append(9)
-    values["search"]["space"]["optimizer.lr"].append(9)
+    made["pool"]["mlp_hidden"].append(9)
+    made["search"]["space"]["optimizer.lr"].append(9)
     plain(config)["pool"]["mlp_hidden"].append(9)
     assert plain(config) == before
     again = pickle.loads(pickle.dumps(config))
@@ -106,18 +89,18 @@ def test_a_configuration_shares_nothing_and_travels_between_processes() -> None:
 
 
 def test_what_was_not_given_is_nowhere_and_what_was_is_there() -> None:
-    assert "search" not in plain(read(small())) and "job_type" not in plain(read(small(job_type=None)))
-    assert "min_epochs" not in plain(read(small()))["trainer"]
-    assert plain(read(small(trainer__min_epochs=3)))["trainer"]["min_epochs"] == 3
+    assert "search" not in plain(read(values())) and "job_type" not in plain(read(values(job_type=None)))
+    assert "min_epochs" not in plain(read(values()))["trainer"]
+    assert plain(read(values(trainer__min_epochs=3)))["trainer"]["min_epochs"] == 3
 
 
 def test_parts() -> None:
-    config = read(small(scheduler={"_target_": None}))
+    config = read(values(scheduler={"_target_": None}))
     assert config.pool == Part("poolbench.pool.mincut.MinCutPool", config.pool.arguments)
-    assert config.pool.arguments["mlp_hidden"] == [16] and "_target_" not in config.pool.arguments
-    assert config.model.arguments["readout"] == "globalsum"
+    assert config.pool.arguments["mlp_hidden"] == [8] and "_target_" not in config.pool.arguments
+    assert config.model.arguments["readout"] == {"_target_": "poolbench.pool.readouts.globalpool.GlobalSumPool"}
     assert config.scheduler is None and plain(config)["scheduler"] == {"_target_": None}
-    assert read(small(scheduler=None)).scheduler is None
+    assert read(values(scheduler=None)).scheduler is None
     assert part("pool", {"_target_": "a.B", "x": 1}) == Part("a.B", {"x": 1})
 
 
@@ -188,7 +171,7 @@ def test_no_torch_is_needed() -> None:
 )
 def test_what_is_no_such_thing_is_refused_in_one_line(key: str, value: Any, said: str) -> None:
     with pytest.raises(PoolBenchError) as refusal:
-        read(small(**{key: value}))
+        read(values(**{key: value}))
     assert said in str(refusal.value) and "\n" not in str(refusal.value)
 
 
@@ -202,33 +185,33 @@ def test_what_is_no_such_thing_is_refused_in_one_line(key: str, value: Any, said
     ],
 )
 def test_what_is_missing_is_said(key: str, said: str) -> None:
-    values = small()
+    made = values()
     outer, _, inner = key.partition(".")
-    del (values[outer] if inner else values)[inner or outer]
+    del (made[outer] if inner else made)[inner or outer]
     with pytest.raises(PoolBenchError) as refusal:
-        read(values)
+        read(made)
     assert str(refusal.value) == said
 
 
 def test_keys_that_do_not_go_together() -> None:
     with pytest.raises(PoolBenchError, match="does not go with a search"):
-        read(small(search=SEARCH, trainer__strategy="ddp"))
+        read(values(search=SEARCH, trainer__strategy="ddp"))
     with pytest.raises(PoolBenchError, match="does not go with a search"):
-        replace(read(small(trainer__strategy="ddp")), search=read(small(search=SEARCH)).search)
-    assert read(small(callbacks__monitor="val/f1", callbacks__mode="max")).callbacks.monitor == "val/f1"
+        replace(read(values(trainer__strategy="ddp")), search=read(values(search=SEARCH)).search)
+    assert read(values(callbacks__monitor="val/f1", callbacks__mode="max")).callbacks.monitor == "val/f1"
 
 
 # ------------------------------------------------------------------------------------------------------ other values
 
 
 def test_values_are_put_where_they_belong_and_nowhere_else() -> None:
-    config = read(small())
+    config = read(values())
     before = copy.deepcopy(plain(config))
     changed = with_values(config, {"optimizer.lr": 1.0, "trainer.max_epochs": 2, "pool.mlp_hidden": [4, 4]})
     assert isinstance(changed, Config) and plain(config) == before
     assert changed.optimizer.arguments["lr"] == 1.0 and changed.trainer.max_epochs == 2
     assert with_values(changed, {key: 0 for key in ()}) == changed
-    for values, said in (
+    for wrong, said in (
         ({"optimizer.beta": 1.0}, "optimizer.beta is no key of the configuration"),
         ({"optimizer.lrr": 1.0}, r"did you mean optimizer\.lr\?"),
         ({"optimiser.lr": 1.0}, r"did you mean optimizer\?"),
@@ -236,11 +219,11 @@ def test_values_are_put_where_they_belong_and_nowhere_else() -> None:
         ({"batch_size": 0}, "batch_size=0"),
     ):
         with pytest.raises(PoolBenchError, match=said):
-            with_values(config, values)
+            with_values(config, wrong)
 
 
 def test_dotted_keys() -> None:
-    values = small()
-    assert has(values, "pool.ratio") and has(values, "pool") and not has(values, "pool.ratoi")
-    assert not has(values, "pool.ratio.x")
-    assert hint(values, "pool.ratoi") == " (did you mean pool.ratio?)" and hint(values, "pool.zzz") == ""
+    made = values()
+    assert has(made, "pool.ratio") and has(made, "pool") and not has(made, "pool.ratoi")
+    assert not has(made, "pool.ratio.x")
+    assert hint(made, "pool.ratoi") == " (did you mean pool.ratio?)" and hint(made, "pool.zzz") == ""
