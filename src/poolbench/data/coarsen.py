@@ -26,9 +26,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from poolbench.data.cache import CacheNotWritable, cache_dir, workspace
 from poolbench.data.packing import offsets, ranges
 from poolbench.data.raw import write_atomically
-from poolbench.data.sources import fetch
 from poolbench.errors import PoolBenchError
 from poolbench.linalg import Dense, Padded, Ragged, Sparse
 from poolbench.linalg.coarsening import Coarsening
@@ -306,19 +306,19 @@ def coarsen_dataset(
     Raises `PoolBenchError` where a worker died, and whatever `coarsen` raises.
     """
     digest = recipe.digest(len(coarsen))
-    cache = fetch.cache_dir(data)
+    cache = cache_dir(data)
     path = cache / FOLDER / f"{recipe.operator}-{digest[:32]}.pt"
     job = _Job(tuple(coarsen), symmetric)
     packed = _load(path)
     if packed is not None:
         return packed
     try:
-        with fetch.workspace(cache, f"{FOLDER}-{digest[:32]}"):
+        with workspace(cache, f"{FOLDER}-{digest[:32]}"):
             packed = _load(path)
             if packed is None:
                 packed = _compute(num_nodes, edge_index, edge_weight, job, workers)
                 packed.save(path)
-    except fetch.CacheNotWritable as error:
+    except CacheNotWritable as error:
         log.warning("%s; coarsenings are not kept", error)
     return packed or _compute(num_nodes, edge_index, edge_weight, job, workers)
 

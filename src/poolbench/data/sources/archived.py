@@ -13,9 +13,11 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from poolbench.data.blocks import GraphWriter, read_folder
+from poolbench.data.cache import CacheNotWritable, cache_dir, workspace
 from poolbench.data.dataset import GraphDataset
 from poolbench.data.raw import RawGraphs
 from poolbench.data.sources import fetch
+from poolbench.data.sources.unpack import unpack
 from poolbench.errors import PoolBenchError
 
 PARSED = "parsed-v1"
@@ -49,7 +51,7 @@ class ArchivedDataset(GraphDataset):
 
     def __init__(self, name: str, folder: str, data: str | Path | None = None, mirror: str | None = None) -> None:
         self.name = name
-        self.cache = fetch.cache_dir(data)
+        self.cache = cache_dir(data)
         self.mirror = mirror
         self.folder = self.cache / folder
 
@@ -64,7 +66,7 @@ class ArchivedDataset(GraphDataset):
         """Put the files of the archive into the new folder `target`."""
         place = target / self.into
         place.parent.mkdir(parents=True, exist_ok=True)
-        fetch.unpack(archive, place, lambda path: self._wanted(self.into + path), folders=True)
+        unpack(archive, place, lambda path: self._wanted(self.into + path), folders=True)
 
     def _wanted(self, path: str) -> bool:
         return path in self.files or bool(re.match(self.kept, path))
@@ -85,12 +87,12 @@ class ArchivedDataset(GraphDataset):
         if parsed := self._parsed():
             return parsed
         try:
-            with fetch.workspace(self.cache, f"{self.folder.parent.name}-{self.folder.name}") as work:
+            with workspace(self.cache, f"{self.folder.parent.name}-{self.folder.name}") as work:
                 if parsed := self._parsed():
                     return parsed
                 self._make(work)
                 return read_folder(self.folder / PARSED)[0]
-        except fetch.CacheNotWritable:
+        except CacheNotWritable:
             # A shared cache may be read-only and hold the files: they are then parsed by each process. What is
             # mapped stays readable after its folder is gone.
             if not self._present():

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from poolbench.data.cache import cache_dir, workspace
 from poolbench.data.dataset import GraphDataset
 from poolbench.data.raw import RawGraphs
 from poolbench.data.sources import fetch
@@ -39,7 +40,7 @@ class FileDataset(GraphDataset):
         mirror: str | None = None,
     ) -> None:
         self.name, self.collection, self.addresses = name, collection, dict(addresses)
-        self.cache = fetch.cache_dir(data)
+        self.cache = cache_dir(data)
         self.mirror = mirror
         self.folder = self.cache / folder
 
@@ -54,7 +55,7 @@ class FileDataset(GraphDataset):
         """
         if folder := self._held():
             return self._parse(folder)
-        with fetch.workspace(self.cache, self.folder.relative_to(self.cache).as_posix().replace("/", "-")) as work:
+        with workspace(self.cache, self.folder.relative_to(self.cache).as_posix().replace("/", "-")) as work:
             if folder := self._held():
                 return self._parse(folder)  # another process was quicker
             return self._fetch(work)

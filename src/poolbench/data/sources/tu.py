@@ -20,11 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from poolbench.data.cache import CacheNotWritable, cache_dir, workspace
 from poolbench.data.dataset import GraphDataset
 from poolbench.data.features import Features, NodeFeatures, edge_features
 from poolbench.data.raw import RawGraphs
 from poolbench.data.sources import fetch
 from poolbench.data.sources.tu_names import TU_NAMES
+from poolbench.data.sources.unpack import unpack
 from poolbench.data.twins import check_how, deduplicate
 from poolbench.errors import PoolBenchError, nearest
 
@@ -71,7 +73,7 @@ class TUDataset(GraphDataset):
         self.features = NodeFeatures(features, use_node_attr=use_node_attr, max_degree=max_degree)
         check_how(deduplicate)
         self.deduplicate = deduplicate
-        self.cache = fetch.cache_dir(data)
+        self.cache = cache_dir(data)
         self.mirror = mirror
         self.folder = self.cache / COLLECTION / self.name
 
@@ -95,9 +97,9 @@ class TUDataset(GraphDataset):
         if parsed := self._load_parsed():
             return parsed
         try:
-            with fetch.workspace(self.cache, f"{COLLECTION}-{self.name}") as work:
+            with workspace(self.cache, f"{COLLECTION}-{self.name}") as work:
                 return self._load_parsed() or self._save(self._read(work))
-        except fetch.CacheNotWritable:
+        except CacheNotWritable:
             # A shared cache may be read-only and hold the files: they are then parsed by each process.
             if folder := self._raw_folder():
                 return self._parse(folder)
@@ -170,7 +172,7 @@ class TUDataset(GraphDataset):
 
     def _unpack(self, archive: fetch.Archive, work: Path) -> RawGraphs:
         """Unpack and parse in the workspace: only what is a sound dataset moves to its place, and at once."""
-        names = fetch.unpack(archive, work / "raw", lambda n: n.startswith(f"{self.name}_") or n == "README.txt")
+        names = unpack(archive, work / "raw", lambda n: n.startswith(f"{self.name}_") or n == "README.txt")
         if f"{self.name}_A.txt" not in names:
             raise PoolBenchError(
                 f"archive {archive.origin} holds no {self.name}_A.txt, so it is not TU dataset {self.name}; "
