@@ -11,15 +11,18 @@ import errno
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from filelock import FileLock, Timeout
 
 from poolbench.errors import PoolBenchError
 
 log = logging.getLogger(__name__)
+
+Held = TypeVar("Held")
 
 LOCK_TIMEOUT = 3600.0
 """Seconds to wait for another process that prepares the same dataset."""
@@ -37,6 +40,22 @@ def cache_dir(folder: str | os.PathLike[str] | None = None) -> Path:
     # The specification of XDG says that a relative path in the variable is to be ignored.
     base = Path(home) if os.path.isabs(home) else Path("~/.cache").expanduser()
     return base / "poolbench"
+
+
+def kept(path: Path, read: Callable[[Path], Held], anew: str) -> Held | None:
+    """What `read` makes of `path` in the cache; None where there is nothing, or it is damaged (`anew` is then logged).
+
+    Raises `PoolBenchError` where it cannot be read.
+    """
+    try:
+        return read(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise PoolBenchError(f"{path} cannot be read ({error.strerror}); make it readable or remove it") from error
+    except PoolBenchError as error:
+        log.warning("%s; %s", error, anew)
+        return None
 
 
 @contextmanager

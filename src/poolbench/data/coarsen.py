@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from poolbench.data.cache import CacheNotWritable, cache_dir, workspace
+from poolbench.data.cache import CacheNotWritable, cache_dir, kept, workspace
 from poolbench.data.packing import offsets, ranges
 from poolbench.data.raw import write_atomically
 from poolbench.errors import PoolBenchError
@@ -309,31 +310,19 @@ def coarsen_dataset(
     cache = cache_dir(data)
     path = cache / FOLDER / f"{recipe.operator}-{digest[:32]}.pt"
     job = _Job(tuple(coarsen), symmetric)
-    packed = _load(path)
+    load = partial(kept, path, PackedCoarsenings.load, "computing it anew")
+    packed = load()
     if packed is not None:
         return packed
     try:
         with workspace(cache, f"{FOLDER}-{digest[:32]}"):
-            packed = _load(path)
+            packed = load()
             if packed is None:
                 packed = _compute(num_nodes, edge_index, edge_weight, job, workers)
                 packed.save(path)
     except CacheNotWritable as error:
         log.warning("%s; coarsenings are not kept", error)
     return packed or _compute(num_nodes, edge_index, edge_weight, job, workers)
-
-
-def _load(path: Path) -> PackedCoarsenings | None:
-    """None where there is no such file, or it is damaged."""
-    try:
-        return PackedCoarsenings.load(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise PoolBenchError(f"{path} cannot be read ({error.strerror}); make it readable or remove it") from error
-    except PoolBenchError as error:
-        log.warning("%s; computing it anew", error)
-        return None
 
 
 # ---------------------------------------------------------------- computing

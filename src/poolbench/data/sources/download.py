@@ -71,11 +71,11 @@ def download(url: str, target: Path, limit: int | None = None) -> str:
             raise
 
 
-def _login(url: str) -> tuple[str, tuple[bytes, bytes] | None]:
-    """`url` without what stands before its host, and that. As bytes: `requests` would write text in Latin-1."""
+def _login(url: str) -> tuple[str, tuple[str, str] | None]:
+    """`url` without what stands before its host, and that: each character a byte, as `requests` writes Latin-1."""
     parts = urllib.parse.urlsplit(url)
     login, _, host = parts.netloc.rpartition("@")
-    user, _, password = (urllib.parse.unquote_to_bytes(part) for part in login.partition(":"))
+    user, _, password = (urllib.parse.unquote_to_bytes(part).decode("latin-1") for part in login.partition(":"))
     return parts._replace(netloc=host).geturl(), (user, password) if login else None
 
 

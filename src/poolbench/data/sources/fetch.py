@@ -60,6 +60,29 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def files_sha256(folder: Path, names: Iterable[str]) -> str:
+    """SHA-256 (hex) over the names and hashes of files that came without an archive."""
+    lines = [f"{file_sha256(folder / name)}  {name}\n" for name in names]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def noted(folder: Path) -> dict[str, Any] | None:
+    """The provenance that was noted when the files in `folder` came; None where somebody put them there."""
+    try:
+        return dict(json.loads((folder / "provenance.json").read_text()))
+    except (OSError, ValueError):
+        return None
+
+
+def at_hand(*places: Path) -> Archive | None:
+    """The archive that somebody put into the cache, at the first of `places` where there is one."""
+    for path in places:
+        if path.is_file():
+            facts = {"kind": "cache", "where": path.name, "sha256": file_sha256(path), "retrieved": now()}
+            return Archive(path, facts, str(path))
+    return None
+
+
 def fetch_archive(
     name: str, mirror_paths: Iterable[str], official: str, work: Path, mirror: str | None = None
 ) -> Archive:
