@@ -19,7 +19,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, fields, replace
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,11 +27,11 @@ import torch
 from torch import Tensor
 
 from poolbench.data.cache import CacheNotWritable, cache_dir, kept, workspace
-from poolbench.data.packing import offsets, ranges
 from poolbench.data.raw import write_atomically
 from poolbench.errors import PoolBenchError
 from poolbench.linalg import Dense, Padded, Ragged, Sparse
 from poolbench.linalg.coarsening import Coarsening
+from poolbench.linalg.products import offsets, ranges
 
 log = logging.getLogger(__name__)
 
@@ -182,10 +181,6 @@ class PackedCoarsenings:
             self._starts.append(starts)
             rows = pooled
 
-    @property
-    def num_levels(self) -> int:
-        return len(self._levels)
-
     def __len__(self) -> int:
         return self.host_sizes.numel()
 
@@ -241,8 +236,7 @@ class PackedCoarsenings:
         assert level.degree is not None and level.col is not None
         rows, _ = _rows_of(starts["pooled"], pooled, here)
         at, graph = _which(starts["edges"], level.edges[graphs], here)
-        crow = level.col.new_zeros(pooled.num_rows + 1)
-        torch.cumsum(level.degree.index_select(0, rows), 0, out=crow[1:])
+        crow = offsets(level.degree.index_select(0, rows))
         value = None if level.value is None else level.value.index_select(0, at)
         return Sparse(crow, level.col[at] + pooled.ptr[graph], value, pooled, level.symmetric)
 
@@ -310,19 +304,22 @@ def coarsen_dataset(
     cache = cache_dir(data)
     path = cache / FOLDER / f"{recipe.operator}-{digest[:32]}.pt"
     job = _Job(tuple(coarsen), symmetric)
-    load = partial(kept, path, PackedCoarsenings.load, "computing it anew")
-    packed = load()
+    packed = _load(path)
     if packed is not None:
         return packed
     try:
         with workspace(cache, f"{FOLDER}-{digest[:32]}"):
-            packed = load()
+            packed = _load(path)
             if packed is None:
                 packed = _compute(num_nodes, edge_index, edge_weight, job, workers)
                 packed.save(path)
     except CacheNotWritable as error:
         log.warning("%s; coarsenings are not kept", error)
     return packed or _compute(num_nodes, edge_index, edge_weight, job, workers)
+
+
+def _load(path: Path) -> PackedCoarsenings | None:
+    return kept(path, PackedCoarsenings.load, "computing it anew")
 
 
 # ---------------------------------------------------------------- computing
