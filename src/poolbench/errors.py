@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from numbers import Real
+from typing import Any
 
 
 class PoolBenchError(Exception):
@@ -33,6 +35,13 @@ class RunFailed(RunError):
     def __init__(self, message: str, id: str) -> None:
         super().__init__(message)
         self.id = id
+
+
+def whole(name: str, value: Any, least: int = 1) -> int:
+    """`value` of the argument `name` as an int; ValueError where it is no whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, Real) or value % 1 != 0 or value < least:
+        raise ValueError(f"{name}={value!r}: a whole number of at least {least} is expected")
+    return int(value)
 
 
 def nearest(name: str, choices: Iterable[str], n: int = 3, prefix: str = "") -> str:

@@ -26,6 +26,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from poolbench.cli import conf_dir
 from poolbench.config import part
 from poolbench.data import blocks
+from poolbench.data.cache import CacheNotWritable
 from poolbench.data.prepare import prepare
 from poolbench.data.raw import RawGraphs
 from poolbench.data.sources import code2, fetch, molecules, official, ogb
@@ -338,14 +339,14 @@ def test_a_cache_that_cannot_be_written_to(put: Put, cache: Path, monkeypatch: p
     put("ogbg-molclintox")
 
     def refuse(*_: object) -> None:
-        raise fetch.CacheNotWritable("cache folder cannot be written to")
+        raise CacheNotWritable("cache folder cannot be written to")
 
-    monkeypatch.setattr(fetch, "workspace", refuse)
+    monkeypatch.setattr("poolbench.data.sources.archived.workspace", refuse)
     for limit in (0, 100):
         monkeypatch.setattr(blocks, "IN_MEMORY", limit)
         assert OGBDataset("ogbg-molclintox").load().edge_index.tolist()[0] == [0, 1, 1, 2, 4, 5]
     assert not (cache / "ogb/ogbg_molclintox/parsed-v1").exists()
-    with pytest.raises(fetch.CacheNotWritable):
+    with pytest.raises(CacheNotWritable):
         OGBDataset("ogbg-molbace").load()
 
 
