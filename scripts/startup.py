@@ -149,7 +149,7 @@ def imports(surroundings: dict[str, str]) -> list[str]:
     said = subprocess.run(command, env=surroundings, capture_output=True, text=True, check=True).stderr
     found = {name: int(spent) for spent, name in re.findall(r"\| +(\d+) \| +(\S+)$", said, re.MULTILINE)}
     own = sum(int(spent) for spent in re.findall(r"^import time: +(\d+) \| +\d+ \| +poolbench\S*$", said, re.MULTILINE))
-    lines = ["What it loads on the way to the first epoch, in milliseconds (those of Lightning contain those it asks for):",
+    lines = ["What it loads on the way to the first epoch, in milliseconds, with all that each loads in turn:",
              "", "| library | ms | asked for by |", "| --- | ---: | --- |"]  # fmt: skip
     for library, asked_by in LIBRARIES.items():
         spent = f"{found[library] / 1000:.0f}" if library in found else "not loaded"

@@ -8,112 +8,140 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from poolbench.data.protocols import Nested, Protocol
-from poolbench.data.splits import PARTS
+from poolbench.config import Config, plain, replace, with_values
 from poolbench.errors import PoolBenchError, RunError, RunFailed
-from poolbench.jobs.search import Pruned, Search, account, with_values
+from poolbench.jobs.search import Pruned, Search, account
 from poolbench.jobs.sweep import note_run
 from poolbench.records import record as records
-from poolbench.records.identity import ENTRY, code_version, config_targets, run_identity
+from poolbench.records.identity import installed_code, run_identity
 from poolbench.records.provenance import provenance
 from poolbench.statistics import LEVEL, estimate
 
 if TYPE_CHECKING:
+    from poolbench.data.protocols import Protocol
+    from poolbench.learn.build import Parts
     from poolbench.learn.datamodule import Prepared
+    from poolbench.learn.train import Trainable
 
 log = logging.getLogger(__name__)
+
+Watch = Callable[[int, float], None]
 
 #: Where the first process of a distributed run tells the others its attempt's folder.
 LEADER = "POOLBENCH_ATTEMPT"
 
 
-def run(
-    config: Mapping[str, Any],
-    watch: Callable[[int, float], None] | None = None,
-    facts: Mapping[str, Any] | None = None,
-    wait: float = 0.0,
-) -> dict[str, Any]:
-    """Do the run that a resolved configuration describes, or find that it was done; returns its record.
+def run(config: Config, wait: float = 0.0) -> dict[str, Any]:
+    """Do the run that a configuration describes, or find that it was done; returns its record.
 
     A protocol with folds and no fold chosen makes one run a fold, and a summary; nested10 makes a search and several
     runs a fold. The last record is returned.
 
     Args:
-        watch: see `train`; may raise `Pruned`. facts: added to the record's diagnostics.
-        wait: seconds to wait for another process that does the same run; negative: as long as it takes.
+        wait: see `one_run`.
 
     Raises:
         PoolBenchError: the configuration or the data cannot be used; nothing was written.
         RunFailed: the run failed; its record says why.
         RunError: another process does the run, or no record could be written.
     """
-    from poolbench.learn import build
-    from poolbench.learn.datamodule import Prepared
-    from poolbench.learn.train import check as check_data
+    from poolbench.learn.build import Parts
 
-    build.check(config)
-    loggers = _logger_configs(config["logger"])
-    dataset = build.build_dataset(config["dataset"], config["paths"])
-    protocol = build.build_protocol(config["protocol"], config["split"]["seed"], config["paths"])
-    if protocol.folds is not None and config["fold"] is None:
-        return _all_folds(config, protocol)
-    if isinstance(protocol, Nested) and config.get("search") and "chosen" not in config["search"]:
-        return nested_fold(config, protocol)[-1]
-    prepared = Prepared.of(dataset, protocol, config["fold"])
-    check_data(config, prepared)
-    raw, split = prepared.raw, prepared.split
-    trainer = config["trainer"]
-    code = code_of(config)
-    id, _ = run_identity(
-        config,
-        dataset_fingerprint=raw.fingerprint(),
-        split_hash=split.hash,
-        code=code,
-        precision=trainer["precision"],
-        processes=_processes(trainer),
-        threads=trainer["threads"],
-        evaluate_test=config["evaluate_test"],
-    )
+    parts = Parts.of(config)
+    if parts.protocol.folds is not None and config.fold is None:
+        return _all_folds(config, parts)
+    return _fold(config, parts, wait)[-1]
+
+
+def one_run(
+    config: Config, parts: Parts, watch: Watch | None = None, facts: Mapping[str, Any] | None = None, wait: float = 0.0
+) -> dict[str, Any]:
+    """Do a single run, or find that it was done; returns its record.
+
+    Args:
+        parts: those of the configuration.
+        watch: see `train`; may raise `Pruned`. facts: added to the record's diagnostics.
+        wait: seconds to wait for another process that does the same run; negative: as long as it takes.
+
+    Raises: as `run`.
+    """
+    from poolbench.learn.train import Trainable
+
+    prepared = parts.prepared(config.fold)
+    code = installed_code(plain(config))
+    id = identify(config, prepared, code)
     note_run(id)
-    results = Path(config["paths"]["results"])
     if int(os.environ.get("LOCAL_RANK", "0")) > 0:
         return _follow(config, id, prepared)
+    done = _found(config, id)
+    if done is not None:
+        return done
+    trainable = Trainable.of(config, prepared)  # what is refused is refused before anything is written
+    results = Path(config.paths.results)
     with records.lease(results, id, wait=wait) as mine:
         if not mine:
             raise records.Held(id)
-        done = records.find_done(results, id)
-        if done is not None and not config["force"]:
-            found = records.read_record(done)
-            print(f"run {id} is done: {_headline(found)}\nrecord: {done}   (force=true makes another attempt)")
-            return found
-        return _attempt(config, id, results, prepared, loggers, code, watch, facts or {})
+        done = _found(config, id)  # by the process that was waited for
+        if done is not None:
+            return done
+        return _attempt(config, parts, prepared, trainable, id, code, watch, facts or {})
 
 
-def code_of(config: Mapping[str, Any]) -> str:
-    """The version of the code that a run of this configuration consists of."""
-    return code_version([*ENTRY, *config_targets(config)])
+def identify(config: Config, prepared: Prepared, code: str) -> str:
+    """The identity of a run."""
+    id, _ = run_identity(
+        plain(config),
+        dataset_fingerprint=prepared.raw.fingerprint(),
+        split_hash=prepared.split.hash,
+        code=code,
+        precision=config.trainer.precision,
+        processes=config.trainer.processes,
+        threads=config.trainer.threads,
+        evaluate_test=config.evaluate_test,
+    )
+    return id
 
 
-def nested_fold(config: Mapping[str, Any], protocol: Nested) -> list[dict[str, Any]]:
+def _found(config: Config, id: str) -> dict[str, Any] | None:
+    """The record of the run, where it is done and not to be done again."""
+    path = None if config.force else records.find_done(Path(config.paths.results), id)
+    if path is None:
+        return None
+    found = records.read_record(path)
+    print(
+        f"run {id} is done: {_headline(run_name(config), found)}\nrecord: {path}   (force=true makes another attempt)"
+    )
+    return found
+
+
+def _fold(config: Config, parts: Parts, wait: float = 0.0) -> list[dict[str, Any]]:
+    """The records of one fold; of a protocol without folds that of its run."""
+    if config.search is not None and config.search.chosen is None:
+        return _nested_fold(config, parts)
+    return [one_run(config, parts, wait=wait)]
+
+
+def _nested_fold(config: Config, parts: Parts) -> list[dict[str, Any]]:
     """One fold of nested cross-validation: a search on the inner hold-out, then several runs with what it chose."""
-    if config["search"]["prune"]:
+    assert config.search is not None
+    if config.search.prune:
         raise PoolBenchError("protocol=nested10 gives all trials the same epochs: leave search.prune=true out")
-    search = Search(config, run, code_of(config))
+    search = Search(config, partial(one_run, parts=parts), installed_code(plain(config)))
     trials = search.finish()
     chosen = dict(search.best(trials).params)
-    facts = {"search": {"key": search.key, "budget": search.budget, "epochs": config["trainer"]["max_epochs"],
+    facts = {"search": {"key": search.key, "budget": search.budget, "epochs": config.trainer.max_epochs,
                         "trials": account(trials)}}  # fmt: skip
-    final = {**with_values(config, chosen), "search": {**config["search"], "chosen": chosen}}
-    first = int(config["seed"]) * protocol.runs
+    final = replace(with_values(config, chosen), search=replace(config.search, chosen=chosen))
     # Another process that was started with the same command has helped with the search, and does these runs too.
     made: list[dict[str, Any]] = []
     failed: list[RunFailed] = []
-    for number in range(protocol.runs):
+    for seed in parts.protocol.seeds(config.seed):
         try:
-            made.append(run({**final, "seed": first + number}, facts=facts, wait=-1.0))
+            made.append(one_run(replace(final, seed=seed), parts, facts=facts, wait=-1.0))
         except RunFailed as error:
             failed.append(error)
     if failed:
@@ -121,15 +149,15 @@ def nested_fold(config: Mapping[str, Any], protocol: Nested) -> list[dict[str, A
     return made
 
 
-def _all_folds(config: Mapping[str, Any], protocol: Protocol) -> dict[str, Any]:
+def _all_folds(config: Config, parts: Parts) -> dict[str, Any]:
     """The runs of every fold; a fold that fails leaves the others running, and fails the whole at the end."""
     made: list[list[dict[str, Any]]] = []
     failed: list[str] = []
     held: list[str] = []
-    for fold in range(protocol.folds or 0):
+    folds = parts.protocol.folds or 0
+    for fold in range(folds):
         try:
-            one = {**config, "fold": fold}
-            made.append(nested_fold(one, protocol) if isinstance(protocol, Nested) else [run(one)])
+            made.append(_fold(replace(config, fold=fold), parts))
         except records.Held as error:
             held += error.ids
             print(f"fold {fold}: {error}", flush=True)
@@ -137,9 +165,9 @@ def _all_folds(config: Mapping[str, Any], protocol: Protocol) -> dict[str, Any]:
             failed.append(str(error))
             print(f"error: fold {fold}: {error}", flush=True)
     if made:
-        print(summary(made, protocol))
+        print(summary(made, parts.protocol))
     if failed:
-        raise RunError(f"{len(failed)} of {protocol.folds} folds failed; the first: {failed[0]}")
+        raise RunError(f"{len(failed)} of {folds} folds failed; the first: {failed[0]}")
     if held:
         raise records.Held(*held)
     return made[-1][-1]
@@ -167,38 +195,38 @@ def summary(made: Sequence[Sequence[Mapping[str, Any]]], protocol: Protocol) -> 
     )
 
 
-def _follow(config: Mapping[str, Any], id: str, prepared: Prepared) -> dict[str, Any]:
+def _follow(config: Config, id: str, prepared: Prepared) -> dict[str, Any]:
     """One of the further processes of a distributed run: it trains along, and the first one keeps the books."""
-    from poolbench.learn.train import train
+    from poolbench.learn.train import Trainable, train
 
-    quiet = {**config, "callbacks": {**config["callbacks"], "progress": "none"}}
+    quiet = with_values(config, {"callbacks.progress": "none"})
     folder = os.environ.get(LEADER)
     resume = Path(folder) / records.CHECKPOINT if folder else None
-    pool_code = code_version([str(config["pool"]["_target_"])])
-    train(quiet, prepared, resume=resume, identity=id, pool_code=pool_code)
+    train(quiet, prepared, Trainable.of(quiet, prepared), resume=resume, identity=id)
     return {"metrics": {"val": {}}}
 
 
 def _attempt(
-    config: Mapping[str, Any],
-    id: str,
-    results: Path,
+    config: Config,
+    parts: Parts,
     prepared: Prepared,
-    loggers: list[Any],
+    trainable: Trainable,
+    id: str,
     code: str,
-    watch: Callable[[int, float], None] | None,
+    watch: Watch | None,
     facts: Mapping[str, Any],
 ) -> dict[str, Any]:
+    from poolbench.data.splits import PARTS
     from poolbench.learn.loggers import Loggers, RunInfo
     from poolbench.learn.train import Outcome, train
 
-    raw, split = prepared.raw, prepared.split
-    attempt = records.begin_attempt(results, id)
+    raw, split, values = prepared.raw, prepared.split, plain(config)
+    attempt = records.begin_attempt(Path(config.paths.results), id)
     os.environ[LEADER] = str(attempt.folder)  # for the processes that a distributed strategy starts
     outcome = Outcome()
     name = run_name(config)
-    info = RunInfo(id, attempt.number, attempt.folder, name, dict(config), config.get("group"),
-                   config.get("job_type") or "train", tuple(config["tags"]))  # fmt: skip
+    info = RunInfo(id, attempt.number, attempt.folder, name, values, config.group, config.job_type or "train",
+                   tuple(config.tags))  # fmt: skip
     opened: list[Loggers] = []
 
     def write(status: str, reason: str | None = None) -> tuple[dict[str, Any], Path]:
@@ -208,7 +236,7 @@ def _attempt(
             status=status,
             reason=reason,
             task=outcome.task,
-            config={key: value for key, value in config.items() if key != "paths"},  # where files lie is nobody's
+            config={key: value for key, value in values.items() if key != "paths"},  # where files lie is nobody's
             splits={**split.as_dict(), "hash": split.hash, **{p: getattr(split, p).numel() for p in PARTS}},
             metrics=outcome.metrics,
             selected_epoch=outcome.selected_epoch,
@@ -218,7 +246,7 @@ def _attempt(
             time=outcome.time,
             memory_peak=outcome.memory_peak,
             parameters=outcome.parameters,
-            seeds={"seed": config["seed"], "split": config["split"]["seed"]},
+            seeds={"seed": config.seed, "split": config.split.seed},
             provenance={
                 **provenance(
                     data={**raw.provenance, "fingerprint": raw.fingerprint(), "features": prepared.x.names},
@@ -232,7 +260,7 @@ def _attempt(
     def first_epoch(epoch: int) -> None:
         if epoch:
             print(f"run {id} goes on from epoch {epoch}")
-        opened.append(Loggers(info, loggers, first_epoch=epoch))
+        opened.append(Loggers(info, parts.loggers, first_epoch=epoch))
         records.note_start(attempt.folder)
 
     def each_picture(epoch: int, png: bytes) -> None:
@@ -254,9 +282,9 @@ def _attempt(
             train(
                 config,
                 prepared,
+                trainable,
                 resume=attempt.folder / records.CHECKPOINT,
                 identity=id,
-                pool_code=code_version([str(config["pool"]["_target_"])]),
                 on_start=first_epoch,
                 on_epoch=each_epoch,
                 on_picture=each_picture,
@@ -281,11 +309,11 @@ def _attempt(
         for logger in opened:
             if status == "done":
                 logger.summary(_summary(outcome))
-                if any(getattr(each, "artifacts", False) for each in loggers):
+                if any(getattr(each, "artifacts", False) for each in parts.loggers):
                     logger.artifacts({"record": path, "checkpoint": _keep_weights(outcome, attempt.folder)})
             logger.finish(status)
     (attempt.folder / records.CHECKPOINT).unlink(missing_ok=True)  # a finished run needs none
-    print(table(made) if status == "done" else f"{name} pruned: {made['reason']}")
+    print(table(name, made) if status == "done" else f"{name} pruned: {made['reason']}")
     print(f"record: {path}")
     return made
 
@@ -320,20 +348,18 @@ def _counted(interrupts: list[int]) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def run_name(config: Mapping[str, Any]) -> str:
+def run_name(config: Config) -> str:
     """Readable, such as mincut-PROTEINS-s0."""
-    names = config["names"]
-    dataset = config["dataset"].get("name") or names["dataset"]
-    fold = "" if config.get("fold") is None else f"-f{config['fold']}"
-    return f"{names['pool']}-{dataset}-s{config['seed']}{fold}"
+    fold = "" if config.fold is None else f"-f{config.fold}"
+    return f"{config.names.pool}-{config.dataset_name}-s{config.seed}{fold}"
 
 
-def table(made: Mapping[str, Any]) -> str:
+def table(name: str, made: Mapping[str, Any]) -> str:
     """The small table that ends a run."""
     metrics = made["metrics"]
     names = list(dict.fromkeys(name for values in metrics.values() for name in values if "loss_" not in name))
     names.sort(key=lambda name: (name != made["diagnostics"]["metric"]["name"], name == "loss"))
-    lines = [_headline(made), "        " + "".join(f"{name:>{_width(name)}}" for name in names)]
+    lines = [_headline(name, made), "        " + "".join(f"{name:>{_width(name)}}" for name in names)]
     for part, values in metrics.items():
         if values:
             cells = (f"{values[name]:>{_width(name)}.4f}" if name in values else " " * _width(name) for name in names)
@@ -350,8 +376,8 @@ def _width(name: str) -> int:
     return max(10, len(name) + 2)
 
 
-def _headline(made: Mapping[str, Any]) -> str:
-    metrics, name = made["metrics"], run_name(made["config"])
+def _headline(name: str, made: Mapping[str, Any]) -> str:
+    metrics = made["metrics"]
     metric = made["diagnostics"].get("metric", {}).get("name", "accuracy")
     for part in ("test", "val", "train"):
         if metric in metrics.get(part, {}):
@@ -388,17 +414,3 @@ def _reason(error: BaseException) -> str:
         return f"out of memory ({str(error).splitlines()[0] if text else 'host'})"
     first = (str(error) or "no message").splitlines()[0]
     return f"{type(error).__name__}: {first}"
-
-
-def _processes(trainer: Mapping[str, Any]) -> int:
-    devices = trainer.get("devices", 1)
-    return devices if isinstance(devices, int) else len(devices) if isinstance(devices, list) else 1
-
-
-def _logger_configs(config: Mapping[str, Any] | None) -> list[Any]:
-    from poolbench.learn import build
-
-    if not config or not config.get("_target_"):
-        return []
-    cls, args = build.part(config, "logger")
-    return [build.construct("logger", cls, **args)]

@@ -301,7 +301,8 @@ def state_of(error: BaseException) -> str:
 
 def _unavailable(error: BaseException) -> bool:
     """Whether data could not be had, as another day it might."""
-    from poolbench.data.sources.fetch import Absent, CacheNotWritable, NoMirror
+    from poolbench.data.cache import CacheNotWritable
+    from poolbench.data.sources.fetch import Absent, NoMirror
 
     return any(isinstance(cause, Absent | CacheNotWritable | NoMirror | OSError) for cause in _causes(error))
 

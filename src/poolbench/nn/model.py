@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from poolbench.errors import whole
 from poolbench.linalg import Connectivity, Matrix
 from poolbench.linalg.coarsening import Coarsening
 from poolbench.nn.encoder import Channels, Encoder
@@ -146,8 +147,8 @@ def check_choices(**values: Any) -> None:
         if name in values and values[name] not in choices:
             raise ValueError(f"model.{name}={values[name]!r} is not one of {', '.join(choices)}")
     for name in ("levels", "depth", "hidden", "head_layers"):
-        if name in values and (isinstance(values[name], bool) or int(values[name]) != values[name] or values[name] < 1):
-            raise ValueError(f"model.{name}={values[name]!r}: a whole number of at least 1 is expected")
+        if name in values:
+            whole(f"model.{name}", values[name])
     if not 0.0 <= values.get("dropout", 0.0) < 1.0:
         raise ValueError(f"model.dropout={values['dropout']!r}: a share in [0, 1) is expected")
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NoReturn
 
+from poolbench.config import Config, plain, replace, with_values
 from poolbench.errors import PoolBenchError, RunError, nearest
 from poolbench.jobs import launcher, sweep
 from poolbench.papers.comparison import (
@@ -180,7 +181,7 @@ def do(name: str, left: Sequence[tuple[Planned, Task]], results: Path, jobs: int
 
 def _words(task: Task) -> tuple[str, ...]:
     fold = () if task.fold is None else (f"fold={task.fold}",)
-    return (f"seed={task.config['seed']}", *fold)
+    return (f"seed={task.config.seed}", *fold)
 
 
 # ----------------------------------------------------------------------------------------------------------- the plan
@@ -217,8 +218,8 @@ def _runs(count: int) -> str:
 
 def epochs(task: Task) -> int:
     """The most epochs that a task can take; a nested fold has the trials of its search, too."""
-    runs, search = len(task.seeds), task.config.get("search") or {}
-    return int(task.config["trainer"]["max_epochs"]) * (runs + int(search.get("trials", 0)))
+    search = task.config.search
+    return task.config.trainer.max_epochs * (len(task.seeds) + (search.trials if search else 0))
 
 
 class Clock:
@@ -239,11 +240,12 @@ class Clock:
         from poolbench.records import provenance
 
         config = planned.tasks[0].config
-        here = hardware({"provenance": {"hardware": provenance.hardware()}, "config": config})
-        known = self._seconds[here, _work(config)]
+        values = plain(config)
+        here = hardware({"provenance": {"hardware": provenance.hardware()}, "config": values})
+        known = self._seconds[here, _work(values)]
         if not known:
             try:
-                known.append(measure(config, planned.tasks[0].fold))
+                known.append(measure(config))
             except RunError:
                 return None
         return median(known)
@@ -255,20 +257,13 @@ def _work(config: Mapping[str, Any]) -> str:
     return f"{pool_name({'config': config})}/{[config[key] for key in keys]}"
 
 
-def measure(config: Mapping[str, Any], fold: int | None) -> float:
+def measure(config: Config) -> float:
     """Seconds of an epoch of a run, whose record is thrown away: the faster of two, as the first one warms up."""
     from poolbench.jobs.run import run
 
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        record = run({
-            **config,
-            "fold": fold,
-            "trainer": {**config["trainer"], "max_epochs": 2},
-            "callbacks": {**config["callbacks"], "progress": "none"},
-            "paths": {**config["paths"], "results": folder},
-            "search": None,
-            "evaluate_test": False,
-        })  # fmt: skip
+        short = {"trainer.max_epochs": 2, "callbacks.progress": "none", "paths.results": folder, "evaluate_test": False}
+        record = run(replace(with_values(config, short), search=None))
     return min(float(row["time"]) for row in record["curve"])
 
 
