@@ -330,8 +330,8 @@ def _splits(read: Iterable[tuple[str, Record]], paths: Mapping[str, Any], found:
 def _draw(config: Mapping[str, Any], paths: Mapping[str, Any]) -> tuple[str, str]:
     """Fingerprint of the dataset and hash of the split that a configuration makes."""
     from poolbench.config import part
+    from poolbench.data.prepared import Prepared
     from poolbench.learn import build
-    from poolbench.learn.datamodule import Prepared
 
     places = paths.get("data"), paths.get("mirror")
     dataset = build.build_dataset(part("dataset", config["dataset"]), *places)

@@ -16,15 +16,15 @@ from poolbench.config import Config, plain, replace, with_values
 from poolbench.errors import PoolBenchError, RunError, RunFailed
 from poolbench.jobs.search import Pruned, Search, account
 from poolbench.jobs.sweep import note_run
+from poolbench.loading import loading
 from poolbench.records import record as records
 from poolbench.records.identity import installed_code, run_identity
 from poolbench.records.provenance import provenance
-from poolbench.statistics import LEVEL, estimate
 
 if TYPE_CHECKING:
+    from poolbench.data.prepared import Prepared
     from poolbench.data.protocols import Protocol
     from poolbench.learn.build import Parts
-    from poolbench.learn.datamodule import Prepared
     from poolbench.learn.train import Trainable
 
 log = logging.getLogger(__name__)
@@ -49,8 +49,8 @@ def run(config: Config, wait: float = 0.0) -> dict[str, Any]:
         RunFailed: the run failed; its record says why.
         RunError: another process does the run, or no record could be written.
     """
-    from poolbench.learn.build import Parts
-
+    with loading():
+        from poolbench.learn.build import Parts
     parts = Parts.of(config)
     if parts.protocol.folds is not None and config.fold is None:
         return _all_folds(config, parts)
@@ -69,8 +69,6 @@ def one_run(
 
     Raises: as `run`.
     """
-    from poolbench.learn.train import Trainable
-
     prepared = parts.prepared(config.fold)
     code = installed_code(plain(config))
     id = identify(config, prepared, code)
@@ -80,6 +78,8 @@ def one_run(
     done = _found(config, id)
     if done is not None:
         return done
+    with loading():
+        from poolbench.learn.train import Trainable
     trainable = Trainable.of(config, prepared)  # what is refused is refused before anything is written
     results = Path(config.paths.results)
     with records.lease(results, id, wait=wait) as mine:
@@ -179,6 +179,8 @@ def summary(made: Sequence[Sequence[Mapping[str, Any]]], protocol: Protocol) -> 
     Args:
         made: the records of each fold; a fold counts with their mean.
     """
+    from poolbench.statistics import LEVEL, estimate
+
     name = made[0][0]["diagnostics"]["metric"]["name"]
     tested = [fold for fold in made if all(name in record["metrics"]["test"] for record in fold)]
     if len(tested) < 2:
@@ -218,7 +220,8 @@ def _attempt(
 ) -> dict[str, Any]:
     from poolbench.data.splits import PARTS
     from poolbench.learn.loggers import Loggers, RunInfo
-    from poolbench.learn.train import Outcome, train
+    from poolbench.learn.outcome import Outcome
+    from poolbench.learn.train import train
 
     raw, split, values = prepared.raw, prepared.split, plain(config)
     attempt = records.begin_attempt(Path(config.paths.results), id)
