@@ -169,7 +169,8 @@ def test_a_run_is_the_same_each_time_and_says_what_it_is(target: str) -> None:
     if target == "ShortestPath":
         assert first.metrics["test"]["accuracy"] == 1.0
     assert (first.task, first.parameters, first.curve, first.selected_epoch) == ("graph-classification", 0, [], None)
-    assert first.time["epoch"] is None and first.time["total"] > 0 and first.memory_peak  # type: ignore[operator]
+    assert first.time["epoch"] is None and first.time["total"] > 0  # type: ignore[operator]
+    assert first.memory_peak is None  # nothing is trained by steps
     assert starts == [0, 0]
     assert set(trained(replace_config(config(target), evaluate_test=False), prepared()).metrics) == {"train", "val"}
 

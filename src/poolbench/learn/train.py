@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 import os
-import resource
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +19,7 @@ from poolbench.config import Callbacks, Config
 from poolbench.data.coarsen import PackedCoarsenings, Recipe, coarsen_dataset
 from poolbench.data.splits import PARTS
 from poolbench.data.store import GraphStore, mix
-from poolbench.learn import diagnostics
+from poolbench.learn import diagnostics, memory
 from poolbench.learn.build import build_model, build_optimizer, build_scheduler, build_trainer
 from poolbench.learn.datamodule import GraphData, Prepared
 from poolbench.learn.keeper import Keeper, Selection
@@ -118,7 +115,6 @@ def train(
     """
     outcome = outcome or Outcome()
     started = time.perf_counter()
-    _forget_peak()
     seed, model, learner = config.seed, trainable.model, trainable.learner
     if learner is None:
         on_start(0)
@@ -173,12 +169,13 @@ def train(
     trainer = build_trainer(config.trainer, [keeper, *displays])
     if config.trainer.compile:
         module.model.compile()
+    memory.forget(trainer.strategy.root_device)
     try:
         trainer.fit(module, datamodule=data)
     finally:
         outcome.time["epoch"], outcome.time["epoch_cpu"] = keeper.epoch_times()
         outcome.selected_epoch = selection.epoch
-        outcome.memory_peak = _memory_peak(data.store.device)
+        outcome.memory_peak = memory.of_device(trainer.strategy.root_device)
         outcome.time["total"] = time.perf_counter() - started
 
     if not trainer.is_global_zero:
@@ -200,7 +197,17 @@ def train(
                            **_sizes(module, data),
                            **_pooling(module, data, mix(seed, 0x7E57, len(PARTS) + 1))}  # fmt: skip
     outcome.time["total"] = time.perf_counter() - started
+    _measure_memory(outcome, module, data, mix(seed, 0x7E57, len(PARTS) + 2))
     return outcome
+
+
+def _measure_memory(outcome: Outcome, module: Learner, data: GraphData, seed: int) -> None:
+    """Trains `module` further, so it comes last."""
+    if data.store.device.type == "cpu":
+        outcome.memory_peak = memory.of_step(module, data, seed)
+        outcome.diagnostics["memory"] = memory.TENSORS
+    elif outcome.memory_peak is not None:
+        outcome.diagnostics["memory"] = memory.ALLOCATOR
 
 
 def _fit_kernel(model: Any, prepared: Prepared, evaluate_test: bool, outcome: Outcome) -> None:
@@ -209,7 +216,6 @@ def _fit_kernel(model: Any, prepared: Prepared, evaluate_test: bool, outcome: Ou
         model.fit(prepared, outcome, evaluate_test)
     finally:
         outcome.time["epoch"] = outcome.time["epoch_cpu"] = None
-        outcome.memory_peak = _memory_peak(torch.device("cpu"))
 
 
 def data_facts(prepared: Prepared) -> DataFacts:
@@ -268,25 +274,6 @@ def judge(module: Learner, prepared: Prepared, data: GraphData, seed: int) -> Ro
     torch.manual_seed(seed)
     module.eval()
     return module.judge(prepared.raw, data.whole("train"))
-
-
-def _memory_peak(device: torch.device) -> int:
-    """Bytes: of the device where training ran on one, else the most that this process held since `_forget_peak`."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    with contextlib.suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _forget_peak() -> None:
-    """Count the peak of memory from here on: the runs before in this process are none of this one's."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
 
 
 def _pooling(module: Learner, data: GraphData, seed: int) -> dict[str, Any]:

@@ -31,7 +31,9 @@ FLOORS = ("linalg", "pool", "nn", "data", "learn")
 ENTRY = ("poolbench.learn.train",)
 """Modules that every run imports, beside the classes that its configuration names."""
 
-EXECUTION_MODULES = tuple(f"poolbench.learn.{name}" for name in ("diagnostics", "loggers", "pictures", "progress"))
+EXECUTION_MODULES = tuple(
+    f"poolbench.learn.{name}" for name in ("diagnostics", "loggers", "memory", "pictures", "progress")
+)
 """Modules of those floors that report on a run and cannot change it."""
 
 PEERS = {"poolbench.pool.peers.pyg": "torch-geometric", "poolbench.pool.peers.tgp": "torch-geometric-pool"}
