@@ -126,10 +126,14 @@ class Source:
 _SOURCES: dict[Path, tuple[tuple[int, int], Source]] = {}
 
 
+def _stamp(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_mtime_ns, stat.st_size
+
+
 def _source(path: Path) -> Source:
     """The parsed file, kept until its time or size changes."""
-    stat = path.stat()
-    stamp = (stat.st_mtime_ns, stat.st_size)
+    stamp = _stamp(path)
     known = _SOURCES.get(path)
     if known is None or known[0] != stamp:
         known = (stamp, _parse(path.read_bytes()))
@@ -358,11 +362,23 @@ def imported_modules(targets: Iterable[str]) -> dict[str, Module]:
         if module.name in seen or not _counts(module):
             continue
         seen[module.name] = module
-        todo += _parents(module)
+        todo += _needed_by(module)
+    return dict(sorted(seen.items()))
+
+
+_NEEDED: dict[tuple[Module, tuple[str, ...]], tuple[tuple[int, int], list[Module]]] = {}
+
+
+def _needed_by(module: Module) -> list[Module]:
+    """The packages around a module and what it imports, kept until its file changes: versions share most modules."""
+    key, stamp = (module, tuple(sys.path)), _stamp(module.path)
+    known = _NEEDED.get(key)
+    if known is None or known[0] != stamp:
         # User code imports this package, and this package never user code; beyond one's own folder begins the library
         # of somebody else.
-        todo += (m for m in _imported_by(module) if m.root in (module.root, PACKAGE_ROOT.parent))
-    return dict(sorted(seen.items()))
+        imported = [m for m in _imported_by(module) if m.root in (module.root, PACKAGE_ROOT.parent)]
+        known = _NEEDED[key] = (stamp, [*_parents(module), *imported])
+    return known[1]
 
 
 def code_version(targets: Iterable[str]) -> str:
