@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from poolbench.records.record import Outcomes
+
 Row = dict[str, float]
 
 
@@ -23,5 +25,7 @@ class Outcome:
     time: dict[str, float | None] = field(default_factory=dict)
     memory_peak: int | None = None
     parameters: int | None = None
+    #: What was predicted for each test graph (node).
+    outcomes: Outcomes | None = None
     #: The weights of the selected epoch, on the host.
     weights: dict[str, torch.Tensor] = field(default_factory=dict)

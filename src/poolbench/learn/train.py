@@ -27,13 +27,15 @@ from poolbench.learn.keeper import Keeper, Selection
 from poolbench.learn.learner import Learner, evaluate, learner_for
 from poolbench.learn.outcome import Outcome, Row
 from poolbench.learn.progress import progress
+from poolbench.learn.tally import Answers
 from poolbench.learn.trainer import build_trainer
 from poolbench.linalg import RAW, Dense, Sparse
 from poolbench.linalg.coarsening import Coarsening
 from poolbench.nn.encoder import Channels
 from poolbench.nn.model import DataFacts
 from poolbench.pool.base.src import SRCPool
-from poolbench.records.identity import code_version
+from poolbench.records.outcomes import pack
+from poolbench.records.version import code_version
 
 log = logging.getLogger(__name__)
 
@@ -169,12 +171,18 @@ def train(
         model.load_state_dict(selection.weights)
         outcome.weights = selection.weights
     module.to(data.store.device)
+    answers = Answers(target, prepared.level == "nodes", split.num_graphs)
     for number, part in enumerate(PARTS):
         if getattr(split, part).numel() and (part != "test" or config.evaluate_test):
-            outcome.metrics[part] = evaluate(module, data.whole(part), mix(seed, 0x7E57, number))
+            kept = answers if part == "test" else None
+            outcome.metrics[part] = evaluate(module, data.whole(part), mix(seed, 0x7E57, number), kept)
+    outcome.outcomes = answers.packed()
     if config.evaluate_test:
-        judged = judge(module, prepared, data, mix(seed, 0x7E57, len(PARTS)))
+        judged, clusters = judge(module, prepared, data, mix(seed, 0x7E57, len(PARTS)))
         outcome.metrics["test"] = {**outcome.metrics.get("test", {}), **judged}
+        if clusters is not None:
+            nodes = torch.arange(clusters.numel())
+            outcome.outcomes = pack(nodes.numpy(), clusters.numpy(), None, clusters.numel())
     outcome.losses = {k: v for k, v in outcome.metrics["train"].items() if k.startswith("loss_")}
     metric, mode = (target.metric, target.mode) if target.kind != "none" else module.metric
     outcome.diagnostics = {"metric": {"name": metric, "mode": mode},
@@ -254,7 +262,7 @@ def build_selection(callbacks: Callbacks, prepared: Prepared, module: Learner) -
 
 
 @torch.no_grad()
-def judge(module: Learner, prepared: Prepared, data: GraphData, seed: int) -> Row:
+def judge(module: Learner, prepared: Prepared, data: GraphData, seed: int) -> tuple[Row, torch.Tensor | None]:
     """What the trained model is asked once, at the end (`Learner.judge`), in evaluation mode, draws seeded."""
     torch.manual_seed(seed)
     module.eval()
