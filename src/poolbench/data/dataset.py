@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -21,6 +22,8 @@ class GraphDataset:
     name: str
     #: Where the cache keeps it; None for generated ones.
     folder: Path | None = None
+    #: Whether the arguments alone make the content, and no file is read.
+    generated: ClassVar[bool] = False
 
     def load(self) -> RawGraphs:
         """The content. Raises `PoolBenchError` where it cannot be had or made."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from poolbench.config import Config, plain, replace, with_values
+from poolbench.data.known import note, recall
 from poolbench.errors import PoolBenchError, RunError, RunFailed
 from poolbench.jobs import attempt
 from poolbench.jobs.attempt import Watch
@@ -23,7 +24,6 @@ from poolbench.records.record import Record
 from poolbench.records.version import installed_code
 
 if TYPE_CHECKING:
-    from poolbench.data.protocols import Protocol
     from poolbench.learn.build import Parts
 
 
@@ -41,6 +41,8 @@ def run(config: Config, wait: float = 0.0) -> Record:
         RunFailed: the run failed; its record says why.
         RunError: another process does the run, or no record could be written.
     """
+    if done := at_once(config):
+        return done
     with loading():
         from poolbench.learn.build import Parts
     parts = Parts.of(config)
@@ -62,6 +64,7 @@ def one_run(
     Raises: as `run`.
     """
     prepared = parts.prepared(config.fold)
+    note(config, parts.dataset, parts.protocol, prepared)
     code = installed_code(plain(config))
     id = run_identity(plain(config), dataset=prepared.raw.fingerprint(), split=prepared.split.hash)
     note_run(id)
@@ -78,6 +81,31 @@ def one_run(
         if done := _found(config, id, code):  # by the process that was waited for
             return done
         return attempt.do(config, parts, prepared, trainable, id, code, watch, facts or {})
+
+
+def at_once(config: Config) -> Record | None:
+    """The record of what is done, where that can be told from what is known of the data, without torch; else None.
+
+    A search is none of this: what it chose is not known.
+    """
+    searches = config.search is not None and config.search.chosen is None
+    if config.force or searches or int(os.environ.get("LOCAL_RANK", "0")) > 0 or (data := recall(config)) is None:
+        return None
+    code = installed_code(plain(config))
+    found: list[tuple[Config, str, Done]] = []
+    for fold in range(data.folds) if data.folds and config.fold is None else (config.fold,):
+        one, split = replace(config, fold=fold), data.split(config.split.seed, fold)
+        id = run_identity(plain(one), dataset=data.fingerprint, split=split) if split else ""
+        done = known(one, id, code) if id else None
+        if done is None:
+            return None
+        found.append((one, id, done))
+    for one, id, done in found:
+        note_run(id)
+        _say(one, id, done)
+    if len(found) > 1:
+        print(summary([[done.record] for _, _, done in found]))
+    return found[-1][2].record
 
 
 def known(config: Config, id: str, code: str) -> Done | None:
@@ -99,9 +127,13 @@ def _found(config: Config, id: str, code: str) -> Record | None:
     done = None if config.force else known(config, id, code)
     if done is None:
         return None
+    _say(config, id, done)
+    return done.record
+
+
+def _say(config: Config, id: str, done: Done) -> None:
     said = attempt.headline(attempt.run_name(config), done.record)
     print(f"run {id} is done: {said}\nrecord: {done.path}   (force=true makes another attempt)")
-    return done.record
 
 
 def _fold(config: Config, parts: Parts, wait: float = 0.0) -> list[Record]:
@@ -151,7 +183,7 @@ def _all_folds(config: Config, parts: Parts) -> Record:
             failed.append(str(error))
             print(f"error: fold {fold}: {error}", flush=True)
     if made:
-        print(summary(made, parts.protocol))
+        print(summary(made, folds))
     if failed:
         raise RunError(f"{len(failed)} of {folds} folds failed; the first: {failed[0]}")
     if held:
@@ -159,25 +191,25 @@ def _all_folds(config: Config, parts: Parts) -> Record:
     return made[-1][-1]
 
 
-def summary(made: Sequence[Sequence[Record]], protocol: Protocol) -> str:
+def summary(made: Sequence[Sequence[Record]], folds: int | None = None) -> str:
     """Mean, standard deviation and confidence interval of the test metric over the folds of one seed.
 
     Args:
-        made: the records of each fold; a fold counts with their mean.
+        made: the records of each fold; a fold counts with their mean. folds: how many there are, where some failed.
     """
     from poolbench.statistics import LEVEL, estimate
 
-    name = made[0][0].diagnostics["metric"]["name"]
+    name, protocol = made[0][0].diagnostics["metric"]["name"], made[0][0].splits.protocol
     tested = [fold for fold in made if all(name in record.metrics.test for record in fold)]
     if len(tested) < 2:
-        return f"{name}: {len(tested)} of {protocol.folds} folds have a test value"
+        return f"{name}: {len(tested)} of {folds or len(made)} folds have a test value"
     values = [sum(record.metrics.test[name] for record in fold) / len(fold) for fold in tested]
     shares = [fold[0].splits.test / fold[0].splits.train for fold in tested]
     found = estimate(values, sum(shares) / len(shares))
     if found.low is None:
-        return f"{protocol.name}: test {name} {found.mean:.4f} in each of {found.n} folds"
+        return f"{protocol}: test {name} {found.mean:.4f} in each of {found.n} folds"
     return (
-        f"{protocol.name}, seed {made[0][0].seeds.split}: test {name} {found.mean:.4f}, standard deviation "
+        f"{protocol}, seed {made[0][0].seeds.split}: test {name} {found.mean:.4f}, standard deviation "
         f"{found.std:.4f} over {found.n} folds, {LEVEL:.0%} interval {found.low:.4f} to {found.high:.4f} "
         "(corrected for shared training graphs)"
     )

@@ -46,6 +46,8 @@ class Multipartite(GraphDataset):
     Raises `PoolBenchError` for a value that makes no such graphs.
     """
 
+    generated = True
+
     def __init__(
         self,
         clusters: int = 10,

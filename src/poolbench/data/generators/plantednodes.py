@@ -46,6 +46,8 @@ class PlantedNodes(GraphDataset):
     Raises `PoolBenchError` for a value that makes no such graph.
     """
 
+    generated = True
+
     def __init__(
         self,
         num_nodes: int = 1000,

@@ -28,6 +28,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 class PointCloud(GraphDataset):
     """Base: one undirected graph, the coordinates its node attributes; nothing is random."""
 
+    generated = True
+
     def __init__(
         self, name: str, features: str | Sequence[str] = "auto", use_node_attr: bool = True, max_degree: int = 135
     ) -> None:

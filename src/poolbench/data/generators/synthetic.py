@@ -46,6 +46,8 @@ class PlantedGraphs(GraphDataset):
     Raises `PoolBenchError` for a value that makes no such graphs.
     """
 
+    generated = True
+
     def __init__(
         self,
         num_graphs: int = 300,
