@@ -329,12 +329,12 @@ def _splits(read: Iterable[tuple[str, Record]], paths: Mapping[str, Any], found:
 
 def _draw(config: Mapping[str, Any], paths: Mapping[str, Any]) -> tuple[str, str]:
     """Fingerprint of the dataset and hash of the split that a configuration makes."""
-    from poolbench.config import part
+    from poolbench.config import Part
     from poolbench.learn import build
     from poolbench.learn.datamodule import Prepared
 
     places = paths.get("data"), paths.get("mirror")
-    dataset = build.build_dataset(part("dataset", config["dataset"]), *places)
-    protocol = build.build_protocol(part("protocol", config["protocol"]), config["split"]["seed"], *places)
+    dataset = build.build_dataset(Part.of("dataset", config["dataset"]), *places)
+    protocol = build.build_protocol(Part.of("protocol", config["protocol"]), config["split"]["seed"], *places)
     split = Prepared.of(dataset, protocol, config.get("fold")).split
     return split.fingerprint, split.hash
