@@ -37,6 +37,11 @@ class RunFailed(RunError):
         self.id = id
 
 
+def one_line(error: object) -> str:
+    """What an error says, on one line."""
+    return " ".join(str(error).split())
+
+
 def whole(name: str, value: Any, least: int = 1) -> int:
     """`value` of the argument `name` as an int; ValueError where it is no whole number of at least `least`."""
     real = isinstance(value, Real) and not isinstance(value, bool)
