@@ -62,14 +62,12 @@ class ZINC(ArchivedDataset):
                 shutil.copyfile(found.path, place)
 
     def parse(self, folder: Path, origin: str, out: GraphWriter) -> None:
-        start = 0
         for part, count in PARTS.items():
             read = _Files(folder / "raw" / f"{part}.pickle", folder / "raw" / f"{part}.index", origin)
             molecules = read.chosen(count)
             for first in range(0, count, _BLOCK):
                 read.write(molecules[first : first + _BLOCK], out)
-            out.put(part, np.arange(start, start + count))
-            start += count
+            out.put(part, np.arange(out.graphs - count, out.graphs))
 
     def node_features(self, raw: RawGraphs) -> Features:
         assert raw.node_labels is not None
