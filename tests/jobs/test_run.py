@@ -9,7 +9,6 @@ from poolbench.jobs.run import table
 
 def made(**changes: Any) -> dict[str, Any]:
     return {
-        "config": {"dataset": {"name": "MUTAG"}, "names": {"pool": "mincut"}, "seed": 0, "fold": None},
         "metrics": {"train": {"loss": 0.5, "accuracy": 0.75}, "test": {"loss": 0.25, "accuracy": 0.875}},
         "diagnostics": {"metric": {"name": "accuracy", "mode": "max"}},
         "curve": [{}] * 9,
@@ -21,7 +20,7 @@ def made(**changes: Any) -> dict[str, Any]:
 
 
 def test_the_table_has_the_metric_first_and_the_cost_last() -> None:
-    assert table(made()).splitlines() == [
+    assert table("mincut-MUTAG-s0", made()).splitlines() == [
         "mincut-MUTAG-s0: test accuracy 0.8750",
         "          accuracy      loss",
         "train       0.7500    0.5000",
@@ -32,4 +31,4 @@ def test_the_table_has_the_metric_first_and_the_cost_last() -> None:
 
 def test_what_is_not_trained_by_epochs_has_none_in_its_table() -> None:
     kernel = made(curve=[], selected_epoch=None, time={"epoch": None, "total": 2.0}, parameters=0)
-    assert table(kernel).splitlines()[-1] == "2.0 s in all, 0 parameters"
+    assert table("mincut-MUTAG-s0", kernel).splitlines()[-1] == "2.0 s in all, 0 parameters"

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from omegaconf import OmegaConf
 
 from poolbench import cli
+from poolbench.config import part
 from poolbench.data.store import GraphStore
 from poolbench.errors import PoolBenchError
 from poolbench.learn.build import build_model
@@ -45,7 +46,7 @@ def model_of(pool: str, model: str, **changes: object) -> torch.nn.Module:
     template = load("model", model) | changes
     if "readout" in template:
         template["readout"] = load("pool", str(template["readout"]))
-    return build_model({"model": template, "pool": load("pool", pool), "names": {"pool": pool}}, FACTS)
+    return build_model(part("model", template), part("pool", load("pool", pool)), FACTS, pool)
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -51,6 +51,10 @@ class Protocol:
         """`train`, `val` and `test` for graphs of the classes y [G]."""
         raise NotImplementedError
 
+    def seeds(self, seed: int) -> tuple[int, ...]:
+        """The seeds of the runs that a fold consists of, for a configuration with this one."""
+        return (seed,)
+
     def check_fold(self, fold: int | None) -> None:
         """Raise `PoolBenchError` for a fold that the protocol has not, or for none where it has some."""
         if self.folds is None and fold is not None:
@@ -162,6 +166,9 @@ class Nested(Protocol):
             raise PoolBenchError(f"nested10: runs={runs!r} must be a whole number, 1 or more")
         self.folds_file, self.runs = None if folds_file is None else Path(folds_file), runs
         self.named_folds, self.data, self.mirror = folds, data, mirror
+
+    def seeds(self, seed: int) -> tuple[int, ...]:
+        return tuple(range(seed * self.runs, (seed + 1) * self.runs))
 
     def parts(self, y: Tensor, fold: int | None, official: Parts | None) -> Parts:
         assert self.folds is not None and fold is not None

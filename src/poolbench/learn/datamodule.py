@@ -43,14 +43,39 @@ class Prepared:
     @classmethod
     def of(cls, dataset: GraphDataset, protocol: Protocol, fold: int | None) -> Prepared:
         """Load the dataset and split it. Raises `PoolBenchError` where either cannot be done."""
+        return Loaded.of(dataset, protocol.level).split(protocol, fold)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A dataset in memory: what the folds of a protocol have in common.
+
+    official: the parts that its authors fixed, where they did. The others: see `Prepared`.
+    """
+
+    raw: RawGraphs
+    x: Features
+    edges: Features | None
+    weight: torch.Tensor | None
+    target: Target
+    official: dict[str, torch.Tensor] | None
+
+    @classmethod
+    def of(cls, dataset: GraphDataset, level: str) -> Loaded:
+        """Load the dataset; `level` says what is predicted and split, `graphs` or `nodes`. Raises `PoolBenchError`."""
         raw = dataset.load()
-        if protocol.level == "nodes":
+        if level == "nodes":
             target, official = node_classes(raw), dataset.official_node_split(raw)
         else:
             target, official = dataset.target(raw), dataset.official_split(raw)
-        split = protocol.split(target.strata, raw.fingerprint(), fold, official)
         return cls(raw, dataset.node_features(raw), dataset.edge_features(raw), dataset.edge_weight(raw), target,
-                   split, protocol.select, protocol.validates, protocol.level)  # fmt: skip
+                   official)  # fmt: skip
+
+    def split(self, protocol: Protocol, fold: int | None) -> Prepared:
+        """One fold of a protocol. Raises `PoolBenchError` where there is none."""
+        split = protocol.split(self.target.strata, self.raw.fingerprint(), fold, self.official)
+        return Prepared(self.raw, self.x, self.edges, self.weight, self.target, split, protocol.select,
+                        protocol.validates, protocol.level)  # fmt: skip
 
 
 class GraphData(pl.LightningDataModule):
