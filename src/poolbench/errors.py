@@ -47,7 +47,7 @@ def whole(name: str, value: Any, least: int = 1) -> int:
     real = isinstance(value, Real) and not isinstance(value, bool)
     if not real or value % 1 != 0 or value < least:
         raise ValueError(f"{name}={value!r}: a whole number of at least {least} is expected")
-    return int(value)  # type: ignore[call-overload]
+    return int(value)
 
 
 def nearest(name: str, choices: Iterable[str], n: int = 3, prefix: str = "") -> str:
