@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from configs import small
 from poolbench.config import Part
 from poolbench.data.generators.synthetic import PlantedGraphs
+from poolbench.data.prepared import Prepared
 from poolbench.data.protocols import Holdout
 from poolbench.data.store import Batch
 from poolbench.learn import build, diagnostics, train
-from poolbench.learn.datamodule import Prepared
 from poolbench.learn.diagnostics import block, pooling, sample, spectrum
 from poolbench.learn.pictures import draw, layout, picture
 from poolbench.linalg import Ragged, Sparse

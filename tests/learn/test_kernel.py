@@ -17,15 +17,16 @@ from poolbench.config import Config
 from poolbench.config import replace as replace_config
 from poolbench.data.dataset import GraphDataset
 from poolbench.data.features import Features, NodeFeatures
+from poolbench.data.prepared import Prepared
 from poolbench.data.protocols import CrossValidation, Holdout, Protocol, Transductive
 from poolbench.data.raw import RawGraphs
 from poolbench.data.target import numbers
 from poolbench.errors import PoolBenchError
 from poolbench.learn import kernel
 from poolbench.learn.build import build_model
-from poolbench.learn.datamodule import Prepared
 from poolbench.learn.kernel import ShortestPath, WeisfeilerLehman, labelled, node_labels, normalized
-from poolbench.learn.train import Outcome, Trainable, train
+from poolbench.learn.outcome import Outcome
+from poolbench.learn.train import Trainable, train
 from poolbench.nn.model import DataFacts, Part
 from poolbench.pool import NoPool
 

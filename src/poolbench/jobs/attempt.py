@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from poolbench.config import Config, plain, with_values
 from poolbench.errors import PoolBenchError, RunError, RunFailed
 from poolbench.jobs.search import Pruned
+from poolbench.loading import loading
 from poolbench.records import attempts
 from poolbench.records.digests import chain
 from poolbench.records.provenance import provenance
@@ -31,8 +32,8 @@ from poolbench.records.record import (
 )
 
 if TYPE_CHECKING:
+    from poolbench.data.prepared import Prepared
     from poolbench.learn.build import Parts
-    from poolbench.learn.datamodule import Prepared
     from poolbench.learn.train import Trainable
 
 log = logging.getLogger(__name__)
@@ -48,8 +49,8 @@ def follow(config: Config, prepared: Prepared, id: str, code: str) -> Any:
 
     Returns nothing: nobody asks such a process for a record.
     """
-    from poolbench.learn.train import Trainable, train
-
+    with loading():
+        from poolbench.learn.train import Trainable, train
     quiet = with_values(config, {"callbacks.progress": "none"})
     folder = os.environ.get(LEADER)
     resume = Path(folder) / attempts.CHECKPOINT if folder else None
@@ -77,7 +78,8 @@ def do(
         trainable: what is to be trained on `prepared`. id: of the run. code: version of the code.
     """
     from poolbench.learn.loggers import Loggers, RunInfo
-    from poolbench.learn.train import Outcome, train
+    from poolbench.learn.outcome import Outcome
+    from poolbench.learn.train import train
 
     raw, split, values = prepared.raw, prepared.split, plain(config)
     attempt = attempts.begin_attempt(Path(config.paths.results), id, code)

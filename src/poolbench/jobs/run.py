@@ -14,13 +14,13 @@ from poolbench.jobs import attempt
 from poolbench.jobs.attempt import Watch
 from poolbench.jobs.search import Search, account, reached
 from poolbench.jobs.sweep import note_run
+from poolbench.loading import loading
 from poolbench.records import attempts
 from poolbench.records.equivalence import Links
 from poolbench.records.gathered import Done, find_done
 from poolbench.records.identity import run_identity
 from poolbench.records.record import Record
 from poolbench.records.version import installed_code
-from poolbench.statistics import LEVEL, estimate
 
 if TYPE_CHECKING:
     from poolbench.data.protocols import Protocol
@@ -41,8 +41,8 @@ def run(config: Config, wait: float = 0.0) -> Record:
         RunFailed: the run failed; its record says why.
         RunError: another process does the run, or no record could be written.
     """
-    from poolbench.learn.build import Parts
-
+    with loading():
+        from poolbench.learn.build import Parts
     parts = Parts.of(config)
     if parts.protocol.folds is not None and config.fold is None:
         return _all_folds(config, parts)
@@ -61,8 +61,6 @@ def one_run(
 
     Raises: as `run`.
     """
-    from poolbench.learn.train import Trainable
-
     prepared = parts.prepared(config.fold)
     code = installed_code(plain(config))
     id = run_identity(plain(config), dataset=prepared.raw.fingerprint(), split=prepared.split.hash)
@@ -71,6 +69,8 @@ def one_run(
         return attempt.follow(config, prepared, id, code)
     if done := _found(config, id, code):
         return done
+    with loading():
+        from poolbench.learn.train import Trainable
     trainable = Trainable.of(config, prepared)  # what is refused is refused before anything is written
     with attempts.lease(Path(config.paths.results), id, wait=wait) as mine:
         if not mine:
@@ -165,6 +165,8 @@ def summary(made: Sequence[Sequence[Record]], protocol: Protocol) -> str:
     Args:
         made: the records of each fold; a fold counts with their mean.
     """
+    from poolbench.statistics import LEVEL, estimate
+
     name = made[0][0].diagnostics["metric"]["name"]
     tested = [fold for fold in made if all(name in record.metrics.test for record in fold)]
     if len(tested) < 2:

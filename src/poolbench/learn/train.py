@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,46 +17,27 @@ import torch
 
 from poolbench.config import Callbacks, Config
 from poolbench.data.coarsen import PackedCoarsenings, Recipe, coarsen_dataset
+from poolbench.data.prepared import Prepared
 from poolbench.data.splits import PARTS
 from poolbench.data.store import GraphStore, mix
 from poolbench.learn import diagnostics, memory
-from poolbench.learn.build import build_model, build_optimizer, build_scheduler, build_trainer
-from poolbench.learn.datamodule import GraphData, Prepared
+from poolbench.learn.build import build_model, build_optimizer, build_scheduler
+from poolbench.learn.datamodule import GraphData
 from poolbench.learn.keeper import Keeper, Selection
 from poolbench.learn.learner import Learner, evaluate, learner_for
+from poolbench.learn.outcome import Outcome, Row
 from poolbench.learn.progress import progress
 from poolbench.learn.tally import Answers
+from poolbench.learn.trainer import build_trainer
 from poolbench.linalg import RAW, Dense, Sparse
 from poolbench.linalg.coarsening import Coarsening
 from poolbench.nn.encoder import Channels
 from poolbench.nn.model import DataFacts
 from poolbench.pool.base.src import SRCPool
 from poolbench.records.outcomes import pack
-from poolbench.records.record import Outcomes
 from poolbench.records.version import code_version
 
 log = logging.getLogger(__name__)
-
-Row = dict[str, float]
-
-
-@dataclass
-class Outcome:
-    """What a run measured."""
-
-    task: str | None = None
-    metrics: dict[str, Row] = field(default_factory=dict)
-    selected_epoch: int | None = None
-    curve: list[Row] = field(default_factory=list)
-    losses: Row = field(default_factory=dict)
-    diagnostics: dict[str, Any] = field(default_factory=dict)
-    time: dict[str, float | None] = field(default_factory=dict)
-    memory_peak: int | None = None
-    parameters: int | None = None
-    #: What was predicted for each test graph (node).
-    outcomes: Outcomes | None = None
-    #: The weights of the selected epoch, on the host.
-    weights: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 def set_threads(threads: int) -> None:
@@ -78,9 +59,10 @@ class Trainable:
     def of(cls, config: Config, prepared: Prepared) -> Trainable:
         """Build it; the weights are drawn by `seed`.
 
-        Raises `PoolBenchError` where model, protocol and data do not go together.
+        Raises `PoolBenchError` where model, protocol and data do not go together, and for what Lightning refuses.
         """
         set_threads(config.trainer.threads)
+        build_trainer(config.trainer, [])
         torch.manual_seed(mix(config.seed, 0))
         model: Any = build_model(config.model, config.pool, data_facts(prepared), config.names.pool)
         learner, parameters = None, []
