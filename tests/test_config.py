@@ -18,7 +18,7 @@ from omegaconf import OmegaConf, open_dict
 
 from configs import values
 from poolbench import cli
-from poolbench.config import UNSET, Config, Part, has, hint, part, plain, read, replace, with_values
+from poolbench.config import UNSET, Config, Part, has, hint, plain, read, replace, with_values
 from poolbench.errors import PoolBenchError
 
 CONF = cli.conf_dir()
@@ -101,7 +101,7 @@ def test_parts() -> None:
     assert config.model.arguments["readout"] == {"_target_": "poolbench.pool.readouts.globalpool.GlobalSumPool"}
     assert config.scheduler is None and plain(config)["scheduler"] == {"_target_": None}
     assert read(values(scheduler=None)).scheduler is None
-    assert part("pool", {"_target_": "a.B", "x": 1}) == Part("a.B", {"x": 1})
+    assert Part.of("pool", {"_target_": "a.B", "x": 1}) == Part("a.B", {"x": 1})
 
 
 def test_no_torch_is_needed() -> None:

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from poolbench.errors import PoolBenchError, nearest
 
-__all__ = ["Callbacks", "Config", "Names", "Part", "Paths", "Search", "Split", "Trainer", "has", "hint", "part",
+__all__ = ["Callbacks", "Config", "Names", "Part", "Paths", "Search", "Split", "Trainer", "has", "hint",
            "plain", "read", "replace", "with_values"]  # fmt: skip
 
 LARGEST = 2**53
@@ -45,6 +45,18 @@ class Part(Struct, frozen=True):
 
     target: str
     arguments: dict[str, Any]  # plain values; a part within a part (model.readout) is a mapping with its _target_
+
+    @classmethod
+    def of(cls, key: str, value: Any) -> Part:
+        """The part that a mapping describes. Raises `PoolBenchError` that names `key`, where it stands."""
+        if not isinstance(value, Mapping):
+            raise PoolBenchError(f"{key}={value!r}: a mapping with a _target_ is expected")
+        target = value.get("_target_")
+        if not isinstance(target, str) or not target:
+            raise PoolBenchError(f"{key} has no _target_: give the class as module.Class")
+        arguments = {name: inner for name, inner in value.items() if name != "_target_"}
+        _check_plain(key, arguments)
+        return cls(target, arguments)
 
 
 class Split(Struct, frozen=True):
@@ -91,13 +103,9 @@ class Trainer(Struct, frozen=True, kw_only=True):
     @property
     def processes(self) -> int:
         """How many processes share a batch order."""
-        return (
-            len(self.devices)
-            if isinstance(self.devices, list)
-            else self.devices
-            if isinstance(self.devices, int)
-            else 1
-        )
+        if isinstance(self.devices, list):
+            return len(self.devices)
+        return self.devices if isinstance(self.devices, int) else 1
 
 
 class Callbacks(Struct, frozen=True):
@@ -228,18 +236,6 @@ def hint(values: Mapping[str, Any], key: str) -> str:
     return nearest(name, map(str, node), prefix=prefix) if isinstance(node, Mapping) else ""
 
 
-def part(key: str, value: Any) -> Part:
-    """The part that a mapping describes. Raises `PoolBenchError` that names `key`, where it stands."""
-    if not isinstance(value, Mapping):
-        raise PoolBenchError(f"{key}={value!r}: a mapping with a _target_ is expected")
-    target = value.get("_target_")
-    if not isinstance(target, str) or not target:
-        raise PoolBenchError(f"{key} has no _target_: give the class as module.Class")
-    arguments = {name: inner for name, inner in value.items() if name != "_target_"}
-    _check_plain(key, arguments)
-    return Part(target, arguments)
-
-
 def _check_plain(key: str, value: Any) -> None:
     """Refuse what no JSON file holds, so that no constructor need ask whether a number is one."""
     if isinstance(value, Mapping):
@@ -295,7 +291,7 @@ def _value(key: str, value: Any, options: Sequence[Any]) -> Any:
         return None
     for option in options:
         if option is Part:
-            return None if value == {"_target_": None} and type(None) in options else part(key, value)
+            return None if value == {"_target_": None} and type(None) in options else Part.of(key, value)
         if isinstance(option, type) and issubclass(option, Struct):
             return _struct(option, f"{key}.", value)
         if get_origin(option) is dict and isinstance(value, Mapping):

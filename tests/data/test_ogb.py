@@ -24,7 +24,7 @@ from omegaconf import OmegaConf
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from poolbench.cli import conf_dir
-from poolbench.config import part
+from poolbench.config import Part
 from poolbench.data import blocks
 from poolbench.data.cache import CacheNotWritable
 from poolbench.data.prepare import prepare
@@ -523,7 +523,7 @@ def test_the_official_split_comes_with_the_dataset(chosen: list[str]) -> None:
         config = hydra.compose("train", overrides=chosen)
         other = hydra.compose("train", overrides=[*chosen, "protocol=holdout"])
     assert config.protocol._target_.endswith(".Official") and other.protocol._target_.endswith(".Holdout")
-    dataset = build_dataset(part("dataset", OmegaConf.to_container(config.dataset)))
+    dataset = build_dataset(Part.of("dataset", OmegaConf.to_container(config.dataset)))
     assert dataset.name == chosen[-1].partition("=")[2]
 
 

@@ -1,10 +1,69 @@
-"""What a run prints at its end."""
+"""What is built and read for a run, and how often; what it prints at its end."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
-from poolbench.jobs.run import table
+import pytest
+
+from configs import small
+from poolbench.config import replace
+from poolbench.data.generators.synthetic import PlantedGraphs
+from poolbench.errors import PoolBenchError
+from poolbench.jobs.run import run, table
+from poolbench.nn.hierarchical import Hierarchical
+
+
+@pytest.fixture
+def count(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often the dataset was read, and models were built."""
+    counts: Counter[str] = Counter()
+    for cls, name in ((PlantedGraphs, "load"), (Hierarchical, "__init__")):
+        original = getattr(cls, name)
+
+        def counted(self: Any, *args: Any, original: Any = original, name: str = name, **options: Any) -> Any:
+            counts[name] += 1
+            return original(self, *args, **options)
+
+        monkeypatch.setattr(cls, name, counted)
+    return counts
+
+
+def test_all_folds_read_the_data_once_and_each_builds_one_model(tmp_path: Path, count: Counter[str]) -> None:
+    config = small(protocol={"_target_": "poolbench.data.protocols.CrossValidation"}, trainer__max_epochs=1,
+                   paths__results=str(tmp_path), dataset__num_graphs=30)  # fmt: skip
+    run(config)
+    assert count == {"load": 1, "__init__": 1 + 10}, "one model is tried before data is touched"
+    alone = run(replace(config, fold=3, paths=replace(config.paths, results=str(tmp_path / "alone"))))
+    among = run(replace(config, fold=3))
+    assert (among["id"], among["metrics"]) == (alone["id"], alone["metrics"])
+
+
+def test_a_run_that_is_done_builds_nothing(tmp_path: Path, count: Counter[str]) -> None:
+    config = small(trainer__max_epochs=1, paths__results=str(tmp_path))
+    first = run(config)
+    count.clear()
+    assert run(config) == first and count["__init__"] == 1, "but what is tried before data is touched"
+
+
+def test_what_does_not_go_with_the_data_leaves_nothing_behind(tmp_path: Path) -> None:
+    config = small(
+        model={"_target_": "poolbench.nn.clusterer.Clusterer"}, pool__k=3, paths__results=str(tmp_path / "results")
+    )
+    with pytest.raises(PoolBenchError, match="add protocol=cluster"):
+        run(config)
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_job_is_known_without_torch() -> None:
+    heavy = "('torch', 'pytorch_lightning', 'hydra')"
+    code = f"import sys, poolbench.jobs.run; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def made(**changes: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from configs import small
-from poolbench.config import Part, part
+from poolbench.config import Part
 from poolbench.data.generators.synthetic import PlantedGraphs
 from poolbench.data.prepared import Prepared
 from poolbench.data.protocols import Holdout
@@ -155,7 +155,7 @@ def test_nothing_of_the_model_is_changed() -> None:
 def test_every_operator_can_be_looked_at(name: str) -> None:
     raw = PlantedGraphs(num_graphs=12)
     prepared = Prepared.of(raw, Holdout(0), None)
-    pool = part("pool", OmegaConf.to_container(OmegaConf.load(CONF / "pool" / f"{name}.yaml"), resolve=True))
+    pool = Part.of("pool", OmegaConf.to_container(OmegaConf.load(CONF / "pool" / f"{name}.yaml"), resolve=True))
     model_part = small().model
     if issubclass(build.locate("pool", pool), GlobalPool):
         model_part = Part("poolbench.nn.flat.Global", {"hidden": 8})

@@ -12,8 +12,8 @@ import torch
 from sklearn.svm import SVC
 
 from configs import small
+from poolbench import config as configuration
 from poolbench.config import Config
-from poolbench.config import part as config_part
 from poolbench.config import replace as replace_config
 from poolbench.data.dataset import GraphDataset
 from poolbench.data.features import Features, NodeFeatures
@@ -178,7 +178,7 @@ def test_a_run_is_the_same_each_time_and_says_what_it_is(target: str) -> None:
 
 def test_what_kernels_cannot_do_is_refused() -> None:
     with pytest.raises(PoolBenchError, match=r"pool=topk .* add pool=none"):
-        pool = config_part("pool", {"_target_": "poolbench.pool.topk.TopKPool", "ratio": 0.5})
+        pool = configuration.Part.of("pool", {"_target_": "poolbench.pool.topk.TopKPool", "ratio": 0.5})
         build_model(config("ShortestPath").model, pool, FACTS, "topk")
     for wrong in ({"C": []}, {"C": [0.0]}, {"C": [True]}, {"iterations": []}, {"iterations": [0]}):
         with pytest.raises(PoolBenchError, match=f"model.{next(iter(wrong))}="):

@@ -73,4 +73,4 @@ def test_nothing_changes_where_nothing_is_pooled() -> None:
 )
 def test_what_cannot_be_compared_is_refused(pool: dict, model: dict, reason: str) -> None:
     with pytest.raises(PoolBenchError, match=reason):
-        build_model(config.Part("poolbench.nn.spectral.Spectral", model), config.part("pool", pool), FACTS)
+        build_model(config.Part("poolbench.nn.spectral.Spectral", model), config.Part.of("pool", pool), FACTS)

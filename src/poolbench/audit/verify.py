@@ -352,13 +352,13 @@ def _splits(read: Read, paths: Mapping[str, Any], found: Findings) -> None:
 
 def _draw(config: Mapping[str, Any], paths: Mapping[str, Any]) -> Prepared:
     """The data and the split that a configuration makes."""
-    from poolbench.config import part
+    from poolbench.config import Part
     from poolbench.data.prepared import Prepared
     from poolbench.learn import build
 
     places = paths.get("data"), paths.get("mirror")
-    dataset = build.build_dataset(part("dataset", config["dataset"]), *places)
-    protocol = build.build_protocol(part("protocol", config["protocol"]), config["split"]["seed"], *places)
+    dataset = build.build_dataset(Part.of("dataset", config["dataset"]), *places)
+    protocol = build.build_protocol(Part.of("protocol", config["protocol"]), config["split"]["seed"], *places)
     return Prepared.of(dataset, protocol, config.get("fold"))
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from poolbench.config import Config, Part, Trainer, part
+from poolbench.config import Config, Part, Trainer
 from poolbench.data.dataset import GraphDataset
 from poolbench.data.prepared import Loaded, Prepared
 from poolbench.data.protocols import Nested, Protocol
@@ -129,7 +129,7 @@ def build_model(model: Part, pool: Part, data: DataFacts, name: str | None = Non
     cls, args = locate("model", model), dict(model.arguments)
     operator = _operator("pool", pool)
     if isinstance(args.get("readout"), Mapping):
-        readout = _operator("model.readout", part("model.readout", args["readout"]))
+        readout = _operator("model.readout", Part.of("model.readout", args["readout"]))
         if not issubclass(readout.cls, GlobalPool):
             raise PoolBenchError(f"model.readout={readout.cls.__name__} is no readout: give one such as globalavg")
         args["readout"] = readout

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -71,9 +70,3 @@ class GraphData(pl.LightningDataModule):
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         return batch  # the store cut it there
-
-    def teardown(self, stage: str) -> None:
-        pass
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}

@@ -17,7 +17,7 @@ import torch
 
 from poolbench.data import target
 from poolbench.data.dataset import GraphDataset
-from poolbench.data.features import Features, NodeFeatures
+from poolbench.data.features import NodeFeatures
 from poolbench.data.generators.stream import whole
 from poolbench.data.raw import RawGraphs
 from poolbench.data.target import Target
@@ -38,9 +38,6 @@ class PointCloud(GraphDataset):
 
     def target(self, raw: RawGraphs) -> Target:
         return target.nothing(raw)
-
-    def node_features(self, raw: RawGraphs) -> Features:
-        return self.features(raw)
 
     def points(self) -> tuple[Array, Array]:
         """Coordinates [N, 2] and undirected edges [m, 2]."""
