@@ -103,7 +103,7 @@ def _files(dataset: GraphDataset) -> list[str]:
 
 
 def _stamps(config: Config, files: Iterable[str]) -> dict[str, tuple[int, int]]:
-    """Size and time of change of each file, by its path from the cache folder. Raises `OSError` where one is missing."""
+    """Size and time of change of each file, by its path from the cache. Raises `OSError` where one is gone."""
     cache = cache_dir(config.paths.data).absolute()
     paths = [cache / file for file in files]
     stats = {str(path.relative_to(cache) if path.is_relative_to(cache) else path): path.stat() for path in paths}
