@@ -12,7 +12,7 @@ from poolbench.cli import main
 from poolbench.learn import memory
 from poolbench.learn.memory import bytes_of, most_allocated
 from poolbench.linalg import Ragged
-from poolbench.records.record import iter_records
+from poolbench.records.attempts import iter_records
 
 RUN = ["dataset=planted", "logger=none", "callbacks.progress=none", "trainer.max_epochs=1"]
 SMALL, MIDDLE = ("dataset.num_graphs=30", "pool=topk"), ("dataset.num_graphs=60", "pool=graclus")
@@ -25,8 +25,8 @@ def peaks(results: Path, *runs: tuple[str, ...]) -> list[int]:
     for words in runs:
         assert main(["train", *RUN, *words, "force=true"]) == 0
         latest = max(iter_records(results), key=lambda found: found[0].stat().st_mtime_ns)[1]
-        assert latest["diagnostics"]["memory"] == memory.TENSORS
-        measured.append(latest["memory_peak"])
+        assert latest.diagnostics["memory"] == memory.TENSORS
+        measured.append(latest.memory_peak)
     return measured
 
 
@@ -80,6 +80,6 @@ def test_a_measure_that_fails_is_none_of_the_run(
     monkeypatch.setattr(memory, "most_allocated", fail)
     assert main(["train", *RUN, *SMALL]) == 0
     ((_, record),) = iter_records(results)
-    assert record["status"] == "done"
-    assert record["memory_peak"] is None
+    assert record.done
+    assert record.memory_peak is None
     assert "peak memory is not known: RuntimeError: no profiler here" in capsys.readouterr().out
