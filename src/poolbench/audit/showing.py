@@ -181,7 +181,10 @@ class _Show:
                 raise _NotShown(f"version {made.code} of the code was run, and {wanted} is meant")
         if not then.done:
             raise _NotShown(f"the old version failed here: {then.reason}")
-        return compare(then, now, stop)
+        try:
+            return compare(then, now, stop)
+        except ValueError as error:
+            raise _NotShown(f"its digests cannot be read ({error})") from error
 
     def _told(self, case: _Case) -> None:
         """Something became known of one of the witnesses of a case; after the last, it is decided."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from poolbench.records.digests import unpack
+from poolbench.records.digests import count
 from poolbench.records.equivalence import Covered, Links
 from poolbench.records.record import Record
 from poolbench.report.leaderboard import dataset_name
@@ -40,8 +40,8 @@ class Effort:
     def seconds(self, record: Record) -> float:
         """About how long a witness takes, by how long it took."""
         total, stop = record.time.total or 0.0, self.stop(record)
-        here = total if stop is None else total * min(stop / max(len(unpack(record.digests or "")), 1), 1.0)
-        return here + total * self.both(record)
+        share = 1.0 if stop is None else min(stop / max(count(record.digests or ""), 1), 1.0)
+        return total * (share + self.both(record))
 
 
 @dataclass(frozen=True)
