@@ -240,17 +240,18 @@ def test_close_versions_are_linked_where_that_is_asked_for(
 def test_the_plan_runs_nothing(
     made: list[Record], results: Path, shown: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    slow = [
-        aged(one, time=msgspec.structs.replace(one.time, total=80.0), digests=None) for one in of_pool(made, "topk")
-    ]
-    add([*slow, *map(aged, of_pool(made, "mincut"))], results)
+    def taking(seconds: float, record: Record) -> Record:
+        return aged(record, time=msgspec.structs.replace(record.time, total=seconds), digests=None)
+
+    slow, fast = (partial(taking, seconds) for seconds in (80.0, 1.0))
+    add([*map(slow, of_pool(made, "topk")), *map(fast, of_pool(made, "mincut"))], results)
     monkeypatch.setattr(equivalence, "show", None)
     assert shown(plan=True, jobs=2) == 0
     said = capsys.readouterr().out.splitlines()
     assert len(said) == 3
     assert "MinCutPool, " in said[0] and "2 records, 2 witnesses" in said[0]
     assert said[1].endswith("2 records, 1 witness, 80 s; all take longer than 60 s: these are the cheapest")
-    assert said[2].startswith("4 records of 4 are of other versions of the code, in 2 groups; 3 witnesses, 8 in all")
+    assert said[2].startswith("4 records of 4 are of other versions of the code, in 2 groups; 3 witnesses, 82 s")
     assert not (results / EQUIVALENCE).exists()
 
 
