@@ -14,11 +14,16 @@ from typing import TYPE_CHECKING, Any
 from poolbench.data.protocols import Nested, Protocol
 from poolbench.data.splits import PARTS
 from poolbench.errors import PoolBenchError, RunError, RunFailed
-from poolbench.jobs.search import Pruned, Search, account, with_values
+from poolbench.jobs.search import Pruned, Search, account, reached, with_values
 from poolbench.jobs.sweep import note_run
-from poolbench.records import record as records
-from poolbench.records.identity import ENTRY, code_version, config_targets, run_identity
+from poolbench.records import attempts
+from poolbench.records.digests import chain
+from poolbench.records.equivalence import Links
+from poolbench.records.gathered import Done, find_done
+from poolbench.records.identity import run_identity
 from poolbench.records.provenance import provenance
+from poolbench.records.record import SCHEMA, Metrics, Provenance, Record, Seeds, Splits, Status, Time, write_record
+from poolbench.records.version import code_version, installed_code
 from poolbench.statistics import LEVEL, estimate
 
 if TYPE_CHECKING:
@@ -35,7 +40,7 @@ def run(
     watch: Callable[[int, float], None] | None = None,
     facts: Mapping[str, Any] | None = None,
     wait: float = 0.0,
-) -> dict[str, Any]:
+) -> Record:
     """Do the run that a resolved configuration describes, or find that it was done; returns its record.
 
     A protocol with folds and no fold chosen makes one run a fold, and a summary; nested10 makes a search and several
@@ -65,43 +70,47 @@ def run(
     prepared = Prepared.of(dataset, protocol, config["fold"])
     check_data(config, prepared)
     raw, split = prepared.raw, prepared.split
-    trainer = config["trainer"]
-    code = code_of(config)
-    id, _ = run_identity(
-        config,
-        dataset_fingerprint=raw.fingerprint(),
-        split_hash=split.hash,
-        code=code,
-        precision=trainer["precision"],
-        processes=_processes(trainer),
-        threads=trainer["threads"],
-        evaluate_test=config["evaluate_test"],
-    )
+    code = installed_code(config)
+    id = run_identity(config, dataset=raw.fingerprint(), split=split.hash)
     note_run(id)
     results = Path(config["paths"]["results"])
     if int(os.environ.get("LOCAL_RANK", "0")) > 0:
-        return _follow(config, id, prepared)
-    with records.lease(results, id, wait=wait) as mine:
+        return _follow(config, _resumed(id, code), prepared)
+    with attempts.lease(results, id, wait=wait) as mine:
         if not mine:
-            raise records.Held(id)
-        done = records.find_done(results, id)
-        if done is not None and not config["force"]:
-            found = records.read_record(done)
-            print(f"run {id} is done: {_headline(found)}\nrecord: {done}   (force=true makes another attempt)")
-            return found
+            raise attempts.Held(id)
+        done = None if config["force"] else known(results, id, config)
+        if done is not None:
+            print(f"run {id} is done: {_headline(done.record)}\nrecord: {done.path}   "
+                  "(force=true makes another attempt)")  # fmt: skip
+            return done.record
         return _attempt(config, id, results, prepared, loggers, code, watch, facts or {})
 
 
-def code_of(config: Mapping[str, Any]) -> str:
-    """The version of the code that a run of this configuration consists of."""
-    return code_version([*ENTRY, *config_targets(config)])
+def known(results: Path, id: str, config: Mapping[str, Any]) -> Done | None:
+    """The record of a run that is done, by the installed code or by a version that comes to the same; else None.
+
+    A trial of a search counts where its record says what it reached: old gathered ones do not.
+    """
+    links, code = Links.read(results), installed_code(config)
+    return find_done(
+        results,
+        id,
+        config,
+        lambda record: links.of(record, code) == "same" and (config["evaluate_test"] or reached(record) is not None),
+    )
 
 
-def nested_fold(config: Mapping[str, Any], protocol: Nested) -> list[dict[str, Any]]:
+def _resumed(id: str, code: str) -> str:
+    """What a checkpoint is of: a run, and the version of the code that does it."""
+    return f"{id} {code}"
+
+
+def nested_fold(config: Mapping[str, Any], protocol: Nested) -> list[Record]:
     """One fold of nested cross-validation: a search on the inner hold-out, then several runs with what it chose."""
     if config["search"]["prune"]:
         raise PoolBenchError("protocol=nested10 gives all trials the same epochs: leave search.prune=true out")
-    search = Search(config, run, code_of(config))
+    search = Search(config, run, installed_code(config))
     trials = search.finish()
     chosen = dict(search.best(trials).params)
     facts = {"search": {"key": search.key, "budget": search.budget, "epochs": config["trainer"]["max_epochs"],
@@ -109,7 +118,7 @@ def nested_fold(config: Mapping[str, Any], protocol: Nested) -> list[dict[str, A
     final = {**with_values(config, chosen), "search": {**config["search"], "chosen": chosen}}
     first = int(config["seed"]) * protocol.runs
     # Another process that was started with the same command has helped with the search, and does these runs too.
-    made: list[dict[str, Any]] = []
+    made: list[Record] = []
     failed: list[RunFailed] = []
     for number in range(protocol.runs):
         try:
@@ -121,16 +130,16 @@ def nested_fold(config: Mapping[str, Any], protocol: Nested) -> list[dict[str, A
     return made
 
 
-def _all_folds(config: Mapping[str, Any], protocol: Protocol) -> dict[str, Any]:
+def _all_folds(config: Mapping[str, Any], protocol: Protocol) -> Record:
     """The runs of every fold; a fold that fails leaves the others running, and fails the whole at the end."""
-    made: list[list[dict[str, Any]]] = []
+    made: list[list[Record]] = []
     failed: list[str] = []
     held: list[str] = []
     for fold in range(protocol.folds or 0):
         try:
             one = {**config, "fold": fold}
             made.append(nested_fold(one, protocol) if isinstance(protocol, Nested) else [run(one)])
-        except records.Held as error:
+        except attempts.Held as error:
             held += error.ids
             print(f"fold {fold}: {error}", flush=True)
         except RunError as error:
@@ -141,42 +150,41 @@ def _all_folds(config: Mapping[str, Any], protocol: Protocol) -> dict[str, Any]:
     if failed:
         raise RunError(f"{len(failed)} of {protocol.folds} folds failed; the first: {failed[0]}")
     if held:
-        raise records.Held(*held)
+        raise attempts.Held(*held)
     return made[-1][-1]
 
 
-def summary(made: Sequence[Sequence[Mapping[str, Any]]], protocol: Protocol) -> str:
+def summary(made: Sequence[Sequence[Record]], protocol: Protocol) -> str:
     """Mean, standard deviation and confidence interval of the test metric over the folds of one seed.
 
     Args:
         made: the records of each fold; a fold counts with their mean.
     """
-    name = made[0][0]["diagnostics"]["metric"]["name"]
-    tested = [fold for fold in made if all(name in record["metrics"]["test"] for record in fold)]
+    name = made[0][0].diagnostics["metric"]["name"]
+    tested = [fold for fold in made if all(name in record.metrics.test for record in fold)]
     if len(tested) < 2:
         return f"{name}: {len(tested)} of {protocol.folds} folds have a test value"
-    values = [sum(record["metrics"]["test"][name] for record in fold) / len(fold) for fold in tested]
-    shares = [fold[0]["splits"]["test"] / fold[0]["splits"]["train"] for fold in tested]
+    values = [sum(record.metrics.test[name] for record in fold) / len(fold) for fold in tested]
+    shares = [fold[0].splits.test / fold[0].splits.train for fold in tested]
     found = estimate(values, sum(shares) / len(shares))
     if found.low is None:
         return f"{protocol.name}: test {name} {found.mean:.4f} in each of {found.n} folds"
     return (
-        f"{protocol.name}, seed {made[0][0]['seeds']['split']}: test {name} {found.mean:.4f}, standard deviation "
+        f"{protocol.name}, seed {made[0][0].seeds.split}: test {name} {found.mean:.4f}, standard deviation "
         f"{found.std:.4f} over {found.n} folds, {LEVEL:.0%} interval {found.low:.4f} to {found.high:.4f} "
         "(corrected for shared training graphs)"
     )
 
 
-def _follow(config: Mapping[str, Any], id: str, prepared: Prepared) -> dict[str, Any]:
+def _follow(config: Mapping[str, Any], identity: str, prepared: Prepared) -> Any:
     """One of the further processes of a distributed run: it trains along, and the first one keeps the books."""
     from poolbench.learn.train import train
 
     quiet = {**config, "callbacks": {**config["callbacks"], "progress": "none"}}
     folder = os.environ.get(LEADER)
-    resume = Path(folder) / records.CHECKPOINT if folder else None
+    resume = Path(folder) / attempts.CHECKPOINT if folder else None
     pool_code = code_version([str(config["pool"]["_target_"])])
-    train(quiet, prepared, resume=resume, identity=id, pool_code=pool_code)
-    return {"metrics": {"val": {}}}
+    train(quiet, prepared, resume=resume, identity=identity, pool_code=pool_code)
 
 
 def _attempt(
@@ -188,12 +196,12 @@ def _attempt(
     code: str,
     watch: Callable[[int, float], None] | None,
     facts: Mapping[str, Any],
-) -> dict[str, Any]:
+) -> Record:
     from poolbench.learn.loggers import Loggers, RunInfo
     from poolbench.learn.train import Outcome, train
 
     raw, split = prepared.raw, prepared.split
-    attempt = records.begin_attempt(results, id)
+    attempt = attempts.begin_attempt(results, id, code)
     os.environ[LEADER] = str(attempt.folder)  # for the processes that a distributed strategy starts
     outcome = Outcome()
     name = run_name(config)
@@ -201,39 +209,39 @@ def _attempt(
                    config.get("job_type") or "train", tuple(config["tags"]))  # fmt: skip
     opened: list[Loggers] = []
 
-    def write(status: str, reason: str | None = None) -> tuple[dict[str, Any], Path]:
-        made = records.make_record(
+    def write(status: Status, reason: str | None = None) -> tuple[Record, Path]:
+        epoch, curve = outcome.selected_epoch, outcome.curve
+        data = {**raw.provenance, "fingerprint": raw.fingerprint(), "features": prepared.x.names}
+        made = Record(
+            schema=SCHEMA,
             id=id,
             attempt=attempt.number,
             status=status,
             reason=reason,
             task=outcome.task,
             config={key: value for key, value in config.items() if key != "paths"},  # where files lie is nobody's
-            splits={**split.as_dict(), "hash": split.hash, **{p: getattr(split, p).numel() for p in PARTS}},
-            metrics=outcome.metrics,
-            selected_epoch=outcome.selected_epoch,
-            curve=outcome.curve,
+            splits=Splits(hash=split.hash, **{**split.as_dict(), **split.sizes}),
+            metrics=Metrics(**{part: outcome.metrics.get(part, {}) for part in PARTS}),
+            selected_epoch=epoch,
+            curve=curve,
             losses=outcome.losses,
             diagnostics={**outcome.diagnostics, **facts},
-            time=outcome.time,
+            time=Time(**{name: outcome.time.get(name) for name in Time.__struct_fields__}),
             memory_peak=outcome.memory_peak,
             parameters=outcome.parameters,
-            seeds={"seed": config["seed"], "split": config["split"]["seed"]},
-            provenance={
-                **provenance(
-                    data={**raw.provenance, "fingerprint": raw.fingerprint(), "features": prepared.x.names},
-                    split=split.hash,
-                ),
-                "code": code,
-            },
-        )  # fmt: skip
-        return made, records.write_record(attempt.folder, made)
+            seeds=Seeds(seed=config["seed"], split=config["split"]["seed"]),
+            provenance=Provenance(**provenance(data=data, split=split.hash), code=code),
+            outcomes=outcome.outcomes,
+            digests=chain(curve) if curve else None,
+            selected=curve[epoch] if curve and epoch is not None else None,
+        )
+        return made, write_record(attempt.folder, made)
 
     def first_epoch(epoch: int) -> None:
         if epoch:
             print(f"run {id} goes on from epoch {epoch}")
         opened.append(Loggers(info, loggers, first_epoch=epoch))
-        records.note_start(attempt.folder)
+        attempts.note_start(attempt.folder)
 
     def each_picture(epoch: int, png: bytes) -> None:
         path = attempt.folder / "pictures" / f"epoch-{epoch + 1:04}.png"
@@ -243,9 +251,9 @@ def _attempt(
 
     def each_epoch(epoch: int, row: dict[str, float]) -> None:
         opened[0].log(epoch, row)
-        records.note_epoch(attempt.folder)
+        attempts.note_epoch(attempt.folder)
 
-    status = "failed"
+    status: str = "failed"
     interrupts: list[int] = []
     try:
         if attempt.failed:
@@ -254,8 +262,8 @@ def _attempt(
             train(
                 config,
                 prepared,
-                resume=attempt.folder / records.CHECKPOINT,
-                identity=id,
+                resume=attempt.folder / attempts.CHECKPOINT,
+                identity=_resumed(id, code),
                 pool_code=code_version([str(config["pool"]["_target_"])]),
                 on_start=first_epoch,
                 on_epoch=each_epoch,
@@ -266,11 +274,11 @@ def _attempt(
         made, path = write("done")
         status = "done"
     except Pruned as pruned:
+        made, path = write("pruned", str(pruned))
         status = "pruned"
-        made, path = write(status, str(pruned))
     except BaseException as error:
         if interrupts or not isinstance(error, Exception):
-            records.note_stop(attempt.folder)
+            attempts.note_stop(attempt.folder)
             status = "stopped"
             raise KeyboardInterrupt from None
         reason = _reason(error)
@@ -284,8 +292,8 @@ def _attempt(
                 if any(getattr(each, "artifacts", False) for each in loggers):
                     logger.artifacts({"record": path, "checkpoint": _keep_weights(outcome, attempt.folder)})
             logger.finish(status)
-    (attempt.folder / records.CHECKPOINT).unlink(missing_ok=True)  # a finished run needs none
-    print(table(made) if status == "done" else f"{name} pruned: {made['reason']}")
+    (attempt.folder / attempts.CHECKPOINT).unlink(missing_ok=True)  # a finished run needs none
+    print(table(made) if status == "done" else f"{name} pruned: {made.reason}")
     print(f"record: {path}")
     return made
 
@@ -328,21 +336,21 @@ def run_name(config: Mapping[str, Any]) -> str:
     return f"{names['pool']}-{dataset}-s{config['seed']}{fold}"
 
 
-def table(made: Mapping[str, Any]) -> str:
+def table(made: Record) -> str:
     """The small table that ends a run."""
-    metrics = made["metrics"]
+    metrics = made.metrics.parts()
     names = list(dict.fromkeys(name for values in metrics.values() for name in values if "loss_" not in name))
-    names.sort(key=lambda name: (name != made["diagnostics"]["metric"]["name"], name == "loss"))
+    names.sort(key=lambda name: (name != made.diagnostics["metric"]["name"], name == "loss"))
     lines = [_headline(made), "        " + "".join(f"{name:>{_width(name)}}" for name in names)]
     for part, values in metrics.items():
         if values:
             cells = (f"{values[name]:>{_width(name)}.4f}" if name in values else " " * _width(name) for name in names)
             lines.append(f"{part:<8}" + "".join(cells))
-    time, selected = made["time"], made["selected_epoch"]
+    time, selected = made.time, made.selected_epoch
     epochs = ""
-    if selected is not None:  # a graph kernel has none
-        epochs = f"selected epoch {selected + 1} of {len(made['curve'])}, {1e3 * time['epoch']:.0f} ms an epoch, "
-    lines.append(f"{epochs}{time['total']:.1f} s in all, {made['parameters']:,} parameters")
+    if selected is not None and time.epoch is not None:  # a graph kernel has none
+        epochs = f"selected epoch {selected + 1} of {len(made.curve)}, {1e3 * time.epoch:.0f} ms an epoch, "
+    lines.append(f"{epochs}{time.total:.1f} s in all, {made.parameters:,} parameters")
     return "\n".join(lines)
 
 
@@ -350,12 +358,11 @@ def _width(name: str) -> int:
     return max(10, len(name) + 2)
 
 
-def _headline(made: Mapping[str, Any]) -> str:
-    metrics, name = made["metrics"], run_name(made["config"])
-    metric = made["diagnostics"].get("metric", {}).get("name", "accuracy")
-    for part in ("test", "val", "train"):
-        if metric in metrics.get(part, {}):
-            return f"{name}: {part} {metric} {metrics[part][metric]:.4f}"
+def _headline(made: Record) -> str:
+    name, metric = run_name(made.config), made.diagnostics.get("metric", {}).get("name", "accuracy")
+    for part in reversed(PARTS):
+        if (value := made.metrics.of(part).get(metric)) is not None:
+            return f"{name}: {part} {metric} {value:.4f}"
     return name
 
 
@@ -388,11 +395,6 @@ def _reason(error: BaseException) -> str:
         return f"out of memory ({str(error).splitlines()[0] if text else 'host'})"
     first = (str(error) or "no message").splitlines()[0]
     return f"{type(error).__name__}: {first}"
-
-
-def _processes(trainer: Mapping[str, Any]) -> int:
-    devices = trainer.get("devices", 1)
-    return devices if isinstance(devices, int) else len(devices) if isinstance(devices, list) else 1
 
 
 def _logger_configs(config: Mapping[str, Any] | None) -> list[Any]:

@@ -16,10 +16,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from poolbench.errors import PoolBenchError
 from poolbench.jobs.search import Search, left_out, reached, score_name
-from poolbench.records.gathered import write_text
+from poolbench.records.disk import write_text
 from poolbench.records.identity import EXECUTION_KEYS
 from poolbench.records.provenance import git_state
-from poolbench.records.record import find_done, read_record
+from poolbench.records.version import installed_code
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -51,9 +51,9 @@ def tune(config: Mapping[str, Any], workers: int = 1) -> tuple[Search, list[Froz
 
 def new_search(config: Mapping[str, Any]) -> Search:
     """The search of a configuration, whose trials are runs of this code."""
-    from poolbench.jobs.run import code_of, run
+    from poolbench.jobs.run import run
 
-    return Search(config, run, code_of(config))
+    return Search(config, run, installed_code(config))
 
 
 def check(config: Mapping[str, Any], workers: int = 1) -> None:
@@ -179,19 +179,20 @@ def experiment(
 
 
 def _provenance(search: Search, trials: Sequence[FrozenTrial], best: FrozenTrial) -> list[str]:
-    id = best.user_attrs["record"]
-    path = find_done(Path(search.config["paths"]["results"]), id)
+    from poolbench.jobs.run import known
+
+    id, results = best.user_attrs["record"], Path(search.config["paths"]["results"])
+    done = known(results, id, {**search.config, "evaluate_test": False})
     lines = [f"{MADE_BY}search {search.key}, {_counts(trials)}, sampler {search.search['sampler']}"]
-    if path is not None:
-        record = read_record(path)
-        epoch = record["selected_epoch"]
+    if done is not None:
+        record, epoch = done.record, done.record.selected_epoch
         at = "" if epoch is None else f" at epoch {epoch + 1}"
         commit, dirty = git_state()
         lines += [
             f"# Best: trial {best.number + 1}, run {id}: {score_name(record)} {reached(record):.6g}{at}; "
             "no trial saw the test split",
-            f"# Code {record['provenance']['code']}, commit {commit or 'unknown'}{' with changes' if dirty else ''}, "
-            f"split {record['splits']['hash'][:16]}",
+            f"# Code {record.code}, commit {commit or 'unknown'}{' with changes' if dirty else ''}, "
+            f"split {record.splits.hash[:16]}",
         ]
     return lines
 

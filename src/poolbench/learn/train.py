@@ -28,11 +28,14 @@ from poolbench.learn.datamodule import GraphData, Prepared
 from poolbench.learn.keeper import Keeper, Selection
 from poolbench.learn.learner import Learner, evaluate, learner_for
 from poolbench.learn.progress import progress
+from poolbench.learn.tally import Answers
 from poolbench.linalg import RAW, Dense, Sparse
 from poolbench.linalg.coarsening import Coarsening
 from poolbench.nn.encoder import Channels
 from poolbench.nn.model import DataFacts
 from poolbench.pool.base.src import SRCPool
+from poolbench.records.outcomes import pack
+from poolbench.records.record import Outcomes
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +55,8 @@ class Outcome:
     time: dict[str, float | None] = field(default_factory=dict)
     memory_peak: int | None = None
     parameters: int | None = None
+    #: What was predicted for each test graph (node).
+    outcomes: Outcomes | None = None
     #: The weights of the selected epoch, on the host.
     weights: dict[str, torch.Tensor] = field(default_factory=dict)
 
@@ -165,12 +170,18 @@ def train(
         model.load_state_dict(selection.weights)
         outcome.weights = selection.weights
     module.to(data.store.device)
+    answers = Answers(target, prepared.level == "nodes", split.num_graphs)
     for number, part in enumerate(PARTS):
         if getattr(split, part).numel() and (part != "test" or config["evaluate_test"]):
-            outcome.metrics[part] = evaluate(module, data.whole(part), mix(seed, 0x7E57, number))
+            kept = answers if part == "test" else None
+            outcome.metrics[part] = evaluate(module, data.whole(part), mix(seed, 0x7E57, number), kept)
+    outcome.outcomes = answers.packed()
     if config["evaluate_test"]:
-        judged = judge(module, prepared, data, mix(seed, 0x7E57, len(PARTS)))
+        judged, clusters = judge(module, prepared, data, mix(seed, 0x7E57, len(PARTS)))
         outcome.metrics["test"] = {**outcome.metrics.get("test", {}), **judged}
+        if clusters is not None:
+            nodes = torch.arange(clusters.numel())
+            outcome.outcomes = pack(nodes.numpy(), clusters.numpy(), None, clusters.numel())
     outcome.losses = {k: v for k, v in outcome.metrics["train"].items() if k.startswith("loss_")}
     metric, mode = (target.metric, target.mode) if target.kind != "none" else module.metric
     outcome.diagnostics = {"metric": {"name": metric, "mode": mode},
@@ -252,7 +263,7 @@ def build_selection(callbacks: Mapping[str, Any], prepared: Prepared, module: Le
 
 
 @torch.no_grad()
-def judge(module: Learner, prepared: Prepared, data: GraphData, seed: int) -> Row:
+def judge(module: Learner, prepared: Prepared, data: GraphData, seed: int) -> tuple[Row, torch.Tensor | None]:
     """What the trained model is asked once, at the end (`Learner.judge`), in evaluation mode, draws seeded."""
     torch.manual_seed(seed)
     module.eval()

@@ -28,6 +28,7 @@ from omegaconf import OmegaConf
 
 from poolbench.errors import PoolBenchError, nearest
 from poolbench.jobs.search import dimensions
+from poolbench.records.changes import canonical
 from poolbench.records.identity import EXECUTION_KEYS, canonical_json, without
 from poolbench.statistics import MARGIN
 
@@ -227,7 +228,7 @@ def setting(config: Mapping[str, Any]) -> str:
     apart = ["seed", "split", "fold", "search.chosen", *searched]
     # The number of devices is execution to a configuration, and yet part of what a run is.
     execution = [key for key in EXECUTION_KEYS if key != "trainer.devices"]
-    return canonical_json(without(config, [*execution, *apart]))
+    return canonical_json(without(canonical(config), [*execution, *apart]))
 
 
 def plan(

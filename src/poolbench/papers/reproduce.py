@@ -26,7 +26,6 @@ from poolbench.papers.comparison import (
     VERDICTS,
     WITHOUT,
     Found,
-    Record,
     compare,
     counts,
     file_stem,
@@ -44,9 +43,13 @@ from poolbench.papers.recipe import (
     read_recipe,
     recipes,
 )
-from poolbench.records.gathered import found_records, write_text
-from poolbench.records.identity import installed_code
-from poolbench.report.leaderboard import hardware, pool_name
+from poolbench.records.changes import canonical
+from poolbench.records.disk import write_text
+from poolbench.records.equivalence import Links
+from poolbench.records.gathered import found_records
+from poolbench.records.identity import canonical_json
+from poolbench.records.record import Record
+from poolbench.report.leaderboard import hardware, hardware_name
 from poolbench.report.tables import FORMATS, time_text
 
 TABLES = "tables"
@@ -128,7 +131,7 @@ def main(argv: Sequence[str], conf: Path, compose: Compose, results: Path) -> in
     planned = plan(recipe, compose, asked.seeds, asked.quick, [*asked.extra, place])
     code = 0
     if not asked.table:
-        found = Found(found_records(asked.results), installed_code)
+        found = Found(found_records(asked.results), Links.read(asked.results))
         chosen = wanted(planned, asked.only)
         left = [(one, task) for one in chosen for task in to_do(one, found)]
         print(planned_text(recipe, chosen, left, found, asked.jobs))
@@ -152,12 +155,12 @@ def wanted(planned: Sequence[Planned], only: Sequence[str]) -> list[Planned]:
 
 
 def to_do(planned: Planned, found: Found) -> list[Task]:
-    """The tasks of a line of which a run is not done."""
+    """The tasks of a line of which a run is not done; one of code that is close and not the same is none."""
     runs = found.of(planned)
 
     def done(seed: int, fold: int | None) -> bool:
-        record = runs[seed, fold]
-        return record is not None and record["status"] == "done"
+        one = runs[seed, fold]
+        return one is not None and one.record.done and one.kind == "same"
 
     return [task for task in planned.tasks if not all(done(seed, task.fold) for seed in task.seeds)]
 
@@ -231,15 +234,15 @@ class Clock:
     def __init__(self, records: Iterable[Record]) -> None:
         self._seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
         for record in records:
-            if record["time"].get("epoch"):
-                self._seconds[hardware(record), _work(record["config"])].append(record["time"]["epoch"])
+            if record.time.epoch:
+                self._seconds[hardware(record), _work(record.config)].append(record.time.epoch)
 
     def epoch(self, planned: Planned) -> float | None:
         """None where the run fails; its record will say why."""
         from poolbench.records import provenance
 
         config = planned.tasks[0].config
-        here = hardware({"provenance": {"hardware": provenance.hardware()}, "config": config})
+        here = hardware_name(provenance.hardware(), config)
         known = self._seconds[here, _work(config)]
         if not known:
             try:
@@ -251,8 +254,8 @@ class Clock:
 
 def _work(config: Mapping[str, Any]) -> str:
     """What the time of an epoch hangs on, roughly."""
-    keys = ("pool", "model", "dataset", "batch_size")
-    return f"{pool_name({'config': config})}/{[config[key] for key in keys]}"
+    known = canonical(config)
+    return canonical_json([known[key] for key in ("pool", "model", "dataset", "batch_size")])
 
 
 def measure(config: Mapping[str, Any], fold: int | None) -> float:
@@ -269,7 +272,7 @@ def measure(config: Mapping[str, Any], fold: int | None) -> float:
             "search": None,
             "evaluate_test": False,
         })  # fmt: skip
-    return min(float(row["time"]) for row in record["curve"])
+    return min(row["time"] for row in record.curve)
 
 
 # --------------------------------------------------------------------------------------------------------- the results
@@ -278,7 +281,7 @@ def measure(config: Mapping[str, Any], fold: int | None) -> float:
 def write_table(recipe: Recipe, planned: Sequence[Planned], conf: Path, asked: Options) -> Path:
     """Print the table, and write it in every format; returns the Markdown file."""
     facts = published_table(recipe.paper, recipe.table)
-    found = Found(found_records(asked.results), installed_code)
+    found = Found(found_records(asked.results), Links.read(asked.results))
     table = written(recipe, facts, compare(recipe, facts, planned, found, asked.quick), asked.quick)
     others = sum(found.of_other_code(one) for one in planned)
     stale = f"\n{_runs(others)} of other versions of the code left out.\n" if others else ""

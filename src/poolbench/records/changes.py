@@ -52,7 +52,7 @@ def upgrade(config: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         config: as some version of PoolBench resolved it. Values are not looked at.
     """
-    made = _renamed(config, today)
+    made = _renamed(dict(config), today)
     for added in ADDED:
         group, name = _group(made, added)
         if group is not None and name not in group:
@@ -63,31 +63,29 @@ def upgrade(config: Mapping[str, Any]) -> dict[str, Any]:
 def canonical(config: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration as its run was first written: classes under their first names, keys at their neutral value left
     out. It is the same for a run whatever came to PoolBench since."""
-    made = _renamed(config, today)
+    made = _renamed(dict(config), first)
     for added in ADDED:
         group, name = _group(made, added)
         if group is not None and name in group and _same(group[name], added.neutral):
             del group[name]
-    return _renamed(made, first)
+    return made
 
 
 @cache
 def today(target: str) -> str:
     """Where the class or module `target` is now."""
-    for _ in MOVED:
-        moved = _moved(target, MOVED)
-        if moved == target:
-            break
-        target = moved
-    return target
+    return _followed(target, MOVED)
 
 
 @cache
 def first(target: str) -> str:
     """Where the class or module `target` was at first."""
-    back = {new: old for old, new in MOVED.items()}
-    for _ in back:
-        moved = _moved(target, back)
+    return _followed(today(target), {new: old for old, new in MOVED.items()})
+
+
+def _followed(target: str, table: Mapping[str, str]) -> str:
+    for _ in table:
+        moved = _moved(target, table)
         if moved == target:
             break
         target = moved
@@ -105,14 +103,15 @@ def _moved(target: str, table: Mapping[str, str]) -> str:
 
 def _renamed(node: Any, name: Callable[[str], str]) -> Any:
     """A copy with every `_target_` renamed."""
-    if isinstance(node, Mapping):
-        return {
-            key: name(value) if key == "_target_" and isinstance(value, str) else _renamed(value, name)
-            for key, value in node.items()
-        }
-    if isinstance(node, list | tuple):
-        return [_renamed(value, name) for value in node]
-    return node
+    if isinstance(node, dict):
+        made = {key: _renamed(value, name) if isinstance(value, _NESTED) else value for key, value in node.items()}
+        if isinstance(target := made.get("_target_"), str):
+            made["_target_"] = name(target)
+        return made
+    return [_renamed(value, name) for value in node] if isinstance(node, list | tuple) else node
+
+
+_NESTED = (dict, list, tuple)
 
 
 def _group(config: dict[str, Any], added: Added) -> tuple[dict[str, Any] | None, str]:
@@ -121,7 +120,7 @@ def _group(config: dict[str, Any], added: Added) -> tuple[dict[str, Any] | None,
     node: Any = config
     for step in path:
         node = node.get(step) if isinstance(node, dict) else None
-    if not isinstance(node, dict) or (added.targets and node.get("_target_") not in added.targets):
+    if not isinstance(node, dict) or (added.targets and today(str(node.get("_target_"))) not in added.targets):
         return None, name
     return node, name
 

@@ -158,12 +158,8 @@ class Links:
         """Whether two versions come to the same for what is covered, directly or by way of others; None: not shown."""
         if a is None or b is None:
             return None
-        if a == b:
-            return "same"
-        for kind in ("same", "close"):
-            if b in self._reached(covers, a, kind):
-                return kind
-        return None
+        kinds: tuple[Kind, ...] = ("same", "close")
+        return next((kind for kind in kinds if self.least(covers, a, kind) == self.least(covers, b, kind)), None)
 
     def of(self, record: Record, version: str) -> Kind | None:
         """Whether a record counts as one of `version`, a version of the code for its configuration."""
@@ -171,21 +167,33 @@ class Links:
             return "same"
         return self.between(Covered.of(record.config), record.code, version) if self.links else None
 
-    def _reached(self, covers: Covered, start: str, kind: str) -> set[str]:
-        neighbours = self._neighbours
-        reached, todo = {start}, [start]
-        while todo:
-            at = todo.pop()
-            for other, shown in neighbours[covers, at]:
-                if other not in reached and (shown == "same" or kind == "close"):
-                    reached.add(other)
-                    todo.append(other)
-        return reached
+    def least(self, covers: Covered, version: str, kind: Kind = "close") -> str:
+        """The least, by its name, of all versions that come to what `version` does: one name for all of them."""
+        return self._least.get((covers, version, kind), version)
 
     @cached_property
-    def _neighbours(self) -> dict[tuple[Covered, str], list[tuple[str, Kind]]]:
-        found: dict[tuple[Covered, str], list[tuple[str, Kind]]] = defaultdict(list)
+    def _least(self) -> dict[tuple[Covered, str, Kind], str]:
+        same, close = _Neighbours(set), _Neighbours(set)
         for link in self.links:
-            found[link.covers, link.old].append((link.new, link.kind))
-            found[link.covers, link.new].append((link.old, link.kind))
-        return found
+            for one, other in ((link.old, link.new), (link.new, link.old)):
+                close[link.covers, one].add(other)
+                if link.kind == "same":
+                    same[link.covers, one].add(other)
+        kinds: tuple[tuple[Kind, _Neighbours], ...] = (("same", same), ("close", close))
+        return {
+            (covers, version, kind): min(_reached(neighbours, covers, version))
+            for kind, neighbours in kinds
+            for covers, version in list(neighbours)
+        }
+
+
+_Neighbours = defaultdict[tuple[Covered, str], set[str]]
+
+
+def _reached(neighbours: _Neighbours, covers: Covered, start: str) -> set[str]:
+    reached, todo = {start}, [start]
+    while todo:
+        new = neighbours[covers, todo.pop()] - reached
+        reached |= new
+        todo += new
+    return reached

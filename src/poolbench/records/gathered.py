@@ -2,7 +2,8 @@
 
     results/records/<dataset>/<protocol>.jsonl   a line each, without curves
 
-Lines are only ever added; where a file is full, <protocol>-2.jsonl goes on. A record that is both in a run's folder and gathered is one.
+Lines are only ever added; where a file is full, <protocol>-2.jsonl goes on. A record that is both in a run's folder and
+gathered is one.
 """
 
 from __future__ import annotations
@@ -13,20 +14,29 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct
 
 from poolbench.errors import PoolBenchError, RunError
 from poolbench.records.attempts import attempts_of, iter_records, run_folder
 from poolbench.records.disk import put
 from poolbench.records.record import Record, decode, encode, lean
 
+T = TypeVar("T")
+
 FOLDER = "records"
 FULL = 1 << 20
 """Bytes after which a file is gone on with in another one."""
 
 
-def key(record: Record) -> tuple[str, str, int]:
-    """What no two records share: the run's id, the version of the code, the attempt."""
+Key = tuple[str, str, int]
+"""What no two records share: the run's id, the version of the code, the attempt."""
+
+
+def key(record: Record) -> Key:
+    """What no two records share."""
     return record.id, str(record.code), record.attempt
 
 
@@ -59,11 +69,37 @@ def files(results: Path) -> list[Path]:
 
 def read(path: Path) -> Iterator[Record]:
     """The records of one file. Raises `PoolBenchError` that names the first line that is none."""
+    yield from _lines(path, decode)
+
+
+def _lines(path: Path, decoded: Callable[[bytes], T]) -> Iterator[T]:
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
-            yield decode(line)
+            yield decoded(line)
         except ValueError as error:
             raise PoolBenchError(f"{path}, line {number}: not a record ({error}); remove the line") from error
+
+
+class _Code(Struct):
+    code: str | None = None
+
+
+class _Line(Struct):
+    """As much of a record as its key takes."""
+
+    id: str
+    attempt: int
+    provenance: _Code
+
+
+def places(results: Path) -> dict[Key, Path]:
+    """The file that each gathered record stands in. Raises `PoolBenchError` for a line that is no record."""
+    decoder = msgspec.json.Decoder(_Line)
+    found = {}
+    for path in files(results):
+        for line in _lines(path, decoder.decode):
+            found[line.id, str(line.provenance.code), line.attempt] = path
+    return found
 
 
 def add(records: Iterable[Record], results: Path) -> list[Path]:
@@ -76,10 +112,10 @@ def add(records: Iterable[Record], results: Path) -> list[Path]:
         homes[home(record.config)].append(record)
     written = []
     for (dataset, protocol), found in sorted(homes.items()):
-        parts = _parts(results, dataset, protocol)
-        known = {key(record) for path in parts for record in read(path)}
+        there = parts(results, dataset, protocol)
+        known = {key(record) for path in there for record in read(path)}
         new = [record for record in found if key(record) not in known]
-        for path, lines in _placed(results, dataset, protocol, parts, sorted(new, key=key)):
+        for path, lines in _placed(results, dataset, protocol, len(there), sorted(new, key=key)):
             written.append(path)
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,10 +126,10 @@ def add(records: Iterable[Record], results: Path) -> list[Path]:
 
 
 def _placed(
-    results: Path, dataset: str, protocol: str, parts: list[Path], records: Iterable[Record]
+    results: Path, dataset: str, protocol: str, count: int, records: Iterable[Record]
 ) -> Iterator[tuple[Path, bytes]]:
-    """The lines that go into each file: the last one as long as it is not full, then further ones."""
-    number = max(len(parts), 1)
+    """The lines that go into each file: the last of the `count` as long as it is not full, then further ones."""
+    number = max(count, 1)
     path = _part(results, dataset, protocol, number)
     size, lines = path.stat().st_size if path.is_file() else 0, b""
     for record in records:
@@ -108,7 +144,8 @@ def _placed(
         yield path, lines
 
 
-def _parts(results: Path, dataset: str, protocol: str) -> list[Path]:
+def parts(results: Path, dataset: str, protocol: str) -> list[Path]:
+    """The files that records of a dataset under a protocol are gathered in."""
     numbered = (_part(results, dataset, protocol, number) for number in itertools.count(1))
     return list(itertools.takewhile(Path.is_file, numbered))
 
@@ -146,7 +183,7 @@ def find_done(results: Path, id: str, config: Mapping[str, Any], counts: Callabl
              if record.done and counts(record)]  # fmt: skip
     if not found:
         seed = (config.get("seed"), config.get("fold"))
-        found = [Done(record, path) for path in _parts(results, *home(config)) for record in read(path)
+        found = [Done(record, path) for path in parts(results, *home(config)) for record in read(path)
                  if record.done and (record.config.get("seed"), record.config.get("fold")) == seed
                  and record.setting == id and counts(record)]  # fmt: skip
     return found[-1] if found else None

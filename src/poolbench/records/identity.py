@@ -35,8 +35,8 @@ def run_identity(config: Mapping[str, Any], *, dataset: str, split: str) -> str:
     """The identity of a run, 16 hexadecimal digits: its configuration, data, split and number of processes.
 
     Args:
-        config: the resolved configuration as plain dictionaries and lists, of any version of PoolBench. `EXECUTION_KEYS` are
-            left out, but for the number of processes, on which the order of sums depends.
+        config: the resolved configuration as plain dictionaries and lists, of any version of PoolBench.
+            `EXECUTION_KEYS` are left out, but for the number of processes, on which the order of sums depends.
         dataset: fingerprint of the parsed dataset. split: hash of the split.
     """
     what = {

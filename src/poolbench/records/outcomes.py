@@ -20,8 +20,8 @@ MOST = 200_000
 class Answers:
     """Unpacked outcomes.
 
-    graphs: [m] numbers of the graphs (nodes) in the dataset, ascending. predicted: [m] classes, or [m, width] values.
-    right: [m] booleans; None where answers are no classes.
+    graphs: [m] numbers of the graphs (nodes) in the dataset, ascending. predicted: [m] classes or clusters, or
+    [m, width] values. right: [m] booleans; None where there are no classes.
     """
 
     graphs: np.ndarray
@@ -33,8 +33,9 @@ def pack(graphs: np.ndarray, predicted: np.ndarray, right: np.ndarray | None, to
     """The outcomes of m graphs, None where they are more than `MOST` values.
 
     Args:
-        graphs: [m] their numbers in the dataset, in any order. predicted: [m] classes (integers from 0), or [m, width]
-            values, kept as float32. right: [m] whether the answer is right. total: graphs of the dataset.
+        graphs: [m] their numbers in the dataset, in any order. predicted: [m] classes or clusters (integers from 0), or
+            [m, width] values (kept as float32). right: [m] whether the class is right, None where there are no classes.
+            total: graphs of the dataset.
     """
     import numpy as np
 
@@ -45,7 +46,7 @@ def pack(graphs: np.ndarray, predicted: np.ndarray, right: np.ndarray | None, to
     mask[graphs] = True
     values = predicted[order]
     kind: Literal["u1", "u2", "u4", "f4"]
-    if right is None:
+    if values.dtype.kind == "f":
         kind, width = "f4", values.shape[1] if values.ndim == 2 else 1
     else:
         largest = int(values.max()) if values.size else 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -18,7 +18,7 @@ from poolbench.errors import RunError
 from poolbench.records.disk import cannot_write, create
 from poolbench.records.identity import run_identity
 
-SCHEMA = 2
+SCHEMA: Final = 2
 """Raised whenever the fields of a record, or their meaning, change."""
 
 RECORD = "record.json"
@@ -26,19 +26,23 @@ LARGEST = 64 * 2**20
 """Bytes of a record file that are read: a hundred times what a run writes."""
 
 PARTS = ("train", "val", "test")
-STATUSES = ("done", "failed", "pruned")
+Status = Literal["done", "failed", "pruned"]
 WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
-Word = Literal["NaN", "Infinity", "-Infinity"]
-Measure = float | Word
-"""A number as a file has it; once read, a float."""
+if TYPE_CHECKING:
+    Measure = float
+else:
+    Measure = float | Literal["NaN", "Infinity", "-Infinity"]  # as a file has it, until it is read
 Row = dict[str, Measure]
 Count = Annotated[int, Meta(ge=0)]
 Hex = Annotated[str, Meta(pattern="^[0-9a-f]{16}$")]
 
 
-class Splits(Struct, kw_only=True, forbid_unknown_fields=True):
-    """The split that was drawn: by which protocol, of which data (fingerprint), with its hash and sizes."""
+class Splits(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The split that was drawn: by which protocol, of which data (fingerprint), with its hash and sizes.
+
+    unused: how many are in no part; schema 1 says which.
+    """
 
     protocol: str
     version: int
@@ -49,6 +53,7 @@ class Splits(Struct, kw_only=True, forbid_unknown_fields=True):
     train: Count
     val: Count
     test: Count
+    unused: Count | list[Count] = 0
 
 
 class Metrics(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -96,8 +101,9 @@ class Provenance(Struct, kw_only=True, forbid_unknown_fields=True):
 class Outcomes(Struct, kw_only=True, forbid_unknown_fields=True):
     """What was answered for each test graph (node), in the order of its number in the dataset (`outcomes.pack`).
 
-    count: how many. graphs: which of the dataset. right: of each, whether the answer is right; None where answers are
-    no classes. predicted: of each, the class (kind u1, u2, u4: unsigned integers) or the `width` values (f4: float32).
+    count: how many. graphs: which of the dataset. predicted: of each, the class or cluster (kind u1, u2, u4: unsigned
+    integers) or the `width` values (f4: float32). right: of each, whether the class is right; None where there are no
+    classes.
     """
 
     count: Count
@@ -120,7 +126,7 @@ class Record(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=Tru
     schema: Literal[1, 2]
     id: Hex
     attempt: Annotated[int, Meta(ge=1)]
-    status: Literal["done", "failed", "pruned"]
+    status: Status
     reason: str | None
     task: str | None
     config: dict[str, Any]

@@ -419,7 +419,7 @@ def _without_outliers(place: Axes, values: Sequence[float]) -> None:
 
 def _curve(cell: Cell, name: str) -> list[list[float]]:
     """The values of each run that kept its curve, an epoch each."""
-    rows = [[epoch.get(name) for epoch in run.record["curve"]] for run in cell.runs]
+    rows = [[epoch.get(name) for epoch in run.record.curve] for run in cell.runs]
     return [
         [v if isinstance(v, int | float) else math.nan for v in row] for row in rows if any(v is not None for v in row)
     ]
@@ -492,7 +492,7 @@ def _levels(cell: Cell) -> list[list[Mapping[str, Any]]]:
     """What the runs of a cell measured, by level."""
     found: list[list[Mapping[str, Any]]] = []
     for run in cell.runs:
-        for level, note in enumerate((run.record["diagnostics"].get("pooling") or {}).get("levels") or ()):
+        for level, note in enumerate((run.record.diagnostics.get("pooling") or {}).get("levels") or ()):
             if level == len(found):
                 found.append([])
             found[level].append(note)

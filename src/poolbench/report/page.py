@@ -17,7 +17,9 @@ from typing import Any
 from urllib.parse import quote
 
 from poolbench import __version__
-from poolbench.records.gathered import GATHERED
+from poolbench.records.attempts import run_folder
+from poolbench.records.gathered import Key, key, places
+from poolbench.records.record import RECORD, Record
 from poolbench.report.figures import Drawn
 from poolbench.report.leaderboard import (
     BASELINE,
@@ -37,7 +39,7 @@ from poolbench.report.report import Report
 from poolbench.report.tables import Table, cell_text, memory_text, tables, time_text
 from poolbench.statistics import LEVEL, POWER
 
-Link = Callable[[Mapping[str, Any]], str]
+Link = Callable[[Record], str]
 """A record to where it lies, from the page."""
 
 FIELDS = ("record", "status", "seed", "fold", "score", "selected epoch", "time an epoch", "peak memory", "hardware",
@@ -53,7 +55,8 @@ def page(
         figures: the figures of each board, by its slug.
         results: the folder of the records.
         out: the folder that the page will lie in, from which it links to the records.
-        gathered: link to records.jsonl, with which the page is handed on, also where the runs' own files are there.
+        gathered: link to the gathered records, with which the page is handed on, also where the runs' own files are
+            there.
     """
     runs = [run for board in report.boards for cell in board.cells.values() for run in cell.runs]
     lost = sum(run.status != "done" for run in runs)
@@ -68,7 +71,7 @@ def page(
         "models": _options(row.model for board in report.boards for row in board.rows),
         "boards": "\n".join(_board(board, figures.get(board.slug, ())) for board in report.boards),
         "reading": _READING,
-        "data": _data(report, partial(_href, results=results, out=out, gathered=gathered)),
+        "data": _data(report, partial(_href, results=results, out=out, gathered=gathered, places=places(results))),
     }
     template = files("poolbench.report").joinpath("page.html").read_text(encoding="utf-8")
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], template)
@@ -181,6 +184,7 @@ def _entries(board: Board, row: Row, column: Column, versus: Versus | None, opti
     score_text = (
         "–" if found is None else metric.text(found.mean) + (f" ± {metric.text(found.half)}" if found.half else "")
     )
+    score_text += f", {cell.close} close" if cell.close else ""
     mark = {"better": "▲ ", "worse": "▼ "}.get(versus.verdict, "") if versus else ""
     verdict = versus.verdict if versus and mark else ""
     names = [
@@ -359,25 +363,26 @@ def _details(column: Column, cell: Cell) -> list[str]:
 
 def _run_data(run: Run, column: Column, link: Link) -> dict[str, Any]:
     record = run.record
-    found, epoch, git = score(record, column.metric), record["selected_epoch"], record["provenance"].get("git")
-    fold = record["config"].get("fold")
+    found, epoch, git = score(record, column.metric), record.selected_epoch, record.provenance.git
+    fold = record.config.get("fold")
     values = (
         "", run.status, run.seed, "–" if fold is None else str(fold),
         "–" if found is None else column.metric.text(found), "–" if epoch is None else str(epoch),
-        time_text(epoch_seconds(record)), memory_text(record["memory_peak"]), hardware(record),
-        str(record["provenance"].get("code") or "–"),
-        f"{str(git)[:8]}{' + changes' if record['provenance'].get('dirty') else ''}" if git else "–",
+        time_text(epoch_seconds(record)), memory_text(record.memory_peak), hardware(record),
+        f"{record.code or '–'}{' (close)' if run.close else ''}",
+        f"{git[:8]}{' + changes' if record.provenance.dirty else ''}" if git else "–",
     )  # fmt: skip
     return {
-        "id": f"{run.id}/{record['attempt']}",
+        "id": f"{run.id}/{record.attempt}",
         "href": link(record),
         "values": values,
         "reason": "" if run.status == "done" else run.reason,
     }
 
 
-def _href(record: Mapping[str, Any], results: Path, out: Path, gathered: bool) -> str:
-    """Where a record lies, from the page: its own file, or the file that gathers them."""
-    own = results / "runs" / str(record["id"]) / str(record["attempt"]) / "record.json"
-    target = own if own.is_file() and not gathered else results / GATHERED
+def _href(record: Record, results: Path, out: Path, gathered: bool, places: Mapping[Key, Path]) -> str:
+    """Where a record lies, from the page: its own file, or the one that it is gathered in."""
+    own = run_folder(results, record.id) / str(record.attempt) / RECORD
+    kept = places.get(key(record))
+    target = kept if kept and (gathered or not own.is_file()) else own
     return quote(Path(os.path.relpath(target.resolve(), out.resolve())).as_posix())

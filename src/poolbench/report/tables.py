@@ -64,12 +64,13 @@ def results(board: Board) -> Table:
 
 
 def cell_text(cell: Cell, column: Column) -> str:
-    """Such as `0.757 ± 0.043 (n = 10; 1 failed)`."""
+    """Such as `0.757 ± 0.043 (n = 10; 1 failed)`; so many runs of close code as `3 close`."""
     found = cell.estimate
     if found is None:
         return ", ".join(cell.lost) or "–"
     half = "" if found.half is None else f" ± {column.metric.text(found.half)}"
-    return f"{column.metric.text(found.mean)}{half} ({'; '.join([f'n = {found.n}', *cell.lost])})"
+    close = [f"{cell.close} close"] if cell.close else []
+    return f"{column.metric.text(found.mean)}{half} ({'; '.join([f'n = {found.n}', *close, *cell.lost])})"
 
 
 def _heading(column: Column) -> str:
@@ -104,6 +105,7 @@ def _row_identity(row: Row) -> dict[str, Any]:
 
 
 def _result_records(board: Board) -> Iterable[dict[str, Any]]:
+    any_close = any(cell.close for cell in board.cells.values())
     for (row, column), cell in board.cells.items():
         found = cell.estimate
         yield {
@@ -120,6 +122,7 @@ def _result_records(board: Board) -> Iterable[dict[str, Any]]:
             "failed": cell.count("failed"),
             "pruned": cell.count("pruned"),
             "missing": cell.missing,
+            **({"close": cell.close} if any_close else {}),
             "parameters": cell.parameters,
         }
 
