@@ -61,7 +61,7 @@ def equivalent(
     links = Links.read(results)
     if links.broken:
         raise PoolBenchError(links.broken)
-    records = answering(gather(results), words)
+    records = answering(gather(results), words, lambda record: record)
     effort = Effort(cost, epochs or None, close, lambda record: old_code or elsewhere(record))
     todo = groups(records, links, installed_code, effort)
     count = share_cores(jobs, 1, max(sum(len(group.witnesses) for group in todo), 1))

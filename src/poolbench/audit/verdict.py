@@ -45,9 +45,9 @@ class Difference:
 def compare(then: Record, now: Record, epochs: int | None) -> Verdict:
     """Whether `now` tells what `then` does, which was done.
 
-    By bits: each epoch that both have, where `then` has digests; the numbers at the end, where `now` came to it.
-    `close`: metrics within one test graph (those without bounds within `RELATIVE`), losses within `LOSS`, and the same
-    selected epoch.
+    By bits: each epoch that both have, where `then` has digests; where `now` came to its end, the numbers there, and
+    what was answered for each test graph where `then` has that. `close`: metrics within one test graph (those without
+    bounds within `RELATIVE`), losses within `LOSS`, and the same selected epoch.
 
     Args:
         epochs: after so many the run `now` was stopped; None: it was to come to its end.
@@ -57,10 +57,10 @@ def compare(then: Record, now: Record, epochs: int | None) -> Verdict:
     witness = Witness(id=then.id, dataset=dataset_name(then), epochs=shared or None, end=whole)
     if broken := _not_comparable(then, now, epochs):
         return Verdict("differs", broken, witness)
-    found = [*_epochs(then, now), *(_end(then, now) if whole else ())]
+    found = [*_epochs(then, now), *((*_end(then, now), *_answers(then, now)) if whole else ())]
     if not found:
         return Verdict("same", "", witness)
-    near = whole and all(_near(each, then) for each in _end(then, now))
+    near = whole and all(_near(each, then) for each in _end(then, now))  # single answers may be others
     return Verdict("close" if near else "differs", str(found[0]), witness)
 
 
@@ -119,6 +119,11 @@ def _end(then: Record, now: Record) -> Iterator[Difference]:
     for name, a, b in pairs:
         if not equal(a, b):
             yield Difference(where, name, a, b)
+
+
+def _answers(then: Record, now: Record) -> Iterator[Difference]:
+    if then.outcomes is not None and then.outcomes != now.outcomes:
+        yield Difference("at the end", "answers for the test part", "these", "others")
 
 
 def _number(record: Record) -> int | None:

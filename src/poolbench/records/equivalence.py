@@ -102,7 +102,8 @@ def _sealed(before: bytes, link: Link) -> bytes:
 
 def _read(path: Path) -> tuple[list[Link], str | None]:
     """The links of a file up to the first line that is none, or whose seal does not fit; and what is wrong there."""
-    decoder, found, before = msgspec.json.Decoder(Link), [], b""
+    decoder, before = msgspec.json.Decoder(Link), b""
+    found: list[Link] = []
     for number, line in enumerate(path.read_bytes().splitlines() if path.is_file() else (), 1):
         fate = "links from there on do not count; restore the file, or remove the rest of it"
         try:
