@@ -19,7 +19,6 @@ from poolbench import cli
 from poolbench.audit import equivalence, oldcode, showing
 from poolbench.audit.equivalence import equivalent
 from poolbench.errors import PoolBenchError
-from poolbench.jobs import run as jobs
 from poolbench.pool.topk import TopKPool
 from poolbench.records.attempts import iter_records
 from poolbench.records.digests import SIZE, unpack
@@ -195,16 +194,16 @@ def test_what_was_shown_stays_when_it_is_interrupted(
 ) -> None:
     add(map(aged, made), results)
     done: list[str] = []
-    run = jobs.run
+    again = showing._again
 
     def until_interrupted(config: Any, **options: Any) -> Any:
         if len(done) == 3:
             raise KeyboardInterrupt
         done.append(str(config))
-        return run(config, **options)
+        return again(config, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(jobs, "run", until_interrupted)
+        patch.setattr(showing, "_again", until_interrupted)
         with pytest.raises(KeyboardInterrupt):
             shown()
     assert len(links(results)) == 1

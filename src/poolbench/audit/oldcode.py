@@ -4,39 +4,48 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from poolbench.errors import RunError
 from poolbench.records.attempts import iter_records
 from poolbench.records.disk import create
-from poolbench.records.provenance import PACKAGE_ROOT, hardware, packages
+from poolbench.records.provenance import PACKAGE_ROOT, cpu_model, hardware, package_version
 from poolbench.records.record import Record, encode
 
-MACHINE = ("cpu", "platform")
 PACKAGES = ("torch", "numpy")
-"""On what the bits of a result depend, beside the code: the machine, and the packages that compute."""
+"""The packages that compute: on their versions the bits of a result depend, and on the machine."""
+
+
+@cache
+def _here() -> dict[str, str | None]:
+    return {
+        "cpu": cpu_model(),
+        "platform": platform.platform(),
+        **{name: package_version(name) for name in PACKAGES},
+    }
 
 
 def elsewhere(record: Record) -> bool:
     """Whether a record was made on another kind of machine than this one, or by other packages: rounding differs."""
-    then, here = record.provenance.hardware, hardware()
-    facts = MACHINE if (record.config.get("trainer") or {}).get("accelerator") == "cpu" else (*MACHINE, "gpus")
-    mine = packages()
-    return any(then.get(fact) != here[fact] for fact in facts) or any(
-        record.provenance.packages.get(name) != mine.get(name) for name in PACKAGES
-    )
+    then = record.provenance.hardware | record.provenance.packages
+    if any(then.get(fact) != mine for fact, mine in _here().items()):
+        return True
+    on_cpu = (record.config.get("trainer") or {}).get("accelerator") == "cpu"
+    return not on_cpu and then.get("gpus") != hardware()["gpus"]
 
 
 def machine() -> str:
     """This machine, and what computes on it."""
-    here, mine = hardware(), packages()
-    parts = (here["cpu"], *here["gpus"], here["platform"], *(f"{name} {mine.get(name)}" for name in PACKAGES))
-    return ", ".join(map(str, parts))
+    cpu, system, *versions = _here().values()
+    packages = (f"{name} {version}" for name, version in zip(PACKAGES, versions, strict=True))
+    return ", ".join(map(str, (cpu, *hardware()["gpus"], system, *packages)))
 
 
 @contextlib.contextmanager

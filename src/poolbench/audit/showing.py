@@ -15,6 +15,7 @@ from typing import Any, Literal
 from poolbench.audit.oldcode import machine, run_old, worktrees
 from poolbench.audit.verdict import Verdict, compare
 from poolbench.audit.witnesses import Effort, Group
+from poolbench.errors import PoolBenchError
 from poolbench.jobs.launcher import Ended, InProcess, Job, Processes, Workers, do_quietly
 from poolbench.records.attempts import attempts_of, iter_records, run_folder
 from poolbench.records.changes import upgrade
@@ -139,7 +140,12 @@ class _Show:
         if task.case.bad:
             self._told(task.case)
             return False
-        config = _config(task.record, {**self.paths, "results": str(self.home / str(number))})
+        try:
+            config = _config(task.record, {**self.paths, "results": str(self.home / str(number))})
+        except PoolBenchError as error:
+            task.case.bad = "failed", f"{_named(task.record)}: {error}"
+            self._told(task.case)
+            return False
         work = partial(_again, epochs=self.effort.stop(task.record), record=task.record, tree=task.tree)
         workers.submit(Job(number, task.record.id, config, work, self.home))
         return True
@@ -156,7 +162,7 @@ class _Show:
             bad = "failed", str(error)
         if bad and not case.bad:
             state, said = bad
-            case.bad = state, f"run {task.record.id} ({dataset_name(task.record)}): {said}"
+            case.bad = state, f"{_named(task.record)}: {said}"
         shutil.rmtree(folder, ignore_errors=True)
         self._told(case)
 
@@ -259,6 +265,10 @@ def _whole(results: Path, record: Record) -> Record:
     """A record with its curve, where its run still lies in the results folder."""
     found = (each for _, each in attempts_of(run_folder(results, record.id)) if each.attempt == record.attempt)
     return next((each for each in found if each.code == record.code), record)
+
+
+def _named(record: Record) -> str:
+    return f"run {record.id} ({dataset_name(record)})"
 
 
 def _compared(witnesses: Sequence[Witness]) -> str:
