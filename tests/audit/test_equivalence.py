@@ -266,6 +266,13 @@ def test_bad_input_is_one_line(made: list[Record], results: Path, shown: Any) ->
         shown()
 
 
+@pytest.mark.slow
+def test_witnesses_are_run_by_several_processes(made: list[Record], results: Path, shown: Any) -> None:
+    add(map(aged, made), results)
+    assert shown(jobs=2) == 0
+    assert len(links(results)) == 2
+
+
 # ------------------------------------------------------------------------------------------------------- other machines
 
 
