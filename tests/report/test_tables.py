@@ -5,14 +5,21 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable
-from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from poolbench.report.leaderboard import Board, boards
+from poolbench.records.counting import Counted
+from poolbench.records.record import Record
+from poolbench.report import leaderboard
+from poolbench.report.leaderboard import Board
 from poolbench.report.tables import Table, costs, failures, latex_escape, memory_text, results, tables, time_text
 
-Maker = Callable[..., dict[str, Any]]
+Maker = Callable[..., Record]
+
+
+def boards(records: list[Record]) -> list[Board]:
+    return leaderboard.boards(Counted(made, "abc", "same") for made in records)
 
 
 @pytest.fixture
@@ -55,7 +62,7 @@ def test_markdown_is_a_table_of_equal_rows(board: Board) -> None:
 
 
 def test_a_bar_in_a_reason_does_not_break_the_table(record: Maker) -> None:
-    broken = {**record(0, None), "reason": "a | b\nand c"}
+    broken = replace(record(0, None), reason="a | b\nand c")
     text = failures(boards([broken])[0]).written("md")
     assert "| a \\| b and c |" in text
 

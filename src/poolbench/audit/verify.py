@@ -20,7 +20,7 @@ from poolbench.errors import PoolBenchError
 from poolbench.records import digests, gathered, outcomes
 from poolbench.records.changes import canonical, upgrade
 from poolbench.records.equivalence import Covered, Links
-from poolbench.records.identity import EXECUTION_KEYS, canonical_json, processes, without
+from poolbench.records.identity import EXECUTION_KEYS, canonical_json, processes, run_identity, without
 from poolbench.records.record import RECORD, Record, decode, encode, lean
 from poolbench.records.version import installed_code
 from poolbench.report.leaderboard import Place, dataset_name, pool_name, protocol_name
@@ -137,7 +137,9 @@ def wrong(record: Record) -> Iterator[str]:
 
 def identity(record: Record) -> str | None:
     """The id that follows from what a record says of itself; None where it does not say enough."""
-    return record.setting if record.schema != 1 else _identity_of_schema_1(record)
+    if record.schema == 1:
+        return _identity_of_schema_1(record)
+    return run_identity(record.config, dataset=record.splits.dataset, split=record.splits.hash)
 
 
 def _identity_of_schema_1(record: Record) -> str | None:
@@ -199,24 +201,25 @@ def _whole_number(accuracy: float, part: str, record: Record) -> bool:
 
 
 def _wrong_epochs(record: Record) -> Iterator[str]:
-    """The selected epoch and the digests against the curve, where it is there."""
-    epoch, curve, chain = record.selected_epoch, record.curve, record.digests
+    """The selected epoch and its row against the digests, and these against the curve, where it is there."""
+    epoch, curve = record.selected_epoch, record.curve
     try:
-        epochs = len(curve) or len(digests.unpack(chain or ""))
+        chain = digests.unpack(record.digests or "")
     except ValueError as error:
         yield f"digests: {error}"
         return
+    epochs = len(curve) or len(chain)
     outside = epoch is not None and epoch >= epochs
     if (epochs or record.schema != 1) and (outside or (record.done and epochs and epoch is None)):
         yield f"selected_epoch={epoch} is none of its {epochs} epochs"
     elif record.schema == 1:
         return
-    elif curve and chain != digests.chain(curve):
+    elif curve and record.digests != digests.chain(curve):
         yield "digests do not follow from its curve"
     elif epoch is not None and record.selected is None:
         yield "selected is missing: the curve's row of the selected epoch"
-    elif epoch is not None and curve and record.selected != curve[epoch]:
-        yield f"selected is not the curve's row of epoch {epoch}"
+    elif epoch is not None and chain[epoch] != digests.follow(b"".join(chain[:epoch][-1:]), record.selected or {}):
+        yield f"selected is not the row of epoch {epoch}: the digests are of another one"
 
 
 def _wrong_outcomes(record: Record) -> Iterator[str]:
@@ -289,8 +292,10 @@ def _together(records: list[Record], links: Links, found: Findings) -> None:
     kinds = [links.of(record, installed_code(record.config)) for record in records]
     counts = {
         "name no version of the code: their ids cannot be checked": [identity(r) is None for r in records],
-        "without curves: what stands there of their epochs is not checked": [
+        "without curves: of their epochs no more than the selected one can be checked": [
             r.selected_epoch is not None and not r.curve for r in records],
+        "with other validation metrics at the end than in the selected epoch, as operators that draw have": [
+            _measured_anew(r) for r in records],
         "without the answers to single graphs: their metrics are not worked out anew": [
             bool(r.metrics.test) and r.outcomes is None for r in records],
         "of other versions of the code than the installed one": [r.code is not None and not kind
@@ -319,6 +324,12 @@ def _together(records: list[Record], links: Links, found: Findings) -> None:
         if len(prints) > 1:
             found.errors.append(f"one dataset with {len(prints)} contents: fingerprints "
                                 + ", ".join(f"{print[:8]} ({n})" for print, n in prints.most_common()))  # fmt: skip
+
+
+def _measured_anew(record: Record) -> bool:
+    """Whether validation at the end came to something else than in the selected epoch."""
+    row = record.selected or {}
+    return any(row.get(f"val/{name}", value) != value for name, value in record.metrics.val.items())
 
 
 def _count(number: int) -> str:

@@ -22,10 +22,15 @@ def chain(curve: Sequence[Mapping[str, float]]) -> str:
     """The digests of the rows of a curve, packed: base64 of `SIZE` bytes each."""
     digests, last = bytearray(), b""
     for row in curve:
-        text = canonical_json({name: value for name, value in row.items() if name not in CLOCKS})
-        last = hashlib.blake2b(last + text.encode(), digest_size=SIZE).digest()
+        last = follow(last, row)
         digests += last
     return base64.b64encode(digests).decode()
+
+
+def follow(before: bytes, row: Mapping[str, float]) -> bytes:
+    """The digest of an epoch: of its row and the digest before it, which is empty for the first."""
+    text = canonical_json({name: value for name, value in row.items() if name not in CLOCKS})
+    return hashlib.blake2b(before + text.encode(), digest_size=SIZE).digest()
 
 
 def unpack(digests: str) -> list[bytes]:
