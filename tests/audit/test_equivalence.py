@@ -183,7 +183,7 @@ def test_failed_and_pruned_records_are_no_witnesses(
     one, other = of_pool(made, "topk")
     bad = {"status": "failed", "reason": "out of memory"}
     add([aged(one), aged(other, **bad), *(aged(r, **bad) for r in of_pool(made, "mincut"))], results)
-    assert shown() == 1
+    assert shown() == 0
     assert "not shown, none of its records is done" in capsys.readouterr().out
     (link,) = links(results).values()
     assert [witness.id for witness in link.witnesses] == [one.id]
@@ -304,7 +304,7 @@ def test_on_another_machine_the_old_version_is_run_first(
         write_record(folder, aged(mine))
 
     monkeypatch.setattr(showing, "run_old", old)
-    monkeypatch.setattr(oldcode, "_added", lambda home, commit, folder: folder)
+    monkeypatch.setattr(oldcode, "_added", lambda home, commit, folder: folder / commit)
     assert shown() == 0
     assert "the old version is run here, too, from a worktree of cccccccccccc" in capsys.readouterr().out
     assert [tree.name for tree in ran] == ["c" * 40]
@@ -319,6 +319,12 @@ def test_a_commit_that_is_not_there_shows_nothing(
     assert shown(repository=tmp_path) == 1
     said = capsys.readouterr().out
     assert "not shown, the old version has to be run here, and commit cccccccccccc cannot be had" in said
+
+    (record,) = elsewhere
+    (results / "records").rename(results / "other")
+    add([msgspec.structs.replace(record, provenance=msgspec.structs.replace(record.provenance, git="--lock"))], results)
+    assert shown() == 1
+    assert "and its commit is not known (--lock)" in capsys.readouterr().out
     assert not links(results)
 
 

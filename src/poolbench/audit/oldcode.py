@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -60,7 +61,7 @@ def worktrees(commits: Iterable[str], repository: Path | None = None) -> Iterato
         found: dict[str, Path | str] = {}
         try:
             for commit in sorted(set(commits)):
-                found[commit] = _added(home, commit, Path(made) / commit)
+                found[commit] = _added(home, commit, Path(made) / str(len(found)))
             yield found
         finally:
             for folder in found.values():
@@ -69,6 +70,9 @@ def worktrees(commits: Iterable[str], repository: Path | None = None) -> Iterato
 
 
 def _added(home: Path, commit: str, folder: Path) -> Path | str:
+    # A record may say anything here, such as an option of git.
+    if not re.fullmatch("[0-9a-f]{7,64}", commit):
+        return f"its commit is not known ({commit})"
     said = _git(home, "worktree", "add", "--detach", "--quiet", str(folder), commit)
     return folder if said is None else f"commit {commit[:12]} cannot be had from the repository {home} ({said})"
 
