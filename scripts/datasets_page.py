@@ -28,6 +28,7 @@ from datasets_pictures import draw
 from poolbench.cli.door import composed
 from poolbench.cli.folders import conf_dir
 from poolbench.cli.names import choices
+from poolbench.config import Part
 from poolbench.data import twins
 from poolbench.data.dataset import GraphDataset
 from poolbench.data.raw import RawGraphs
@@ -120,8 +121,8 @@ def registered() -> set[str]:
 
 def dataset(name: str) -> GraphDataset:
     config = composed([f"dataset={name}"])
-    part, paths = (OmegaConf.to_container(config[key], resolve=True) for key in ("dataset", "paths"))
-    return build_dataset(part, paths)  # type: ignore[arg-type]
+    chosen = Part.of("dataset", OmegaConf.to_container(config.dataset, resolve=True))
+    return build_dataset(chosen, config.paths.data, config.paths.mirror)
 
 
 def at_hand(facts: Facts) -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from poolbench.errors import PoolBenchError, RunError
 from poolbench.linalg import Sparse
 from poolbench.nn.model import clusters
-from poolbench.pool.base.draws import mix, numbers, uniform
+from poolbench.pool.base.draws import mix, uniform
 from poolbench.pool.edgepool import EdgePool
 from speed import ahead, forms, tables, work
 from speed.forms import Form
@@ -44,7 +44,7 @@ class GivenScores(EdgePool):
         self.projection = nn.Identity()  # type: ignore[assignment]  # trained scores do not travel to other processes
 
     def score(self, x: Tensor, a: Sparse) -> Tensor:
-        number = numbers(a.nodes)
+        number = a.nodes.numbers
         return edge_scores(number[a.row], number[a.col])
 
 

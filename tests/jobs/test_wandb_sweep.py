@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from poolbench import cli
-from poolbench.records.record import iter_records
+from poolbench.records.attempts import iter_records
 
 
 def printed(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
@@ -46,8 +46,8 @@ def test_what_the_sweep_starts_is_a_command_that_works(results: Path, capsys: py
     chosen = [f"{key}={(said.get('values') or [said.get('min')])[0]}" for key, said in made["parameters"].items()]
     assert cli.main([*made["command"][2:-1], *chosen]) == 0
     (record,) = (r for _, r in iter_records(results))
-    assert record["metrics"]["test"] == {} and "loss" in record["metrics"]["val"]
-    assert record["config"]["optimizer"]["lr"] == 0.0001 and record["config"]["pool"]["ratio"] == 0.25
+    assert record.metrics.test == {} and "loss" in record.metrics.val
+    assert record.config["optimizer"]["lr"] == 0.0001 and record.config["pool"]["ratio"] == 0.25
 
 
 def test_operators_without_a_ratio_and_all_kinds_of_ranges(results: Path, capsys: pytest.CaptureFixture[str]) -> None:

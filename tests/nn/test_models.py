@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from omegaconf import OmegaConf
 
+from poolbench import config
 from poolbench.cli.folders import conf_dir
 from poolbench.data.store import GraphStore
 from poolbench.errors import PoolBenchError
@@ -26,9 +27,9 @@ SHAPES = {"graphs": (4, 2), "clusters": (20, 2), "reconstruction": (20, 3), "str
 
 
 def load(group: str, name: str) -> dict:
-    config = OmegaConf.to_container(OmegaConf.load(Path(conf_dir(), group, f"{name}.yaml")), resolve=True)
-    assert isinstance(config, dict)
-    return config
+    values = OmegaConf.to_container(OmegaConf.load(Path(conf_dir(), group, f"{name}.yaml")), resolve=True)
+    assert isinstance(values, dict)
+    return values
 
 
 def data(sizes: tuple[int, ...] = (9, 1, 6, 4), views: set | None = None) -> GraphStore:
@@ -45,7 +46,7 @@ def model_of(pool: str, model: str, **changes: object) -> torch.nn.Module:
     template = load("model", model) | changes
     if "readout" in template:
         template["readout"] = load("pool", str(template["readout"]))
-    return build_model({"model": template, "pool": load("pool", pool), "names": {"pool": pool}}, FACTS)
+    return build_model(config.Part.of("model", template), config.Part.of("pool", load("pool", pool)), FACTS, pool)
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -11,7 +11,7 @@ import torch
 
 from poolbench import cli
 from poolbench.errors import PoolBenchError
-from poolbench.records.record import iter_records
+from poolbench.records.attempts import iter_records
 from poolbench.report.wandb_tools import offline_runs, sync
 
 KEY = "0123456789" * 4
@@ -98,10 +98,9 @@ def test_a_run_keeps_its_best_weights_where_artifacts_are_wanted(
     (folder,) = results.glob("runs/*/1")
     weights = torch.load(folder / "best.pt", weights_only=True)
     (record,) = (r for _, r in iter_records(results))
-    assert (
-        sum(w.numel() for name, w in weights.items() if "running" not in name and "batches" not in name)
-        == (record["parameters"])
+    assert sum(w.numel() for name, w in weights.items() if "running" not in name and "batches" not in name) == (
+        record.parameters
     )
     assert sorted(path.name for path in (folder / "pictures").iterdir()) == ["epoch-0001.png", "epoch-0002.png"]
     assert offline_runs(results)
-    assert len(record["diagnostics"]["pooling"]["levels"]) == 2
+    assert len(record.diagnostics["pooling"]["levels"]) == 2

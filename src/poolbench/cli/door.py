@@ -18,6 +18,7 @@ from poolbench.cli.explain import HYDRA_ERRORS, explain, in_one_line
 from poolbench.cli.folders import conf_dir, files
 from poolbench.cli.names import about, canonical, choices, offered, pools, some
 from poolbench.cli.terminal import TRACEBACKS
+from poolbench.config import Config, read
 from poolbench.errors import PoolBenchError, RunError, nearest
 from poolbench.jobs import sweep
 
@@ -28,13 +29,11 @@ class Task:
     """What Hydra is given to do: it calls this for a single run; a sweep's launcher takes the parts.
 
     Args:
-        work: does a resolved configuration; a function of a module, so that other processes find it. None: there are
-            no sweeps of this. job: does a composed one that is no job of a sweep; None: resolves it and does the work.
+        work: does a configuration; a function of a module, so that other processes find it. None: there are
+            no sweeps of this. job: does a composed one that is no job of a sweep; None: reads it and does the work.
     """
 
-    def __init__(
-        self, work: Callable[[dict[str, Any]], Any] | None, job: Callable[[DictConfig], Any] | None = None
-    ) -> None:
+    def __init__(self, work: Callable[[Config], Any] | None, job: Callable[[DictConfig], Any] | None = None) -> None:
         self.sweeps = work is not None
         self._work, self._job = work, job
         self.traces = TRACEBACKS
@@ -57,13 +56,13 @@ class Task:
             self.error = error
 
     @property
-    def work(self) -> Callable[[dict[str, Any]], Any]:
+    def work(self) -> Callable[[Config], Any]:
         if self._work is None:
             raise PoolBenchError(ONE_RUN)
         return self._work
 
-    def resolve(self, config: DictConfig) -> dict[str, Any]:
-        """The configuration of a job as a plain dictionary. Raises `PoolBenchError`."""
+    def resolve(self, config: DictConfig) -> Config:
+        """The configuration of a job. Raises `PoolBenchError`."""
         with open_dict(config):
             config.pop("hydra")
         return resolve(config)
@@ -108,11 +107,8 @@ def composed(words: Sequence[str]) -> DictConfig:
         raise PoolBenchError(explain(error, words)) from error
 
 
-def resolve(config: DictConfig) -> dict[str, Any]:
-    """The composed configuration as a plain dictionary, a readout's name replaced by its configuration.
-
-    Raises `PoolBenchError` for what is missing, unknown or cannot be resolved.
-    """
+def resolve(config: DictConfig) -> Config:
+    """The configuration that Hydra composed, with a readout in place of its name. Raises `PoolBenchError`."""
     missing = OmegaConf.missing_keys(config)
     if missing:
         raise PoolBenchError(f"{', '.join(sorted(missing))} must be given, such as {sorted(missing)[0]}=VALUE")
@@ -131,7 +127,7 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     _name_own_pool(plain)
     plain["paths"] = {k: v if v is None or "://" in str(v) else str(Path(v).absolute())
                       for k, v in plain["paths"].items()}  # fmt: skip
-    return plain
+    return read(plain)
 
 
 def _pool_file(name: str) -> dict[str, Any] | None:
@@ -144,6 +140,6 @@ def _pool_file(name: str) -> dict[str, Any] | None:
 
 def _name_own_pool(plain: dict[str, Any]) -> None:
     """Call an operator that `pool._target_=` brought by its class, not by the choice that it stands in for."""
-    target, chosen = str(plain["pool"].get("_target_")), _pool_file(plain["names"]["pool"])
+    target, chosen = str((plain.get("pool") or {}).get("_target_")), _pool_file(plain["names"]["pool"])
     if chosen is not None and chosen.get("_target_") != target:
         plain["names"]["pool"] = target.rpartition(".")[2]

@@ -6,13 +6,15 @@ import logging
 import os
 import sys
 
+from poolbench.errors import one_line
+
 #: Whether the traceback of an error is wanted, as Hydra's users ask for it.
 TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
 def fail(message: str, code: int, error: BaseException | None = None) -> int:
     """Print one line, with HYDRA_FULL_ERROR=1 the traceback too; returns `code`."""
-    print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    print(f"error: {one_line(message)}", file=sys.stderr, flush=True)
     if error is not None and TRACEBACKS:
         import traceback
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from poolbench.jobs import search, tuning
+from poolbench.config import Config
+from poolbench.jobs.search import dimensions
+from poolbench.jobs.tuning import check, monitored
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -16,28 +18,29 @@ if TYPE_CHECKING:
 METHODS = {"tpe": "bayes", "random": "random", "grid": "grid"}
 
 
-def sweep(config: Mapping[str, Any], words: Sequence[str]) -> str:
+def sweep(config: Config, words: Sequence[str]) -> str:
     """The file that `wandb sweep` takes, for the search space of a configuration.
 
     Args:
-        config: the resolved configuration with its `search`. words: of the command line, the search's apart.
+        config: with its `search`. words: of the command line, the search's apart.
 
     Raises `PoolBenchError` for a configuration that cannot be searched.
     """
-    search.check(config)
-    tuning.check(config)
-    space = config["search"]
-    name, mode = tuning.monitored(config)
+    search, logger = config.search, config.logger
+    assert search is not None
+    space = dimensions(config)
+    name, mode = monitored(config, check(config))
+    known = (logger.arguments if logger else {}).get("project", "poolbench")
     made = {
-        "name": f"{config['names']['pool']}-{config['dataset'].get('name') or config['names']['dataset']}",
-        "project": os.environ.get("WANDB_PROJECT") or config["logger"].get("project", "poolbench"),
-        "method": METHODS[space["sampler"]],
+        "name": f"{config.names.pool}-{config.dataset_name}",
+        "project": os.environ.get("WANDB_PROJECT") or known,
+        "method": METHODS[search.sampler],
         "metric": {"name": name, "goal": {"min": "minimize", "max": "maximize"}[mode]},
-        "run_cap": space["trials"],
-        "parameters": {key: _parameter(found) for key, found in search.dimensions(config).items()},
+        "run_cap": search.trials,
+        "parameters": {key: _parameter(found) for key, found in space.items()},
         "command": ["${env}", "poolbench", "train", *words, "evaluate_test=false", "${args_no_hyphens}"],
     }
-    if space["prune"]:
+    if search.prune:
         made["early_terminate"] = {"type": "hyperband", "min_iter": 10}
     return yaml.safe_dump(made, sort_keys=False)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from poolbench.config import Config, plain, replace, with_values
 from poolbench.errors import PoolBenchError, RunError, nearest
 from poolbench.jobs import launcher, sweep
 from poolbench.papers.comparison import (
@@ -25,7 +26,6 @@ from poolbench.papers.comparison import (
     VERDICTS,
     WITHOUT,
     Found,
-    Record,
     compare,
     counts,
     file_stem,
@@ -43,9 +43,13 @@ from poolbench.papers.recipe import (
     read_recipe,
     recipes,
 )
-from poolbench.records.gathered import found_records, write_text
-from poolbench.records.identity import installed_code
-from poolbench.report.leaderboard import hardware, pool_name
+from poolbench.records.changes import canonical
+from poolbench.records.disk import write_text
+from poolbench.records.equivalence import Links
+from poolbench.records.gathered import found_records
+from poolbench.records.identity import canonical_json
+from poolbench.records.record import Record
+from poolbench.report.leaderboard import hardware, hardware_name
 from poolbench.report.tables import FORMATS, time_text
 
 TABLES = "tables"
@@ -85,7 +89,7 @@ def reproduce(asked: Options, conf: Folders, compose: Compose) -> int:
     planned = plan(recipe, compose, asked.seeds, asked.quick, [*asked.extra, place])
     code = 0
     if not asked.table:
-        found = Found(found_records(asked.results), installed_code)
+        found = Found(found_records(asked.results), Links.read(asked.results))
         chosen = wanted(planned, asked.only)
         left = [(one, task) for one in chosen for task in to_do(one, found)]
         print(planned_text(recipe, chosen, left, found, asked.jobs))
@@ -109,12 +113,12 @@ def wanted(planned: Sequence[Planned], only: Sequence[str]) -> list[Planned]:
 
 
 def to_do(planned: Planned, found: Found) -> list[Task]:
-    """The tasks of a line of which a run is not done."""
+    """The tasks of a line of which a run is not done; one of code that is close and not the same is none."""
     runs = found.of(planned)
 
     def done(seed: int, fold: int | None) -> bool:
-        record = runs[seed, fold]
-        return record is not None and record["status"] == "done"
+        one = runs[seed, fold]
+        return one is not None and one.record.done and one.kind == "same"
 
     return [task for task in planned.tasks if not all(done(seed, task.fold) for seed in task.seeds)]
 
@@ -137,7 +141,7 @@ def do(name: str, left: Sequence[tuple[Planned, Task]], results: Path, jobs: int
 
 def _words(task: Task) -> tuple[str, ...]:
     fold = () if task.fold is None else (f"fold={task.fold}",)
-    return (f"seed={task.config['seed']}", *fold)
+    return (f"seed={task.config.seed}", *fold)
 
 
 # ----------------------------------------------------------------------------------------------------------- the plan
@@ -174,8 +178,8 @@ def _runs(count: int) -> str:
 
 def epochs(task: Task) -> int:
     """The most epochs that a task can take; a nested fold has the trials of its search, too."""
-    runs, search = len(task.seeds), task.config.get("search") or {}
-    return int(task.config["trainer"]["max_epochs"]) * (runs + int(search.get("trials", 0)))
+    search = task.config.search
+    return task.config.trainer.max_epochs * (len(task.seeds) + (search.trials if search else 0))
 
 
 class Clock:
@@ -188,19 +192,20 @@ class Clock:
     def __init__(self, records: Iterable[Record]) -> None:
         self._seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
         for record in records:
-            if record["time"].get("epoch"):
-                self._seconds[hardware(record), _work(record["config"])].append(record["time"]["epoch"])
+            if record.time.epoch:
+                self._seconds[hardware(record), _work(record.config)].append(record.time.epoch)
 
     def epoch(self, planned: Planned) -> float | None:
         """None where the run fails; its record will say why."""
         from poolbench.records import provenance
 
         config = planned.tasks[0].config
-        here = hardware({"provenance": {"hardware": provenance.hardware()}, "config": config})
-        known = self._seconds[here, _work(config)]
+        values = plain(config)
+        here = hardware_name(provenance.hardware(), values)
+        known = self._seconds[here, _work(values)]
         if not known:
             try:
-                known.append(measure(config, planned.tasks[0].fold))
+                known.append(measure(config))
             except RunError:
                 return None
         return median(known)
@@ -208,25 +213,18 @@ class Clock:
 
 def _work(config: Mapping[str, Any]) -> str:
     """What the time of an epoch hangs on, roughly."""
-    keys = ("pool", "model", "dataset", "batch_size")
-    return f"{pool_name({'config': config})}/{[config[key] for key in keys]}"
+    known = canonical(config)
+    return canonical_json([known[key] for key in ("pool", "model", "dataset", "batch_size")])
 
 
-def measure(config: Mapping[str, Any], fold: int | None) -> float:
+def measure(config: Config) -> float:
     """Seconds of an epoch of a run, whose record is thrown away: the faster of two, as the first one warms up."""
     from poolbench.jobs.run import run
 
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        record = run({
-            **config,
-            "fold": fold,
-            "trainer": {**config["trainer"], "max_epochs": 2},
-            "callbacks": {**config["callbacks"], "progress": "none"},
-            "paths": {**config["paths"], "results": folder},
-            "search": None,
-            "evaluate_test": False,
-        })  # fmt: skip
-    return min(float(row["time"]) for row in record["curve"])
+        short = {"trainer.max_epochs": 2, "callbacks.progress": "none", "paths.results": folder, "evaluate_test": False}
+        record = run(replace(with_values(config, short), search=None))
+    return min(row["time"] for row in record.curve)
 
 
 # --------------------------------------------------------------------------------------------------------- the results
@@ -235,7 +233,7 @@ def measure(config: Mapping[str, Any], fold: int | None) -> float:
 def write_table(recipe: Recipe, planned: Sequence[Planned], conf: Folders, asked: Options) -> Path:
     """Print the table, and write it in every format; returns the Markdown file."""
     facts = published_table(recipe.paper, recipe.table)
-    found = Found(found_records(asked.results), installed_code)
+    found = Found(found_records(asked.results), Links.read(asked.results))
     table = written(recipe, facts, compare(recipe, facts, planned, found, asked.quick), asked.quick)
     others = sum(found.of_other_code(one) for one in planned)
     stale = f"\n{_runs(others)} of other versions of the code left out.\n" if others else ""

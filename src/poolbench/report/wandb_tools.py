@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from poolbench.errors import PoolBenchError
-from poolbench.records.record import cannot_write
+from poolbench.records.disk import cannot_write
 
 if TYPE_CHECKING:
     from poolbench.report.report import Report

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from poolbench.cli.options import composing, hydra_flags
+
+if TYPE_CHECKING:
+    from poolbench.config import Config
 
 
 @click.command
@@ -24,10 +27,10 @@ def command(words: tuple[str, ...]) -> int:
     return run(Task(prepare), words, hydra_flags())
 
 
-def prepare(config: dict[str, Any]) -> None:
-    """Fetch and parse the dataset of a resolved configuration, and print the facts."""
+def prepare(config: Config) -> None:
+    """Fetch and parse the dataset of a configuration, and print the facts."""
     from poolbench.data.prepare import prepare as fetch
     from poolbench.learn.build import build_dataset
 
-    for name, value in fetch(build_dataset(config["dataset"], config["paths"])).items():
+    for name, value in fetch(build_dataset(config.dataset, config.paths.data, config.paths.mirror)).items():
         print(f"{name:<16} {value}")

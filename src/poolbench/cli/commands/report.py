@@ -15,7 +15,7 @@ from poolbench.cli.options import PATH, Choice, results
 @click.option("--format", "format_", type=Choice(["md", "tex", "csv"]), help="How tables are printed; md by default.")
 @click.option("--out", type=PATH, metavar="FOLDER", help="Write tables, figures and a page (index.html) there.")
 @click.option("--all-code", is_flag=True, help="Show other versions of the code too, marked.")
-@click.option("--gather", is_flag=True, help="Also write the records to records.jsonl in the results folder.")
+@click.option("--gather", is_flag=True, help="Also add the records to those in records/ of the results folder.")
 @click.option("--wandb", is_flag=True, help="Also keep the tables as a W&B run, which poolbench sync uploads.")
 def command(
     words: tuple[str, ...], format_: str | None, out: Path | None, all_code: bool, gather: bool, wandb: bool
@@ -37,14 +37,16 @@ def command(
         raise click.UsageError("--out writes every format: leave --format out")
     from poolbench.cli.names import canonical
     from poolbench.records import gathered
+    from poolbench.records.equivalence import Links
     from poolbench.report import report as reports
     from poolbench.report.writing import write_report
 
     folder = Path(folders[0]) if folders else results()
     records = gathered.gather(folder, curves=out is not None)
     if gather:
-        gathered.write_gathered(records, folder / gathered.GATHERED)
-    made = reports.build(records, [canonical(word) for word in words if "=" in word], all_code=all_code)
+        gathered.add(records, folder)
+    query = [canonical(word) for word in words if "=" in word]
+    made = reports.build(records, query, Links.read(folder), all_code=all_code)
     if out:
         print(f"wrote {write_report(made, folder, out, gather)[-1]}")
     else:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from poolbench.cli.options import PATH, RESULTS, Word, config_dir
 from poolbench.errors import PoolBenchError
+
+if TYPE_CHECKING:
+    from poolbench.config import Config
 
 
 @click.command
@@ -57,8 +60,8 @@ def command(words: tuple[str, ...], list_: bool, summary: bool, results: Path, *
     return reproduce.reproduce(reproduce.Options(names[0], results, extra=extra, only=only, **asked), conf, compose)
 
 
-def compose(words: Sequence[str], seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """The resolved configuration of a command line, for each seed.
+def compose(words: Sequence[str], seeds: Sequence[int]) -> list[Config]:
+    """The configuration of a command line, for each seed.
 
     Raises `PoolBenchError` for a command line that does not compose.
     """

@@ -28,6 +28,7 @@ def command(what: str, out: Path | None, only_say: bool) -> int:
     from poolbench.audit import rerun
     from poolbench.cli.folders import words as folder_words
     from poolbench.cli.terminal import speak
+    from poolbench.records.equivalence import Links
     from poolbench.records.provenance import provenance
 
     record = rerun.find(what, results())
@@ -35,16 +36,18 @@ def command(what: str, out: Path | None, only_say: bool) -> int:
     print(f"command: {said or 'none of its own: it is a final run of a nested search, done from the record'}")
     if only_say:
         return 0
-    for line in rerun.differences(record, provenance()):
+    links = Links.read(results())
+    for line in rerun.differences(record, provenance(), links):
         print(line, flush=True)
     speak()
-    verdict = rerun.rerun(record, data_paths(), out)
+    verdict = rerun.rerun(record, data_paths(), out, links)
     print("\n".join(verdict.lines))
     return 0 if verdict.same else 1
 
 
 def _composed(words: list[str]) -> dict[str, Any]:
-    """The resolved configuration that the words of a command line make."""
+    """The configuration that the words of a command line make, as a record holds it."""
     from poolbench.cli.door import composed, resolve
+    from poolbench.config import plain
 
-    return resolve(composed(words))
+    return plain(resolve(composed(words)))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import textwrap
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from poolbench.cli.options import composing, hydra_flags
+
+if TYPE_CHECKING:
+    from poolbench.config import Config
+    from poolbench.records.record import Record
 
 
 @click.command(add_help_option=False)
@@ -35,8 +39,8 @@ def command(words: tuple[str, ...], help_: bool) -> int:
     return run(Task(train), words, hydra_flags())
 
 
-def train(config: dict[str, Any]) -> dict[str, Any]:
-    """Do the run of a resolved configuration; returns its record."""
+def train(config: Config) -> Record:
+    """Do the run of a configuration; returns its record."""
     from poolbench.cli.terminal import speak
     from poolbench.jobs.run import run
 

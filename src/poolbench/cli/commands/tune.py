@@ -48,14 +48,14 @@ def tune(workers: int, config: DictConfig) -> None:
 
     speak()
     job = HydraConfig.get()
-    plain = resolve(config)
-    if not plain["search"]:
+    run = resolve(config)
+    if run.search is None:
         raise PoolBenchError(f"poolbench tune needs a search; there are {', '.join(choices('search'))}")
     values = tuning.set_values(config, job.runtime.choices, job.overrides.task)
-    search, trials = tuning.tune(plain, workers)
+    search, trials = tuning.tune(run, workers)
     print(tuning.summary(search, trials))
     name, text = tuning.experiment(search, trials, job.runtime.choices, values)
-    folder, again = experiment_home(Path(plain["paths"]["results"]))
+    folder, again = experiment_home(Path(run.paths.results))
     print(f"best: {tuning.write_experiment(folder, name, text)}\nrun it with: {again} experiment={name}")
 
 

@@ -13,12 +13,12 @@ from poolbench.cli.options import PATH, RESULTS, data_paths
 @click.argument("where", type=PATH, envvar=RESULTS, default="results", metavar="[FOLDER|FILE]")
 @click.option("--splits", is_flag=True, help="Also draw each split anew from its dataset.")
 def command(where: Path, splits: bool) -> int:
-    """Check the records of a results folder, a records.jsonl or a record.json. Exit code 1 where anything is wrong.
+    """Check the records of a results folder, a file of lines or a record.json. Exit code 1 where anything is wrong.
 
     \b
     Examples:
       poolbench verify
-      poolbench verify results/records.jsonl --splits
+      poolbench verify theirs.jsonl --splits
     """
     from poolbench.audit.verify import verify
 

@@ -39,7 +39,7 @@ def write(words: list[str], config: DictConfig) -> None:
     from poolbench.cli.names import choices
     from poolbench.jobs.wandb_sweep import sweep
 
-    plain = resolve(config)
-    if not plain["search"]:
+    run = resolve(config)
+    if run.search is None:
         raise PoolBenchError(f"poolbench wandb-sweep needs a search; there are {', '.join(choices('search'))}")
-    print(sweep(plain, words), end="")
+    print(sweep(run, words), end="")
