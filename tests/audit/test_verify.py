@@ -71,7 +71,7 @@ def test_what_runs_leave_is_sound(made: Path, records: list[Record], tmp_path: P
     lean = [{**record, "curve": []} for record in records]
     found = verify(written(tmp_path / "records.jsonl", lean))
     assert found.errors == []
-    assert "2 records without curves: of their epochs no more than the selected one can be checked" in found.notes
+    assert any(note.startswith("2 records without curves: their epochs cannot be checked") for note in found.notes)
     assert verify(made, splits=True, paths={"data": str(made / "cache"), "mirror": None}).errors == []
 
 

@@ -66,8 +66,10 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def forget() -> None:
-    for cached in (changes.today, changes.first, version._code):
-        cached.cache_clear()
+    """Let what is in the tables and in the files be looked at anew."""
+    changes.today.cache_clear()
+    changes.first.cache_clear()
+    version.forget()
 
 
 def train(module: str, *words: str) -> int:

@@ -93,6 +93,7 @@ def _find_root(top: str, search: tuple[str, ...], installed: bool) -> Path | Non
     return root.parent if place.name == "__init__.py" else root
 
 
+@cache
 def _module(dotted: str) -> Module | None:
     """The module `dotted`, if it is ours or the user's own."""
     root = _root_of(dotted.partition(".")[0])
@@ -292,6 +293,15 @@ def _from(package: str, name: str) -> Iterator[Module]:
             yield Module(f"{package}.{inner}", path, base.root)
 
 
+@cache
+def _follows(module: Module) -> tuple[Module, ...]:
+    """What is imported where `module` is: the packages around it, and what it imports itself."""
+    # User code imports this package, and this package never user code; beyond one's own folder begins the library of
+    # somebody else.
+    roots = (module.root, PACKAGE_ROOT.parent)
+    return (*_parents(module), *dict.fromkeys(found for found in _imported_by(module) if found.root in roots))
+
+
 def _imported_by(module: Module) -> Iterator[Module]:
     source = _source(module.path)
     for name, level, names in source.imports:
@@ -349,6 +359,11 @@ def imported_modules(targets: Iterable[str]) -> dict[str, Module]:
     Args:
         targets: dotted names of classes, functions or modules, such as `poolbench.pool.mincut.MinCutPool`.
     """
+    forget()
+    return _imported(targets)
+
+
+def _imported(targets: Iterable[str]) -> dict[str, Module]:
     todo = [m for target in targets for m in _target_modules(target)]
     seen: dict[str, Module] = {}
     while todo:
@@ -356,10 +371,7 @@ def imported_modules(targets: Iterable[str]) -> dict[str, Module]:
         if module.name in seen or not _counts(module):
             continue
         seen[module.name] = module
-        todo += _parents(module)
-        # User code imports this package, and this package never user code; beyond one's own folder begins the library
-        # of somebody else.
-        todo += (m for m in _imported_by(module) if m.root in (module.root, PACKAGE_ROOT.parent))
+        todo += _follows(module)
     return dict(sorted(seen.items()))
 
 
@@ -375,13 +387,19 @@ def code_version(targets: Iterable[str]) -> str:
             modules that the job imports by itself. Code of the user's own is hashed with what it imports from the
             same folder.
     """
-    modules = imported_modules(targets)
+    forget()
+    return _version(targets)
+
+
+def _version(targets: Iterable[str]) -> str:
+    modules = _imported(targets)
     lines = sorted(filter(None, map(_line, modules.values())))
     lines += [f"{package} {package_version(package)}" for name, package in PEERS.items() if name in modules]
     text = "\n".join(lines)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+@cache
 def _line(module: Module) -> str:
     """What a module adds to a version; nothing where it says nothing, as the `__init__` of many a folder."""
     source = _source(module.path)
@@ -417,10 +435,24 @@ def config_targets(config: Any) -> list[str]:
 
 
 def installed_code(config: Mapping[str, Any]) -> str:
-    """The version of the installed code for a configuration."""
-    return _code((*ENTRY, *map(today, config_targets(config))))
+    """The version of the installed code for a configuration, as the files were when they were first looked at."""
+    if _place != (PACKAGE_ROOT, *sys.path):
+        forget()
+    return _installed((*ENTRY, *map(today, config_targets(config))))
 
 
 @cache
-def _code(targets: tuple[str, ...]) -> str:
-    return code_version(targets)
+def _installed(targets: tuple[str, ...]) -> str:
+    return _version(targets)
+
+
+_place: tuple[Path | str, ...] = ()
+"""Where modules were last looked for."""
+
+
+def forget() -> None:
+    """Look at the files anew: where modules are, and what they say."""
+    global _place  # noqa: PLW0603 - one process has one set of files
+    _place = (PACKAGE_ROOT, *sys.path)
+    for cached in (_module, _follows, _line, _installed):
+        cached.cache_clear()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -137,6 +137,8 @@ def _answering(found: Sequence[Counted], query: Sequence[str]) -> list[Counted]:
     kept = list(found)
     for key, values in map(_parsed, query):
         said = [_said(one.record, key) for one in found]
+        answering = {id(one) for one, texts in zip(found, said, strict=True)
+                     if any(_same(value, text) for value in values for text in texts)}  # fmt: skip
         if not any(said):
             known = {name for one in found for name in _names(one.record)}
             raise PoolBenchError(f"{key} is no key of these records{nearest(key, sorted(known))}")
@@ -147,7 +149,7 @@ def _answering(found: Sequence[Counted], query: Sequence[str]) -> list[Counted]:
                     f"; there are {', '.join(all_said)}" if len(all_said) < 40 else ""
                 )
                 raise PoolBenchError(f"no record has {key}={value}{choices}")
-        kept = [one for one in kept if any(_same(v, text) for v in values for text in _said(one.record, key))]
+        kept = [one for one in kept if id(one) in answering]
     if not kept:
         raise PoolBenchError(f"no record answers {' '.join(query)}")
     return kept
@@ -164,8 +166,14 @@ def _said(record: Record, key: str) -> set[str]:
     elif key in ("status", "id", "task", "code"):
         values.append(getattr(record, key))
     said = {_text(value) for value in values if value is not None}
-    flat = {} if said else flatten(upgrade(config))
-    return {_text(flat[key])} if key in flat else said
+    if said:
+        return said
+    node: Any = upgrade(config)
+    for name in key.split("."):
+        if not isinstance(node, Mapping) or name not in node:
+            return set()
+        node = node[name]
+    return set() if isinstance(node, Mapping) else {_text(node)}
 
 
 def _names(record: Record) -> set[str]:
