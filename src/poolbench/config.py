@@ -296,7 +296,7 @@ def _value(key: str, value: Any, options: Sequence[Any]) -> Any:
             return _struct(option, f"{key}.", value)
         if get_origin(option) is dict and isinstance(value, Mapping):
             inner = _options(get_args(option)[1])
-            return {name: _value(f"{key}.{name}", each, inner) for name, each in value.items()}
+            return {str(name): _value(f"{key}.{name}", each, inner) for name, each in value.items()}
     try:
         return msgspec.convert(value, Union[tuple(options)])  # noqa: UP007 (of a tuple)
     except msgspec.ValidationError:
