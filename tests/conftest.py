@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
+import hashlib
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))  # configs.py
-
-from poolbench.records.record import make_record
+from poolbench.records.digests import chain
+from poolbench.records.record import SCHEMA, Metrics, Provenance, Record, Seeds, Splits, Time
 
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     """The order of sums must not depend on the machine."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What tests learn of their data is kept in a cache that goes with them, where none is named."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not os.environ.get("POOLBENCH_DATA"):
+            patch.setenv("POOLBENCH_DATA", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture
@@ -31,12 +40,12 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "results"
 
 
-Maker = Callable[..., dict[str, Any]]
+Maker = Callable[..., Record]
 
 
 @pytest.fixture
 def record() -> Maker:
-    """Makes a record as a run leaves it; a score of None is a run that failed."""
+    """Makes a record as a run leaves it; a score of None is a run that failed. Its id is that of its setting."""
 
     def make(
         seed: int,
@@ -54,11 +63,14 @@ def record() -> Maker:
         epoch: float = 0.1,
         attempt: int = 1,
         **config: Any,
-    ) -> dict[str, Any]:
+    ) -> Record:
         train, test = sizes
         options = {"names": {"pool": pool, "dataset": dataset, "model": "hierarchical", "protocol": protocol}}
-        return make_record(
-            id=f"{pool}-{dataset}-{protocol}-{seed}-{fold}-{code}-{sorted(config.items())}",
+        run = f"{pool}-{dataset}-{protocol}-{seed}-{fold}-{sorted(config.items())}"
+        curve = [{"val/loss": 1.0 / (i + 1), "val/accuracy": 0.5 + 0.1 * i} for i in range(4)]
+        return Record(
+            schema=SCHEMA,
+            id=hashlib.sha256(run.encode()).hexdigest()[:16],
             attempt=attempt,
             status="failed" if score is None else "done",
             reason="the loss is not a number" if score is None else None,
@@ -76,26 +88,32 @@ def record() -> Maker:
                 "trainer": {"accelerator": "cpu"},
                 **config,
             },
-            splits={
-                "train": train, "val": 10, "test": test, "dataset": "f" * 64, "protocol": protocol, "version": 1,
-                "hash": split or f"{dataset}-{seed}-{fold}",
-            },
-            metrics={} if score is None else {"test": {(metric or ("accuracy",))[0]: score}},
+            splits=Splits(
+                train=train, val=10, test=test, dataset="f" * 64, protocol=protocol, version=1, seed=seed, fold=fold,
+                hash=split or f"{dataset}-{seed}-{fold}",
+            ),
+            metrics=Metrics(
+                train={}, val={}, test={} if score is None else {(metric or ("accuracy",))[0]: score}
+            ),
             selected_epoch=3,
-            curve=[{"val/loss": 1.0 / (i + 1), "val/accuracy": 0.5 + 0.1 * i} for i in range(4)],
+            curve=curve,
+            losses={},
             diagnostics={
                 "nodes_per_level": [20.0, 10.0],
                 "pooling": {"graphs": 10, "levels": [{"ratio": 0.5, "entropy": 0.1 * seed, "density": None}]},
                 **({"metric": {"name": metric[0], "mode": metric[1]}} if metric else {}),
             },
-            time={"epoch": epoch, "epoch_cpu": epoch, "total": 10 * epoch},
+            time=Time(epoch=epoch, epoch_cpu=epoch, total=10 * epoch),
             memory_peak=100_000_000,
             parameters=1234,
-            seeds={"seed": seed, "split": seed},
-            provenance={
-                "code": code, "git": "0123456789", "dirty": False,
-                "hardware": hardware or {"cpu": "Some CPU", "cores": 4, "cores_usable": 4, "gpus": []},
-            },
+            seeds=Seeds(seed=seed, split=seed),
+            provenance=Provenance(
+                code=code, git="0123456789", dirty=False, packages={}, data={"fingerprint": "f" * 64},
+                hardware=hardware or {"cpu": "Some CPU", "cores": 4, "cores_usable": 4, "gpus": []},
+                split=split or f"{dataset}-{seed}-{fold}",
+            ),
+            digests=chain(curve),
+            selected=curve[3],
         )  # fmt: skip
 
     return make

@@ -12,7 +12,7 @@ from poolbench.data.coarsen import PackedCoarsenings, Recipe, coarsen_dataset
 from poolbench.linalg import Dense, Sparse
 from poolbench.linalg.coarsening import Coarsening
 from poolbench.pool.base.src import SRCPool
-from poolbench.records.identity import code_version
+from poolbench.records.version import code_version
 from speed.forms import Form
 from speed.work import Work
 

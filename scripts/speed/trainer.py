@@ -14,12 +14,13 @@ import torch
 
 from poolbench.config import Callbacks, Config, Names, Part, Paths, Split, Trainer
 from poolbench.data.generators.synthetic import PlantedGraphs
+from poolbench.data.prepared import Prepared
 from poolbench.data.protocols import Holdout
 from poolbench.data.sources.tu import TUDataset
 from poolbench.data.store import GraphStore, mix
 from poolbench.errors import PoolBenchError, RunError
 from poolbench.learn.build import build_model, build_optimizer
-from poolbench.learn.datamodule import GraphData, Prepared
+from poolbench.learn.datamodule import GraphData
 from poolbench.learn.learner import learner_for
 from poolbench.learn.loggers import Loggers, RunInfo
 from poolbench.learn.train import Trainable, data_facts, train

@@ -33,6 +33,7 @@ from poolbench.jobs import sweep
 from poolbench.jobs.sweep import exit_code
 from poolbench.jobs.sweep import explain as explain_error
 from poolbench.plugins import Plugin, first_sentence, plugins
+from poolbench.records.record import Record
 
 #: Other names that the operators go by.
 ALIASES = {
@@ -67,7 +68,7 @@ USAGE = """usage: poolbench train [GROUP=NAME ...] [KEY=VALUE ...] [-m]   train;
            --format md|tex|csv   how they are printed       such as dataset=PROTEINS pool=mincut,topk status=done
            --out FOLDER          write tables, figures and a page (index.html) there
            --all-code            show other versions of the code too, marked
-           --gather              also write the records to records.jsonl in the results folder; the page links there
+           --gather              also add the records to those in records/ of the results folder; the page links there
            --wandb               also keep the tables as a W&B run, which poolbench sync uploads
        poolbench tune [GROUP=NAME ...] [KEY=VALUE ...]      search hyper-parameters; the best become an experiment
            search=NAME trials=N workers=N                   a space of conf/search, how many trials, processes
@@ -155,7 +156,7 @@ def _train_job(config: DictConfig) -> None:
     _train(resolve(config))
 
 
-def _train(config: Config) -> dict[str, Any]:
+def _train(config: Config) -> Record:
     """Do the run of a configuration; returns its record."""
     from poolbench.jobs.run import run
 
@@ -481,7 +482,8 @@ REPORT_OPTIONS = ("--gather", "--all-code", "--wandb", "--format", "--out")
 
 def report(argv: Sequence[str]) -> int:
     """Print or write the tables of a results folder's records; returns the exit code."""
-    from poolbench.records.gathered import GATHERED, gather, write_gathered
+    from poolbench.records.equivalence import Links
+    from poolbench.records.gathered import add, gather
     from poolbench.report import report as reports
     from poolbench.report.writing import write_report
 
@@ -490,8 +492,8 @@ def report(argv: Sequence[str]) -> int:
         results = Path(folder or os.environ.get("POOLBENCH_RESULTS", "results"))
         records = gather(results, curves="--out" in options)
         if "--gather" in options:
-            write_gathered(records, results / GATHERED)
-        made = reports.build(records, query, all_code="--all-code" in options)
+            add(records, results)
+        made = reports.build(records, query, Links.read(results), all_code="--all-code" in options)
         if "--out" in options:
             out, gathered = Path(options["--out"]), "--gather" in options
             print(f"wrote {write_report(made, results, out, gathered)[-1]}")

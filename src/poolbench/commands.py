@@ -71,7 +71,7 @@ def experiment_home(results: Path) -> tuple[Path, str]:
 
 
 def verify(argv: Sequence[str]) -> int:
-    """Check records: of a results folder, a records.jsonl, or one file; returns the exit code."""
+    """Check records: of a results folder, a file of lines, or one record.json; returns the exit code."""
     from poolbench.audit.verify import verify as check
 
     try:
@@ -86,6 +86,7 @@ def verify(argv: Sequence[str]) -> int:
 def rerun(argv: Sequence[str]) -> int:
     """Do a recorded run again and compare; returns the exit code."""
     from poolbench.audit import rerun as again
+    from poolbench.records.equivalence import Links
     from poolbench.records.provenance import provenance
 
     try:
@@ -98,10 +99,11 @@ def rerun(argv: Sequence[str]) -> int:
         print(f"command: {said or 'none of its own: it is a final run of a nested search, done from the record'}")
         if "--command" in options:
             return 0
-        for line in again.differences(record, provenance()):
+        links = Links.read(_results())
+        for line in again.differences(record, provenance(), links):
             print(line, flush=True)
         cli._speak()
-        verdict = again.rerun(record, _paths(), Path(options["--out"]) if "--out" in options else None)
+        verdict = again.rerun(record, _paths(), Path(options["--out"]) if "--out" in options else None, links)
     except Exception as error:
         return cli._fail(*cli._verdict(error), error)
     print("\n".join(verdict.lines))

@@ -37,9 +37,15 @@ class RunFailed(RunError):
         self.id = id
 
 
+def one_line(error: object) -> str:
+    """What an error says, on one line."""
+    return " ".join(str(error).split())
+
+
 def whole(name: str, value: Any, least: int = 1) -> int:
     """`value` of the argument `name` as an int; ValueError where it is no whole number of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, Real) or value % 1 != 0 or value < least:
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    if not real or value % 1 != 0 or value < least:
         raise ValueError(f"{name}={value!r}: a whole number of at least {least} is expected")
     return int(value)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,12 @@ from configs import small
 from poolbench.config import replace
 from poolbench.data.generators.synthetic import PlantedGraphs
 from poolbench.errors import PoolBenchError
-from poolbench.jobs.run import run, table
+from poolbench.jobs.attempt import table
+from poolbench.jobs.run import run
 from poolbench.nn.hierarchical import Hierarchical
+from poolbench.records.record import Metrics, Record, Time
+
+Maker = Callable[..., Record]
 
 
 @pytest.fixture
@@ -40,14 +45,14 @@ def test_all_folds_read_the_data_once_and_each_builds_one_model(tmp_path: Path, 
     assert count == {"load": 1, "__init__": 1 + 10}, "one model is tried before data is touched"
     alone = run(replace(config, fold=3, paths=replace(config.paths, results=str(tmp_path / "alone"))))
     among = run(replace(config, fold=3))
-    assert (among["id"], among["metrics"]) == (alone["id"], alone["metrics"])
+    assert (among.id, among.metrics) == (alone.id, alone.metrics)
 
 
 def test_a_run_that_is_done_builds_nothing(tmp_path: Path, count: Counter[str]) -> None:
     config = small(trainer__max_epochs=1, paths__results=str(tmp_path))
     first = run(config)
     count.clear()
-    assert run(config) == first and count["__init__"] == 1, "but what is tried before data is touched"
+    assert run(config) == first and not count
 
 
 def test_what_does_not_go_with_the_data_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -66,20 +71,18 @@ def test_a_job_is_known_without_torch() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def made(**changes: Any) -> dict[str, Any]:
-    return {
-        "metrics": {"train": {"loss": 0.5, "accuracy": 0.75}, "test": {"loss": 0.25, "accuracy": 0.875}},
-        "diagnostics": {"metric": {"name": "accuracy", "mode": "max"}},
-        "curve": [{}] * 9,
-        "selected_epoch": 6,
-        "time": {"epoch": 0.125, "total": 2.0},
-        "parameters": 1234,
-        **changes,
-    }
+@pytest.fixture
+def made(record: Maker) -> Record:
+    found = record(0, None)
+    found.metrics = Metrics(train={"loss": 0.5, "accuracy": 0.75}, val={}, test={"loss": 0.25, "accuracy": 0.875})
+    found.diagnostics = {"metric": {"name": "accuracy", "mode": "max"}}
+    found.curve, found.selected_epoch = [{}] * 9, 6
+    found.time = Time(epoch=0.125, epoch_cpu=None, total=2.0)
+    return found
 
 
-def test_the_table_has_the_metric_first_and_the_cost_last() -> None:
-    assert table("mincut-MUTAG-s0", made()).splitlines() == [
+def test_the_table_has_the_metric_first_and_the_cost_last(made: Record) -> None:
+    assert table("mincut-MUTAG-s0", made).splitlines() == [
         "mincut-MUTAG-s0: test accuracy 0.8750",
         "          accuracy      loss",
         "train       0.7500    0.5000",
@@ -88,6 +91,7 @@ def test_the_table_has_the_metric_first_and_the_cost_last() -> None:
     ]
 
 
-def test_what_is_not_trained_by_epochs_has_none_in_its_table() -> None:
-    kernel = made(curve=[], selected_epoch=None, time={"epoch": None, "total": 2.0}, parameters=0)
-    assert table("mincut-MUTAG-s0", kernel).splitlines()[-1] == "2.0 s in all, 0 parameters"
+def test_what_is_not_trained_by_epochs_has_none_in_its_table(made: Record) -> None:
+    made.curve, made.selected_epoch, made.parameters = [], None, 0
+    made.time = Time(epoch=None, epoch_cpu=None, total=2.0)
+    assert table("mincut-MUTAG-s0", made).splitlines()[-1] == "2.0 s in all, 0 parameters"

@@ -18,11 +18,12 @@ from poolbench.config import Config
 from poolbench.data.generators.plantednodes import PlantedNodes
 from poolbench.data.generators.pointclouds import Ring
 from poolbench.data.generators.synthetic import PlantedGraphs
+from poolbench.data.prepared import Prepared
 from poolbench.data.protocols import Holdout, Nodes, Transductive
 from poolbench.data.store import Batch, GraphStore
 from poolbench.data.target import Target, node_classes
 from poolbench.errors import PoolBenchError
-from poolbench.learn.datamodule import GraphData, Prepared
+from poolbench.learn.datamodule import GraphData
 from poolbench.learn.learner import (
     GraphClassification,
     GraphRegression,
@@ -31,7 +32,8 @@ from poolbench.learn.learner import (
     evaluate,
     learner_for,
 )
-from poolbench.learn.train import Outcome, Trainable, train
+from poolbench.learn.outcome import Outcome
+from poolbench.learn.train import Trainable, train
 from poolbench.nn.model import ModelOutput
 from poolbench.pool.ndp import NDPPool
 

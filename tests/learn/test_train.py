@@ -12,12 +12,13 @@ import torch
 from configs import small
 from poolbench.config import Config
 from poolbench.data.generators.synthetic import PlantedGraphs
+from poolbench.data.prepared import Prepared
 from poolbench.data.protocols import Holdout
 from poolbench.errors import PoolBenchError, RunError
 from poolbench.learn.build import Parts, loss_weights
-from poolbench.learn.datamodule import Prepared
 from poolbench.learn.keeper import Selection
-from poolbench.learn.train import Outcome, Trainable, train
+from poolbench.learn.outcome import Outcome
+from poolbench.learn.train import Trainable, train
 from poolbench.nn.model import GraphModel
 from poolbench.pool.topk import TopKPool
 

@@ -9,13 +9,21 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from msgspec.structs import replace
 
 from poolbench.errors import RunError
+from poolbench.records.counting import Counted
+from poolbench.records.record import Record
+from poolbench.report import leaderboard
 from poolbench.report.figures import COLOURS, GREY, INK, Drawn, draw, pareto
-from poolbench.report.leaderboard import Board, boards
+from poolbench.report.leaderboard import Board
 
-Maker = Callable[..., dict[str, Any]]
+Maker = Callable[..., Record]
 POOLS = {"none": 0.70, "random-dense": 0.69, "mincut": 0.75, "asymcheegercut": 0.71}
+
+
+def boards(records: list[Record]) -> list[Board]:
+    return leaderboard.boards(Counted(made, "abc", "same") for made in records)
 
 
 @pytest.fixture
@@ -144,14 +152,14 @@ def test_an_inline_figure_takes_the_pages_colour_and_keeps_its_ids(figures: dict
 
 def test_what_has_no_numbers_is_not_drawn(record: Maker) -> None:
     assert draw(boards([record(0, None)])[0])[0].name in ("curves", "diagnostics")
-    lean = {**record(0, 0.7), "curve": [], "diagnostics": {}, "memory_peak": None}
+    lean = replace(record(0, 0.7), curve=[], diagnostics={}, memory_peak=None)
     assert [figure.name for figure in draw(boards([lean])[0])] == ["scores", "costs"]
 
 
 def test_the_diagnostics_are_means_over_runs_by_level(record: Maker) -> None:
     made = [record(seed, 0.7) for seed in range(3)]
     for seed, one in enumerate(made):
-        one["diagnostics"]["pooling"]["levels"] = [
+        one.diagnostics["pooling"]["levels"] = [
             {"entropy": 0.1 * seed, "ratio": 0.5},
             {"entropy": 0.9, "ratio": None},
         ]

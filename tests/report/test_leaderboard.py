@@ -9,10 +9,17 @@ import numpy as np
 import pytest
 
 from poolbench import statistics
-from poolbench.report.leaderboard import Board, Metric, answers, boards, epoch_seconds
+from poolbench.records.counting import Counted
+from poolbench.records.record import Record, Time
+from poolbench.report import leaderboard
+from poolbench.report.leaderboard import Board, Metric, answers, epoch_seconds
 
-Maker = Callable[..., dict[str, Any]]
-Records = list[dict[str, Any]]
+Maker = Callable[..., Record]
+Records = list[Record]
+
+
+def boards(records: Records) -> list[Board]:
+    return leaderboard.boards(Counted(made, "abc", "same") for made in records)
 
 
 def one(records: Records) -> Board:
@@ -56,23 +63,23 @@ def test_what_differs_in_more_than_seeds_is_not_mixed(record: Maker) -> None:
 def test_settings_are_told_apart_by_what_differs(record: Maker) -> None:
     made = [record(0, 0.7, "none"), record(0, 0.7), record(1, 0.8)]
     for number, ratio in ((1, 0.25), (2, 0.5)):
-        made[number]["config"]["pool"]["ratio"] = ratio
+        made[number].config["pool"]["ratio"] = ratio
     assert [row.label for row in one(made).rows] == ["mincut (pool.ratio=0.25)", "mincut (pool.ratio=0.5)", "none"]
 
 
 def test_other_options_or_contents_of_a_dataset_are_other_columns(record: Maker) -> None:
     plain, cleaned, other = record(0, 0.7), record(1, 0.8), record(2, 0.9)
-    cleaned["config"]["dataset"] = {"name": "MUTAG", "deduplicate": True}
-    other["splits"]["dataset"] = "0" * 64
+    cleaned.config["dataset"] = {"name": "MUTAG", "deduplicate": True}
+    other.splits.dataset = "0" * 64
     assert {c.dataset for c in one([plain, cleaned]).columns} == {"MUTAG", "MUTAG (deduplicate=true)"}
     assert {c.dataset for c in one([plain, other]).columns} == {"MUTAG (data=ffffffff)", "MUTAG (data=00000000)"}
 
 
 def test_protocols_are_boards_of_their_own(record: Maker) -> None:
     other = record(1, 0.8)
-    other["config"]["protocol"] = {"_target_": "holdout", "test": 0.2}
+    other.config["protocol"] = {"_target_": "holdout", "test": 0.2}
     again = record(2, 0.8)
-    again["splits"]["version"] = 2
+    again.splits.version = 2
     found = boards([record(0, 0.7), other, again, record(0, 0.9, protocol="cv10", fold=0)])
     assert [(b.protocol, b.slug) for b in found] == [
         ("cv10 (version 1)", "cv10"), ("holdout (version 1)", "holdout"),
@@ -88,10 +95,26 @@ def test_time_and_memory_are_apart_by_hardware(record: Maker) -> None:
         record(3, 0.7, epoch=2.0, hardware=gpu),
     ])  # fmt: skip
     (cell,) = board.cells.values()
-    assert {name: (cost.epoch, cost.n) for name, cost in cell.costs.items()} == {
-        "H100": (0.1, 1), "Some CPU, 4 cores": (2.0, 2), "x": (2.0, 1)
+    assert {gauge: (cost.epoch, cost.n) for gauge, cost in cell.costs.items()} == {
+        ("H100", "allocator"): (0.1, 1), ("Some CPU, 4 cores", "process"): (2.0, 2), ("x", "process"): (2.0, 1)
     }  # fmt: skip
-    assert board.hardware == ["H100", "Some CPU, 4 cores", "x"]
+    assert [gauge.hardware for gauge in board.gauges] == ["H100", "Some CPU, 4 cores", "x"]
+
+
+def test_two_measures_of_memory_are_never_mixed(record: Maker) -> None:
+    old, new = record(0, 0.7, epoch=1.0), record(1, 0.7, epoch=3.0)
+    new = {**new, "memory_peak": 2_000_000, "diagnostics": {**new["diagnostics"], "memory": "tensors"}}
+    board = one([old, new])
+    (cell,) = board.cells.values()
+    assert {gauge.memory: (cost.memory, cost.n) for gauge, cost in cell.costs.items()} == {
+        "process": (100_000_000, 1), "tensors": (2_000_000, 1)
+    }  # fmt: skip
+
+
+def test_a_run_that_nothing_was_measured_of_costs_nothing(record: Maker) -> None:
+    kernel = record(0, 0.7)
+    kernel = {**kernel, "memory_peak": None, "time": {"epoch": None, "epoch_cpu": None, "total": 1.0}}
+    assert one([kernel]).gauges == []
 
 
 # -------------------------------------------------------------------------------------------------------------- units
@@ -137,14 +160,6 @@ def test_seeds_on_a_fixed_split_are_independent_units(record: Maker) -> None:
     assert cell.estimate.half == pytest.approx(3.182446 * np.std([0.7, 0.71, 0.72, 0.73], ddof=1) / 2, rel=1e-6)
 
 
-def test_sizes_of_a_split_may_be_lists(record: Maker) -> None:
-    made = [record(s, 0.7 + 0.1 * s) for s in range(2)]
-    for each in made:
-        each["splits"].update(train=list(range(40)), test=list(range(10)))
-    (cell,) = one(made).cells.values()
-    assert cell.test_over_train == 0.25
-
-
 # --------------------------------------------------------------------------------------------------------- comparisons
 
 
@@ -158,12 +173,12 @@ def pair(record: Maker, gain: float, noise: float = 0.02, n: int = 10, **options
 def test_comparisons_are_paired_by_split(record: Maker) -> None:
     made = pair(record, 0.1)
     board = one(made)
-    scores = np.array([r["metrics"]["test"]["accuracy"] for r in made]).reshape(2, 10)
+    scores = np.array([r.metrics.test["accuracy"] for r in made]).reshape(2, 10)
     (versus,) = board.versus
     assert versus.comparison == statistics.compare(scores[1], scores[0], 1 / 8)
     assert versus.corrected == versus.comparison.p and versus.verdict == "better"
     assert versus.words == f"better than none by {100 * versus.comparison.difference:.1f} points"
-    fewer = one([r for r in made if not (r["config"]["names"]["pool"] == "none" and r["config"]["seed"] < 4)])
+    fewer = one([r for r in made if not (r.config["names"]["pool"] == "none" and r.config["seed"] < 4)])
     assert fewer.versus[0].comparison == statistics.compare(scores[1, 4:], scores[0, 4:], 1 / 8)
 
 
@@ -186,8 +201,8 @@ def test_only_the_same_settings_are_compared(record: Maker) -> None:
 def test_weights_of_a_pools_losses_do_not_part_it_from_the_baseline(record: Maker) -> None:
     made = pair(record, 0.1)
     for each in made:
-        if each["config"]["names"]["pool"] == "mincut":
-            each["config"]["loss_weights"] = 0.5
+        if each.config["names"]["pool"] == "mincut":
+            each.config["loss_weights"] = 0.5
     assert len(one(made).versus) == 1
 
 
@@ -239,8 +254,9 @@ def test_the_answer_for_a_dataset(record: Maker) -> None:
 
 
 def test_controls_are_no_answer(record: Maker) -> None:
-    made = [{**r, "config": {**r["config"], "names": {**r["config"]["names"], "pool": p}}} for r, p in
-            zip(pair(record, 0.1), ["none"] * 10 + ["random-dense"] * 10, strict=True)]  # fmt: skip
+    made = pair(record, 0.1)
+    for each in made[10:]:
+        each.config["names"]["pool"] = "random-dense"
     board = one(made)
     assert board.versus[0].verdict == "better"
     assert answers(board, board.columns[0])[0].startswith("Cannot tell: there are no runs of a pooling operator")
@@ -292,7 +308,9 @@ def test_the_gain_over_datasets_is_bootstrapped_over_them(record: Maker) -> None
         ({"accelerator": "cuda", "threads": 1}, 2.0),
     ],
 )
-def test_other_load_does_not_stretch_an_epoch(trainer: dict[str, Any], seconds: float) -> None:
-    record = {"config": {"trainer": trainer}, "time": {"epoch": 2.0, "epoch_cpu": 1.5}}
-    assert epoch_seconds(record) == seconds
-    assert epoch_seconds({**record, "time": {"epoch": 2.0}}) == 2.0
+def test_other_load_does_not_stretch_an_epoch(record: Maker, trainer: dict[str, Any], seconds: float) -> None:
+    made = record(0, 0.7, trainer=trainer)
+    made.time = Time(epoch=2.0, epoch_cpu=1.5, total=9.0)
+    assert epoch_seconds(made) == seconds
+    made.time.epoch_cpu = None
+    assert epoch_seconds(made) == 2.0

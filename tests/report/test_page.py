@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from poolbench.records.record import write_record
+from poolbench.records.gathered import add
+from poolbench.records.record import Record, write_record
 from poolbench.report.figures import draw
 from poolbench.report.page import page
 from poolbench.report.report import Report, build
 
-Maker = Callable[..., dict[str, Any]]
+Maker = Callable[..., Record]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 NASTY = '</script><img src=x onerror=alert(1)> {{data}} & "quoted"'
 
@@ -33,17 +35,20 @@ def report(record: Maker) -> Report:
         for (pool, dataset), score in scores.items()
         for seed in range(4)
     ]
-    failed = {**record(0, None, "topk"), "reason": NASTY}
+    failed = replace(record(0, None, "topk"), reason=NASTY)
     other = record(0, 0.9, "mincut", "PROTEINS", protocol="cv10", fold=0)
     return build([*made, failed, other], current=lambda config: "abc")
 
 
 @pytest.fixture
 def written(report: Report, record: Maker, tmp_path: Path) -> Path:
-    """The page in a folder beside the records, one of which has its own file."""
-    own = tmp_path / "results" / "runs" / "mincut-MUTAG-holdout-0-None-abc-[]" / "1"
+    """The page in a folder beside the records, which are gathered; one of them has its own file too."""
+    made = record(0, 0.6)
+    own = tmp_path / "results" / "runs" / made.id / "1"
     own.mkdir(parents=True)
-    write_record(own, record(0, 0.6))
+    write_record(own, made)
+    runs = [run.record for board in report.boards for cell in board.cells.values() for run in cell.runs]
+    add(runs, tmp_path / "results")
     out = tmp_path / "out"
     out.mkdir()
     figures = {board.slug: draw(board)[:1] for board in report.boards}
@@ -109,16 +114,18 @@ def test_a_board_begins_with_the_answer_for_each_dataset(written: Path) -> None:
     assert "cannot tell for topk" in answers["MUTAG"]
 
 
-def test_each_number_leads_to_its_records(written: Path, report: Report) -> None:
+def test_each_number_leads_to_its_records(written: Path, report: Report, record: Maker) -> None:
     text = written.read_text()
     cells = data(text)["cells"]
     links = Reader(text).all("a", "cell")
     assert {a["data-cell"] for a in links if a.get("data-cell")} == set(cells)
     hrefs = [run["href"] for cell in cells.values() for run in cell["runs"]]
-    own = "../results/runs/mincut-MUTAG-holdout-0-None-abc-%5B%5D/1/record.json"
-    assert sorted(hrefs) == ["../results/records.jsonl"] * 17 + [own]
+    own, kept = f"../results/runs/{record(0, 0.6).id}/1/record.json", "../results/records"
+    assert sorted(hrefs) == sorted([own, *[f"{kept}/MUTAG/holdout.jsonl"] * 8, *[f"{kept}/PROTEINS/holdout.jsonl"] * 8,
+                                    f"{kept}/PROTEINS/cv10.jsonl"])  # fmt: skip
     gathered = page(report, {}, written.parents[1] / "results", written.parent, gathered=True)
-    assert own not in gathered and "../results/records.jsonl" in gathered
+    hrefs = [run["href"] for cell in data(gathered)["cells"].values() for run in cell["runs"]]
+    assert own not in hrefs and all((written.parent / href).is_file() for href in hrefs)
     board = text.split('data-protocol="holdout (version 1)"')[1]
     line = next(
         line for line in board.splitlines() if line.startswith("<tr data-order") and 'data-pool="mincut"' in line
@@ -202,7 +209,7 @@ def test_a_number_opens_its_records(browser: str, written: Path) -> None:
     (dialog,) = re.findall(r"<dialog.*?</dialog>", text, re.DOTALL)
     assert "open" in Reader(dialog).all("dialog")[0]
     assert "topk on MUTAG" in plain(dialog) and "onerror=alert(1)" in plain(dialog) and not Reader(dialog).all("img")
-    assert Reader(dialog).all("a")[0]["href"] == "../results/records.jsonl"
+    assert Reader(dialog).all("a")[0]["href"] == "../results/records/MUTAG/holdout.jsonl"
     closed = dom(browser, written, "", click + "document.getElementById('close').click();")
     assert "open" not in Reader(closed).all("dialog")[0]
 

@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from poolbench import cli
 from poolbench.errors import PoolBenchError
-from poolbench.records.gathered import gather, write_gathered
-from poolbench.records.identity import installed_code
-from poolbench.records.record import write_record
+from poolbench.records.equivalence import Covered, Kind, Link, Links
+from poolbench.records.gathered import add, files, gather
+from poolbench.records.record import Record, write_record
+from poolbench.records.version import installed_code
 from poolbench.report.report import Report, build
 
-Maker = Callable[..., dict[str, Any]]
+Maker = Callable[..., Record]
 
 
 def of(version: str) -> Callable[[Mapping[str, Any]], str]:
@@ -24,8 +26,16 @@ def of(version: str) -> Callable[[Mapping[str, Any]], str]:
     return lambda config: version
 
 
-def built(records: list[dict[str, Any]], *query: str, all_code: bool = False, current: str = "abc") -> Report:
-    return build(records, query, all_code, of(current))
+def built(
+    records: list[Record], *query: str, links: Links | None = None, all_code: bool = False, current: str = "abc"
+) -> Report:
+    return build(records, query, links, all_code, of(current))
+
+
+def linked(record: Record, old: str, new: str, kind: Kind = "same") -> Link:
+    """A link for what a record is of."""
+    covers = Covered.of(record.config)
+    return Link(old=old, new=new, kind=kind, covers=covers, witnesses=(), machine="any", date="2026-01-01")
 
 
 def means(report: Report) -> list[tuple[str, str, float | None]]:
@@ -39,7 +49,7 @@ def means(report: Report) -> list[tuple[str, str, float | None]]:
 
 
 @pytest.fixture
-def runs(record: Maker) -> list[dict[str, Any]]:
+def runs(record: Maker) -> list[Record]:
     """Two pools on two datasets, two seeds each."""
     return [
         record(seed, score + seed / 10, pool, dataset)
@@ -79,6 +89,53 @@ def test_without_runs_of_the_installed_code_each_cell_shows_its_commonest_versio
     assert "1 run of other versions" in found.notes[1]
 
 
+def test_linked_versions_are_one_row_and_each_run_counts_once(record: Maker) -> None:
+    records = [record(0, 0.7), record(0, 0.1, code="old"), record(1, 0.8, code="old"), record(2, 0.9, code="older"),
+               record(0, 0.5, "none", code="old")]  # fmt: skip
+    links = Links([linked(records[0], "older", "old"), linked(records[0], "old", "abc")])
+    found = built(records, links=links)
+    assert means(found) == [("mincut", "MUTAG", pytest.approx(0.8))], "the installed version's own record comes first"
+    (cell,) = found.boards[0].cells.values()
+    assert (len(cell.runs), cell.close) == (3, 0)
+    assert found.notes == ("1 run of other versions of the code, left out (--all-code shows them).",), (
+        "a link holds for what it covers alone"
+    )
+
+
+def test_close_versions_count_and_are_marked(record: Maker) -> None:
+    records = [record(0, 0.7), record(1, 0.8, code="old"), record(2, 0.9, code="older")]
+    links = Links([linked(records[0], "old", "abc", "close"), linked(records[0], "older", "abc", "same")])
+    found = built(records, links=links)
+    assert means(found) == [("mincut", "MUTAG", pytest.approx(0.8))]
+    assert "(n = 3; 1 close)" in found.written("md")
+    assert found.notes == (
+        "1 run of a version of the code whose numbers are close and not the same: they count, and cells say how many.",
+    )
+    (head, row) = found.written("csv").splitlines()
+    assert dict(zip(head.split(","), row.split(","), strict=True))["close"] == "1"
+    assert "close" not in built(records[:1], links=links).written("csv")
+
+
+def test_linked_versions_are_one_where_none_is_installed(record: Maker) -> None:
+    records = [record(0, 0.7, code="a"), record(1, 0.8, code="b"), record(0, 0.1, code="b"), record(2, 0.1, code="c")]
+    links = Links([linked(records[0], "a", "b")])
+    found = built(records, links=links, current="newer")
+    assert means(found) == [("mincut", "MUTAG", pytest.approx(0.45))], "one of each run, by the versions of most runs"
+    assert found.notes[1].startswith("1 run of other versions")
+    everything = built(records, links=links, current="newer", all_code=True)
+    assert [len(cell.runs) for cell in everything.boards[0].cells.values()] == [2, 1]
+
+
+def test_a_record_of_schema_1_and_a_new_one_of_the_same_run_are_one(record: Maker) -> None:
+    old, new = (record(0, score, code=code) for score, code in ((0.1, "old"), (0.7, "abc")))
+    config = {**old.config, "trainer": {**old.config["trainer"], "precision": "32-true", "threads": 1}}
+    old = replace(old, schema=1, id="0" * 16, config=config, digests=None, selected=None)
+    new = replace(new, id=old.setting, config=config)
+    links = Links([linked(old, "old", "abc")])
+    assert means(built([old, new], links=links)) == [("mincut", "MUTAG", 0.7)]
+    assert means(built([old], links=links)) == [("mincut", "MUTAG", 0.1)]
+
+
 def test_the_installed_code_is_the_version_that_a_run_would_record() -> None:
     mincut = {"pool": {"_target_": "poolbench.pool.mincut.MinCutPool"}}
     topk = {"pool": {"_target_": "poolbench.pool.topk.TopKPool"}}
@@ -89,14 +146,14 @@ def test_the_installed_code_is_the_version_that_a_run_would_record() -> None:
 # -------------------------------------------------------------------------------------------------------------- query
 
 
-def test_a_query_filters_by_choices_values_and_status(runs: list[dict[str, Any]], record: Maker) -> None:
+def test_a_query_filters_by_choices_values_and_status(runs: list[Record], record: Maker) -> None:
     runs = [*runs, record(5, None, "topk", "PROTEINS", batch_size=64)]
     assert {d for _, d, _ in means(built(runs, "dataset=MUTAG"))} == {"MUTAG"}
     assert {p for p, _, _ in means(built(runs, "pool=mincut,none", "dataset=proteins"))} == {"mincut", "none"}
     assert means(built(runs, "status=failed")) == [("topk", "PROTEINS", None)]
     assert means(built(runs, "batch_size=64")) == [("topk", "PROTEINS", None)]
     assert len(means(built(runs, "model.hidden=64.0", "seed=0"))) == 4
-    assert len(means(built(runs, f"id={runs[0]['id']}"))) == 1
+    assert len(means(built(runs, f"id={runs[0].id}"))) == 1
     assert built(runs, "dataset=MUTAG").notes == ("Only runs with dataset=MUTAG.",)
 
 
@@ -109,17 +166,17 @@ def test_a_query_filters_by_choices_values_and_status(runs: list[dict[str, Any]]
         ("pool=", "no query"),
     ],
 )
-def test_a_query_that_nothing_answers_says_what_there_is(runs: list[dict[str, Any]], query: str, message: str) -> None:
+def test_a_query_that_nothing_answers_says_what_there_is(runs: list[Record], query: str, message: str) -> None:
     with pytest.raises(PoolBenchError, match=message):
         built(runs, query)
 
 
-def test_values_that_no_record_has_together(runs: list[dict[str, Any]], record: Maker) -> None:
+def test_values_that_no_record_has_together(runs: list[Record], record: Maker) -> None:
     with pytest.raises(PoolBenchError, match="no record answers pool=topk dataset=MUTAG"):
         built([*runs, record(5, 0.5, "topk", "PROTEINS")], "pool=topk", "dataset=MUTAG")
 
 
-def test_legacy_protocols_are_shown_only_where_asked_for(runs: list[dict[str, Any]], record: Maker) -> None:
+def test_legacy_protocols_are_shown_only_where_asked_for(runs: list[Record], record: Maker) -> None:
     runs = [*runs, record(0, 0.99, protocol="legacy-best")]
     found = built(runs)
     assert [board.protocol for board in found.boards] == ["holdout (version 1)"]
@@ -127,7 +184,7 @@ def test_legacy_protocols_are_shown_only_where_asked_for(runs: list[dict[str, An
     assert built(runs, "protocol=legacy-best").boards[0].protocol == "legacy-best (version 1)"
 
 
-def test_runs_without_a_test_evaluation_are_named_and_left_out(runs: list[dict[str, Any]], record: Maker) -> None:
+def test_runs_without_a_test_evaluation_are_named_and_left_out(runs: list[Record], record: Maker) -> None:
     found = built([*runs, record(0, None, "topk", evaluate_test=False)])
     assert found.notes == ("1 run without an evaluation of the test split, left out.",)
     with pytest.raises(PoolBenchError, match="no record is left"):
@@ -137,39 +194,43 @@ def test_runs_without_a_test_evaluation_are_named_and_left_out(runs: list[dict[s
 # ----------------------------------------------------------------------------------------------------------- gathering
 
 
-def store(folder: Path, records: list[dict[str, Any]]) -> None:
-    for number, made in enumerate(records):
-        attempt = folder / "runs" / f"r{number}" / "1"
+def store(folder: Path, records: list[Record]) -> None:
+    for made in records:
+        attempt = folder / "runs" / made.id / "1"
         attempt.mkdir(parents=True)
-        write_record(attempt, {**made, "id": f"r{number}"})
+        write_record(attempt, made)
 
 
 def test_records_are_gathered_without_curves_and_places(
-    runs: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    runs: list[Record], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store(tmp_path, runs[:2])
     assert cli.main(["report", str(tmp_path), "--gather"]) == 0
     assert "0.850 ± " in capsys.readouterr().out
-    lines = (tmp_path / "records.jsonl").read_text().splitlines()
+    kept = tmp_path / "records" / "MUTAG" / "holdout.jsonl"
+    assert files(tmp_path) == [kept]
+    lines = kept.read_text().splitlines()
     assert len(lines) == 2 and "private" not in "".join(lines) and json.loads(lines[0])["curve"] == []
-    (tmp_path / "runs" / "r0" / "1" / "record.json").unlink()
+    (tmp_path / "runs" / runs[0].id / "1" / "record.json").unlink()
     assert len(gather(tmp_path)) == 2, "what was gathered stays"
-    assert [bool(r["curve"]) for r in gather(tmp_path, curves=True)] == [False, True]
-    write_gathered([json.loads(lines[0])], tmp_path / "records.jsonl")
-    assert len((tmp_path / "records.jsonl").read_text().splitlines()) == 1
+    assert {r.id: bool(r.curve) for r in gather(tmp_path, curves=True)} == {runs[0].id: False, runs[1].id: True}
+    assert cli.main(["report", str(tmp_path), "--gather"]) == 0
+    assert kept.read_text().splitlines() == lines, "what is gathered is not gathered again"
 
 
-def test_gathering_for_a_page_leaves_the_curves_out_too(runs: list[dict[str, Any]], tmp_path: Path) -> None:
-    write_gathered(runs, tmp_path / "records.jsonl")
-    assert all(r["curve"] == [] and "paths" not in r["config"] for r in gather(tmp_path))
+def test_gathering_for_a_page_leaves_the_curves_out_too(runs: list[Record], tmp_path: Path) -> None:
+    add(runs, tmp_path)
+    assert all(r.curve == [] and "paths" not in r.config for r in gather(tmp_path))
+    assert [path.relative_to(tmp_path).as_posix() for path in files(tmp_path)] == [
+        "records/MUTAG/holdout.jsonl",
+        "records/PROTEINS/holdout.jsonl",
+    ]
 
 
 # ---------------------------------------------------------------------------------------------------- the command line
 
 
-def test_the_command_writes_everything(
-    runs: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_writes_everything(runs: list[Record], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store(tmp_path, runs)
     out = tmp_path / "out"
     assert cli.main(["report", str(tmp_path), "--out", str(out)]) == 0
@@ -183,7 +244,7 @@ def test_the_command_writes_everything(
 
 
 def test_formats_and_queries_on_the_command_line(
-    runs: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    runs: list[Record], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store(tmp_path, runs)
     assert cli.main(["report", str(tmp_path), "dataset=MUTAG", "--format", "csv"]) == 0
@@ -195,7 +256,8 @@ def test_formats_and_queries_on_the_command_line(
 def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(PoolBenchError, match="holds no records"):
         gather(tmp_path)
-    (tmp_path / "records.jsonl").write_text("{not json\n")
+    (tmp_path / "records" / "MUTAG").mkdir(parents=True)
+    (tmp_path / "records" / "MUTAG" / "holdout.jsonl").write_text("{not json\n")
     assert cli.main(["report", str(tmp_path)]) == 2
     assert "line 1" in capsys.readouterr().err
     for words, said in (
@@ -210,7 +272,7 @@ def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_folder_that_cannot_be_written_to(
-    runs: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    runs: list[Record], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store(tmp_path, runs)
     (tmp_path / "file").write_text("")

@@ -13,7 +13,7 @@ import yaml
 
 from poolbench import cli
 from poolbench.errors import PoolBenchError
-from poolbench.records.record import iter_records
+from poolbench.records.attempts import iter_records
 from poolbench.report.wandb_tools import offline_runs, sync
 
 KEY = "0123456789" * 4
@@ -56,8 +56,8 @@ def test_what_the_sweep_starts_is_a_command_that_works(results: Path, capsys: py
     chosen = [f"{key}={(said.get('values') or [said.get('min')])[0]}" for key, said in made["parameters"].items()]
     assert cli.main([*made["command"][2:-1], *chosen]) == 0
     (record,) = (r for _, r in iter_records(results))
-    assert record["metrics"]["test"] == {} and "loss" in record["metrics"]["val"]
-    assert record["config"]["optimizer"]["lr"] == 0.0001 and record["config"]["pool"]["ratio"] == 0.25
+    assert record.metrics.test == {} and "loss" in record.metrics.val
+    assert record.config["optimizer"]["lr"] == 0.0001 and record.config["pool"]["ratio"] == 0.25
 
 
 def test_operators_without_a_ratio_and_all_kinds_of_ranges(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -163,10 +163,9 @@ def test_a_run_keeps_its_best_weights_where_artifacts_are_wanted(
     (folder,) = results.glob("runs/*/1")
     weights = torch.load(folder / "best.pt", weights_only=True)
     (record,) = (r for _, r in iter_records(results))
-    assert (
-        sum(w.numel() for name, w in weights.items() if "running" not in name and "batches" not in name)
-        == (record["parameters"])
+    assert sum(w.numel() for name, w in weights.items() if "running" not in name and "batches" not in name) == (
+        record.parameters
     )
     assert sorted(path.name for path in (folder / "pictures").iterdir()) == ["epoch-0001.png", "epoch-0002.png"]
     assert offline_runs(results)
-    assert len(record["diagnostics"]["pooling"]["levels"]) == 2
+    assert len(record.diagnostics["pooling"]["levels"]) == 2

@@ -13,12 +13,15 @@ from typing import Any
 
 from poolbench.config import read
 from poolbench.errors import PoolBenchError, RunFailed, nearest
+from poolbench.records.attempts import attempts_of, iter_records, run_folder
+from poolbench.records.changes import upgrade
+from poolbench.records.digests import unpack
+from poolbench.records.equivalence import Links
 from poolbench.records.gathered import gather
-from poolbench.records.identity import EXECUTION_KEYS, installed_code, without
-from poolbench.records.record import find_done, iter_records, read_record, run_folder
+from poolbench.records.identity import EXECUTION_KEYS, without
+from poolbench.records.record import Record, read_record
+from poolbench.records.version import installed_code
 from poolbench.report.leaderboard import flatten
-
-Record = Mapping[str, Any]
 
 #: How far the metrics of a run on another machine, or with other packages, may be apart: rounding differs there, and
 #: training multiplies it. 3 points is what the tables take for agreement with a published value.
@@ -36,7 +39,7 @@ class Verdict:
     lines: tuple[str, ...]
 
 
-def find(what: str, results: Path) -> dict[str, Any]:
+def find(what: str, results: Path) -> Record:
     """The record that a file or a run's id means; of several attempts the last that is done.
 
     Raises `PoolBenchError` where there is none.
@@ -44,18 +47,12 @@ def find(what: str, results: Path) -> dict[str, Any]:
     path = Path(what)
     if path.is_file():
         return read_record(path)
-    known: dict[str, dict[str, Any]] = {}
-    if run_folder(results, what).is_dir():
-        done = find_done(results, what)
-        known = {r["id"]: r for _, r in iter_records(results) if r["id"] == what} if done is None else {}
-        if done is not None:
-            return read_record(done)
-    for record in gather(results) if what not in known else ():
-        if record["id"] not in known or record["status"] == "done":
-            known[record["id"]] = record
-    if what not in known:
+    records = [record for _, record in attempts_of(run_folder(results, what))] or gather(results)
+    named = [record for record in records if what == record.id] or [r for r in records if what == r.setting]
+    if not named:
+        known = [record.id for record in records]
         raise PoolBenchError(f"{results} holds no run {what}{nearest(what, known)}; give its id or a record.json")
-    return known[what]
+    return ([record for record in named if record.done] or named)[-1]
 
 
 # ---------------------------------------------------------------------------------------------------------- the command
@@ -67,7 +64,7 @@ def command(record: Record, compose: Callable[[list[str]], dict[str, Any]]) -> s
     Args:
         compose: the configuration that the words of a command line make, as a record holds it.
     """
-    config = record["config"]
+    config = upgrade(record.config)
     if config.get("search"):
         return None
     names = config.get("names") or {}
@@ -119,23 +116,23 @@ def _word(value: Any) -> str:
 # -------------------------------------------------------------------------------------------------------------- the run
 
 
-def differences(record: Record, here: Mapping[str, Any]) -> list[str]:
+def differences(record: Record, here: Mapping[str, Any], links: Links | None = None) -> list[str]:
     """What is not as it was: code, packages, machine; a line each.
 
     Args:
-        here: the provenance of this machine (`provenance.provenance()`).
+        here: the provenance of this machine (`provenance.provenance()`). links: which versions of the code come to the
+            same.
     """
-    then, now = record["provenance"], installed_code(record["config"])
+    then, now = record.provenance, installed_code(record.config)
     found = []
-    if then.get("code") != now:
-        found.append(f"code: the record was made by version {then.get('code') or 'unknown'}, and {now} is installed")
-    packages = then.get("packages") or {}
-    other = [f"{name} {was} (here {here['packages'].get(name)})" for name, was in sorted(packages.items())
+    if (links or Links()).of(record, now) != "same":
+        found.append(f"code: the record was made by version {then.code or 'unknown'}, and {now} is installed")
+    other = [f"{name} {was} (here {here['packages'].get(name)})" for name, was in sorted(then.packages.items())
              if was != here["packages"].get(name)]  # fmt: skip
     if other:
         found.append("packages: " + ", ".join(other))
-    if any((then.get("hardware") or {}).get(key) != here["hardware"][key] for key in ("cpu", "gpus", "platform")):
-        found.append(f"machine: {_machine(then.get('hardware') or {})}; here {_machine(here['hardware'])}")
+    if any(then.hardware.get(key) != here["hardware"][key] for key in ("cpu", "gpus", "platform")):
+        found.append(f"machine: {_machine(then.hardware)}; here {_machine(here['hardware'])}")
     return found
 
 
@@ -145,11 +142,12 @@ def _machine(hardware: Mapping[str, Any]) -> str:
     )
 
 
-def rerun(record: Record, paths: Mapping[str, Any], out: Path | None = None) -> Verdict:
+def rerun(record: Record, paths: Mapping[str, Any], out: Path | None = None, links: Links | None = None) -> Verdict:
     """Do a run again, as another attempt, and compare.
 
     Args:
-        paths: `data` and `mirror`. out: the results folder of the new record; None: a temporary one.
+        paths: `data` and `mirror`. out: the results folder of the new record; None: a temporary one. links: which
+            versions of the code come to the same.
 
     Raises:
         PoolBenchError: a run that cannot be done again here. RunError: it could not be done this time.
@@ -157,17 +155,17 @@ def rerun(record: Record, paths: Mapping[str, Any], out: Path | None = None) -> 
     from poolbench.jobs.run import run
     from poolbench.records.provenance import provenance
 
-    if record["status"] == "pruned":
+    if record.status == "pruned":
         raise PoolBenchError(
-            f"run {record['id']} was pruned by the other trials of its search: there is no such run alone"
+            f"run {record.id} was pruned by the other trials of its search: there is no such run alone"
         )
-    exact = not differences(record, provenance())
+    exact = not differences(record, provenance(), links)
     with _folder(out) as results:
         where = {"paths": {**paths, "results": str(results)}, "force": True, "logger": None}
         try:
-            again: Record = run(read({**record["config"], **where}), wait=-1.0)
+            again = run(read({**upgrade(record.config), **where}), wait=-1.0)
         except RunFailed as error:
-            (again,) = [r for _, r in iter_records(results) if r["id"] == error.id][-1:]
+            (again,) = [r for _, r in iter_records(results) if r.id == error.id][-1:]
     return compare(record, again, exact)
 
 
@@ -189,9 +187,9 @@ def compare(old: Record, new: Record, exact: bool) -> Verdict:
     Args:
         exact: by bits; else metrics within `TOLERANCE`, and whatever came of the run.
     """
-    if old["status"] != new["status"]:
-        return Verdict(False, (f"differs: {old['status']} then, {new['status']} now ({new['reason'] or 'no reason'})",))
-    if old["provenance"].get("split") != new["provenance"].get("split"):
+    if old.status != new.status:
+        return Verdict(False, (f"differs: {old.status} then, {new.status} now ({new.reason or 'no reason'})",))
+    if old.splits.hash != new.splits.hash:
         return Verdict(False, ("differs: the dataset or its split is another one: nothing can be compared",))
     apart = [(name, a, b) for name, a, b in _pairs(old, new, exact) if not _equal(a, b)]
     if exact:
@@ -210,17 +208,21 @@ def compare(old: Record, new: Record, exact: bool) -> Verdict:
 
 def _pairs(old: Record, new: Record, exact: bool) -> list[tuple[str, Any, Any]]:
     """What is compared, by name. Time and memory are not; nor is a curve that the old record was stripped of."""
-    mine, other = flatten(old["metrics"]), flatten(new["metrics"])
-    pairs = [(name, mine.get(name), other.get(name)) for name in sorted({*mine, *other})]
+    then, now = flatten(old.metrics.parts()), flatten(new.metrics.parts())
+    pairs = [(name, then.get(name), now.get(name)) for name in sorted({*then, *now})]
     if not exact:
         return pairs
-    pairs += [("selected_epoch", old["selected_epoch"], new["selected_epoch"])]
-    pairs += [("parameters", old["parameters"], new["parameters"])]
-    if old["curve"]:
-        pairs += [("number of epochs", len(old["curve"]), len(new["curve"]))]
-        for epoch, (a, b) in enumerate(zip(old["curve"], new["curve"], strict=False), 1):
+    pairs += [("selected_epoch", old.selected_epoch, new.selected_epoch)]
+    pairs += [("parameters", old.parameters, new.parameters)]
+    if old.curve:
+        pairs += [("number of epochs", len(old.curve), len(new.curve))]
+        for epoch, (a, b) in enumerate(zip(old.curve, new.curve, strict=False), 1):
             pairs += [(f"{name} in epoch {epoch}", a.get(name), b.get(name)) for name in sorted({*a, *b})
                       if not name.startswith("time")]  # fmt: skip
+    elif old.digests:
+        mine, other = ([digest.hex() for digest in unpack(r.digests or "")] for r in (old, new))
+        pairs += [("number of epochs", len(mine), len(other))]
+        pairs += [(f"digest of epoch {n}", a, b) for n, (a, b) in enumerate(zip(mine, other, strict=False), 1)]
     return pairs
 
 

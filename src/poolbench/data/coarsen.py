@@ -306,7 +306,7 @@ def coarsen_dataset(
     job = _Job(tuple(coarsen), symmetric)
     packed = _load(path)
     if packed is not None:
-        return packed
+        return PackedCoarsenings(num_nodes.cpu(), packed._levels)  # one tensor of sizes, as where they are computed
     try:
         with workspace(cache, f"{FOLDER}-{digest[:32]}"):
             packed = _load(path)

@@ -55,6 +55,11 @@ class Split:
     def num_graphs(self) -> int:
         return self.train.numel() + self.val.numel() + self.test.numel() + self.unused.numel()
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How many are in each part, and in none."""
+        return {name: getattr(self, name).numel() for name in (*PARTS, "unused")}
+
     @cached_property
     def hash(self) -> str:
         """SHA-256 (hex) over everything above."""

@@ -107,6 +107,11 @@ class GraphStore:
     def __len__(self) -> int:
         return self.host_sizes.numel()
 
+    @property
+    def host_entries(self) -> Tensor:
+        """[G] int64, the directed edges of each graph, on the host."""
+        return self._matrices[RAW].host_entries
+
     def batch(self, graphs: Tensor) -> Batch:
         """The graphs `graphs` [b] (int64, on the host), in that order."""
         (batch,) = self._cut([graphs])
@@ -305,14 +310,17 @@ class BatchLoader:
         wanted = self._share_size() * self.world
         return torch.cat([shuffled, shuffled[: wanted - shuffled.numel()]])[self.rank :: self.world]
 
+    def batch(self, graphs: Tensor) -> Batch:
+        """A batch of the graphs `graphs` [b], as `__iter__` yields it."""
+        return self._masked(self.store.batch(graphs))
+
     def __iter__(self) -> Iterator[Batch]:
         if self._kept is not None:
             yield from self._kept
             return
         kept = []
         for batch in self.store.batches(self.order().split(self.batch_size)):
-            if self.mask is not None:
-                batch = self._masked(batch)
+            batch = self._masked(batch)
             kept.append(batch)
             yield batch
             if not self._keep:
@@ -321,7 +329,8 @@ class BatchLoader:
             self._kept = kept
 
     def _masked(self, batch: Batch) -> Batch:
-        assert self.mask is not None
+        if self.mask is None:
+            return batch
         start, sizes = self.store.ptr[batch.graphs.to(self.store.device)], batch.a.nodes.sizes
         each = torch.repeat_interleave(start - batch.a.nodes.ptr[:-1], sizes)
         seen = self.mask[torch.arange(each.numel(), device=each.device) + each]

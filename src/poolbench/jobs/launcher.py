@@ -2,7 +2,7 @@
 
 A job is a configuration and a function that does it; Hydra is needed to make one and not to do it. What
 becomes of a job is an `Ended`, never an exception, so that the other jobs go on. A job whose process died is started
-again, and goes on from its last checkpoint; the records say when that is too often (`records.begin_attempt`).
+again, and goes on from its last checkpoint; the records say when that is too often (`attempts.begin_attempt`).
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ from typing import Any, Protocol
 from poolbench.config import Config
 from poolbench.errors import PoolBenchError
 from poolbench.jobs import sweep
-from poolbench.records import record as records
+from poolbench.records.attempts import DEATHS_ALLOWED, Held, lease
+from poolbench.records.record import Record
 
 Work = Callable[[Config], Any]
 
-STARTS = records.DEATHS_ALLOWED + 1
+STARTS = DEATHS_ALLOWED + 1
 """So often a job is started whose process dies: the last start finds that it died too often, and records that."""
 GRACE = 45.0
 """Seconds that a worker has to stop in good order: above the time that a logger may take to finish."""
@@ -76,7 +77,7 @@ def do(job: Job) -> Ended:
     except Exception as error:
         state, reason = sweep.state_of(error), " ".join(sweep.explain(error).split())
         note.end(state, reason)
-        held = error.ids if isinstance(error, records.Held) else ()
+        held = error.ids if isinstance(error, Held) else ()
         return Ended(state, reason, trace="".join(traceback.format_exception(error)), held=held)
     except BaseException:  # an interrupt, or the end of a cluster's patience
         note.end("stopped", "it was interrupted")
@@ -88,7 +89,7 @@ def do(job: Job) -> Ended:
 
 def _was_trained(made: Any, spent: float) -> bool:
     """Whether a record was made now; one that was found says nothing of how long such a job takes."""
-    total = made["time"]["total"] if isinstance(made, Mapping) and "time" in made else None
+    total = made.time.total if isinstance(made, Record) else None
     return total is None or total <= spent
 
 
@@ -210,7 +211,7 @@ class _Launch:
             for number, ended in self.held.items():
                 results = Path(self.jobs[number].config.paths.results)
                 for id in ended.held:
-                    with records.lease(results, id) as mine:
+                    with lease(results, id) as mine:
                         free = mine
                     if free:
                         del self.held[number]

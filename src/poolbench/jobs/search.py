@@ -25,7 +25,9 @@ from filelock import FileLock, Timeout
 
 from poolbench.config import Config, has, hint, plain, replace, with_values
 from poolbench.errors import PoolBenchError, RunError, RunFailed
+from poolbench.records.changes import canonical
 from poolbench.records.identity import EXECUTION_KEYS, canonical_json, without
+from poolbench.records.record import Record
 
 if TYPE_CHECKING:
     import optuna
@@ -120,7 +122,7 @@ def _hint(config: Config, key: str) -> str:
 
 def search_key(config: Config, code: str) -> str:
     """16 hexadecimal digits that name a search: all that can change what its trials come to, their number apart."""
-    text = canonical_json([without(plain(config), (*EXECUTION_KEYS, "search.trials")), code])
+    text = canonical_json([canonical(without(plain(config), (*EXECUTION_KEYS, "search.trials"))), code])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -151,7 +153,7 @@ class Search:
     Raises `PoolBenchError` where the search makes no sense.
     """
 
-    def __init__(self, config: Config, run: Callable[..., dict[str, Any]], code: str) -> None:
+    def __init__(self, config: Config, run: Callable[..., Record], code: str) -> None:
         assert config.search is not None
         self.config, self.search, self.run = config, config.search, run
         self.space = dimensions(config)
@@ -293,8 +295,8 @@ class Search:
             trial.set_user_attr("reason", str(error))
             study.tell(claim.number, state=state.FAIL)
             return
-        trial.set_user_attr("record", record["id"])
-        if record["status"] == "pruned":
+        trial.set_user_attr("record", record.id)
+        if record.status == "pruned":
             study.tell(claim.number, state=state.PRUNED)
         elif math.isfinite(value := score(record)):
             study.tell(claim.number, value)
@@ -352,29 +354,34 @@ class JournalLock:
 # ------------------------------------------------------------------------------------------------- what came of a trial
 
 
-def score_name(record: Mapping[str, Any]) -> str:
+def score_name(record: Record) -> str:
     """The number of the curve that a search minimises (or maximises, as the record's `selection` says).
 
     It is what selects epochs; where only the last epoch counts and nothing is held out, the loss that is trained.
     """
-    chosen = record["diagnostics"]["selection"]
+    chosen = record.diagnostics["selection"]
     unsupervised = chosen["mode"] == "last" and chosen["monitor"].startswith("train/")
     return "train/total_loss" if unsupervised else chosen["monitor"]
 
 
-def reached(record: Mapping[str, Any]) -> float:
-    """The value of `score_name` at the selected epoch; of a model without epochs that of the whole part."""
-    name = score_name(record)
-    if record["selected_epoch"] is not None:
-        return float(record["curve"][record["selected_epoch"]][name])
+def reached(record: Record) -> float | None:
+    """The value of `score_name` at the selected epoch; of a model without epochs that of the whole part.
+
+    None where the record no longer says: of schema 1, gathered, and so without its curve.
+    """
+    name, epoch = score_name(record), record.selected_epoch
+    if epoch is not None:
+        row = record.selected or (record.curve[epoch] if record.curve else {})
+        return row.get(name)
     part, _, metric = name.partition("/")
-    return float(record["metrics"][part][metric])
+    return record.metrics.of(part)[metric]
 
 
-def score(record: Mapping[str, Any]) -> float:
+def score(record: Record) -> float:
     """What was reached, signed so that less is better."""
     value = reached(record)
-    return -value if record["diagnostics"]["selection"]["mode"] == "max" else value
+    assert value is not None
+    return -value if record.diagnostics["selection"]["mode"] == "max" else value
 
 
 def account(trials: Sequence[FrozenTrial]) -> list[dict[str, Any]]:

@@ -24,7 +24,8 @@ from statistics import median
 from typing import Any
 
 from poolbench.errors import PoolBenchError, RunError
-from poolbench.records import record as records
+from poolbench.records.attempts import Held, run_folder
+from poolbench.records.disk import cannot_write, create, put
 
 log = logging.getLogger(__name__)
 
@@ -83,23 +84,23 @@ class Books:
             place = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
             try:
                 (place / "jobs").mkdir(parents=True, exist_ok=True)
-                records.create(place / JOBS, self._content())
+                create(place / JOBS, self._content())
                 return place
             except FileExistsError as error:
                 if not (place / JOBS).is_file():
-                    raise records.cannot_write(place, error) from error
+                    raise cannot_write(place, error) from error
                 number += 1
             except OSError as error:
-                raise records.cannot_write(place, error) from error
+                raise cannot_write(place, error) from error
 
     def add(self, jobs: Sequence[Sequence[str]]) -> None:
         """Add a further batch of jobs."""
         self.jobs += [tuple(job) for job in jobs]
         self._texts = _texts(self.jobs)
         try:
-            records.put(self.folder / JOBS, self._content())
+            put(self.folder / JOBS, self._content())
         except OSError as error:
-            raise records.cannot_write(self.folder, error) from error
+            raise cannot_write(self.folder, error) from error
 
     def text(self, number: int) -> str:
         """Job `number` for people: what sets it apart from the others."""
@@ -142,7 +143,7 @@ class Note:
         self._state = replace(self._state, **facts)
         content = {k: v for k, v in asdict(self._state).items() if k != "text"}
         try:
-            records.put(self._path, json.dumps(content, ensure_ascii=False).encode())
+            put(self._path, json.dumps(content, ensure_ascii=False).encode())
         except OSError as error:
             if not self._warned:
                 log.warning("%s cannot be written (%s): poolbench status will not know", self._path, error.strerror)
@@ -281,7 +282,7 @@ def report(sweep: Sweep) -> str:
 
 def _epochs(job: JobState, results: Path) -> str:
     """How far the latest run of a job is, from the curve that it writes."""
-    curves = sorted(records.run_folder(results, job.runs[-1]).glob("*/metrics.csv")) if job.runs else []
+    curves = sorted(run_folder(results, job.runs[-1]).glob("*/metrics.csv")) if job.runs else []
     try:
         return f"epoch {max(len(curves[-1].read_text().splitlines()) - 1, 0)}" if curves else "begins"
     except OSError:
@@ -293,7 +294,7 @@ def _epochs(job: JobState, results: Path) -> str:
 
 def state_of(error: BaseException) -> str:
     """What a job that raised `error` has come to: refused, where nothing but its configuration is to blame."""
-    if isinstance(error, records.Held):
+    if isinstance(error, Held):
         return "elsewhere"
     refused = isinstance(error, PoolBenchError) and not isinstance(error, RunError) and not _unavailable(error)
     return "refused" if refused else "failed"

@@ -18,10 +18,10 @@ from omegaconf import DictConfig, OmegaConf
 from poolbench.config import Config, plain, replace
 from poolbench.errors import PoolBenchError
 from poolbench.jobs.search import Search, left_out, reached, score_name
-from poolbench.records.gathered import write_text
-from poolbench.records.identity import EXECUTION_KEYS, installed_code
+from poolbench.records.disk import write_text
+from poolbench.records.identity import EXECUTION_KEYS
 from poolbench.records.provenance import git_state
-from poolbench.records.record import find_done, read_record
+from poolbench.records.version import installed_code
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -184,19 +184,20 @@ def experiment(
 
 
 def _provenance(search: Search, trials: Sequence[FrozenTrial], best: FrozenTrial) -> list[str]:
+    from poolbench.jobs.run import known
+
     id = best.user_attrs["record"]
-    path = find_done(Path(search.config.paths.results), id)
+    done = known(replace(search.config, evaluate_test=False), id, installed_code(plain(search.config)))
     lines = [f"{MADE_BY}search {search.key}, {_counts(trials)}, sampler {search.search.sampler}"]
-    if path is not None:
-        record = read_record(path)
-        epoch = record["selected_epoch"]
+    if done is not None:
+        record, epoch = done.record, done.record.selected_epoch
         at = "" if epoch is None else f" at epoch {epoch + 1}"
         commit, dirty = git_state()
         lines += [
             f"# Best: trial {best.number + 1}, run {id}: {score_name(record)} {reached(record):.6g}{at}; "
             "no trial saw the test split",
-            f"# Code {record['provenance']['code']}, commit {commit or 'unknown'}{' with changes' if dirty else ''}, "
-            f"split {record['splits']['hash'][:16]}",
+            f"# Code {record.code}, commit {commit or 'unknown'}{' with changes' if dirty else ''}, "
+            f"split {record.splits.hash[:16]}",
         ]
     return lines
 

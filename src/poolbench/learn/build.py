@@ -1,35 +1,31 @@
-"""From a configuration's parts to objects. Nothing here touches data; whatever is impossible is said in one line."""
+"""From a configuration's parts to objects. Nothing here touches data; whatever is impossible is said in one line.
+
+Lightning is not asked here: to load it takes longer than to refuse.
+"""
 
 from __future__ import annotations
 
 import importlib
 import inspect
-import logging
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import msgspec
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ProgressBar
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from poolbench.config import Config, Part, Trainer
 from poolbench.data.dataset import GraphDataset
+from poolbench.data.prepared import Loaded, Prepared
 from poolbench.data.protocols import Nested, Protocol
 from poolbench.errors import PoolBenchError, nearest
-from poolbench.learn.datamodule import Loaded, Prepared
 from poolbench.learn.loggers import LoggerConfig
+from poolbench.loading import loading
 from poolbench.nn import model as templates
 from poolbench.nn.model import DataFacts, GraphModel
 from poolbench.pool.base.src import GlobalPool, Operator
 
-#: Settings in conf/trainer that are PoolBench's own and not pl.Trainer's.
-OWN = ("threads", "compile")
 #: Stand for data that is not there yet.
 STAND_IN = DataFacts(in_channels=4, out_channels=2, mean_nodes=30.0, classes=4)
 
@@ -62,7 +58,7 @@ class Parts:
         model = build_model(config.model, config.pool, STAND_IN, config.names.pool)
         if nested and model.task == "kernel":
             raise PoolBenchError("a graph kernel chooses its own parameters on validation graphs: take protocol=cv10")
-        build_trainer(config.trainer, [])
+        check_device(config.trainer)
         build_scheduler(config.scheduler, build_optimizer(config.optimizer, [nn.Parameter(torch.zeros(1))]))
         return cls(dataset, protocol, build_loggers(config.logger))
 
@@ -79,7 +75,8 @@ def locate(key: str, part: Part) -> type[Any]:
     """The class of a part. Raises `PoolBenchError` naming `key`, where the part stands in the configuration."""
     module, _, name = part.target.rpartition(".")
     try:
-        return getattr(importlib.import_module(module), name)
+        with loading():
+            return getattr(importlib.import_module(module), name)
     except (ModuleNotFoundError, AttributeError, ValueError) as error:
         raise PoolBenchError(
             f"{key}._target_={part.target} cannot be imported ({error}); "
@@ -87,7 +84,7 @@ def locate(key: str, part: Part) -> type[Any]:
         ) from error
     except Exception as error:  # whatever somebody else's module raises
         kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
-        raise PoolBenchError(f"{key}._target_={part.target} cannot be imported: {kind}{_first_line(error)}") from error
+        raise PoolBenchError(f"{key}._target_={part.target} cannot be imported: {kind}{first_line(error)}") from error
 
 
 def construct(key: str, cls: type[Any], *args: Any, **kwargs: Any) -> Any:
@@ -97,10 +94,11 @@ def construct(key: str, cls: type[Any], *args: Any, **kwargs: Any) -> Any:
     except PoolBenchError:
         raise
     except (TypeError, ValueError) as error:
-        raise PoolBenchError(f"{key}: {_first_line(error)}") from error
+        raise PoolBenchError(f"{key}: {first_line(error)}") from error
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line."""
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
@@ -163,6 +161,14 @@ def build_loggers(part: Part | None) -> tuple[LoggerConfig, ...]:
     return () if part is None else (construct("logger", locate("logger", part), **part.arguments),)
 
 
+def check_device(settings: Trainer) -> None:
+    """Raise `PoolBenchError` where this machine lacks what it is to be computed on."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    there["gpu"] = any(there.values())
+    if not there.get(settings.accelerator, True):
+        raise PoolBenchError(f"trainer.accelerator={settings.accelerator}: torch finds none here; take trainer=cpu")
+
+
 def loss_weights(config: float | Mapping[str, float], losses: Mapping[str, Tensor]) -> dict[str, float]:
     """The weight of each auxiliary loss: one number for all, or a mapping of names (without the level) to weights."""
     if not isinstance(config, Mapping):
@@ -172,31 +178,3 @@ def loss_weights(config: float | Mapping[str, float], losses: Mapping[str, Tenso
         if name not in known:
             raise PoolBenchError(f"loss_weights.{name}: this pool has no such loss{nearest(name, known)}")
     return {name: float(config.get(name.rsplit("_", 1)[0], 1.0)) for name in losses}
-
-
-def build_trainer(settings: Trainer, callbacks: list[pl.Callback]) -> pl.Trainer:
-    """Lightning's Trainer with its own chatter, logging and checkpoints off: the run does those itself."""
-    _hush()
-    args = {name: value for name, value in msgspec.to_builtins(settings).items() if name not in OWN}
-    args["enable_progress_bar"] = any(isinstance(c, ProgressBar) for c in callbacks)
-    try:
-        return pl.Trainer(
-            callbacks=callbacks,
-            logger=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,
-            **args,
-        )
-    except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
-        raise PoolBenchError(f"trainer: {_first_line(error)}") from error
-
-
-def _hush() -> None:
-    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    for text in (".*does not have many workers.*", ".*smaller than the logging interval.*", ".*GPU available but.*",
-                 ".*`training_step` returned.*", ".*LeafSpec.*", ".*treespec.*",
-                 ".*across ranks is zero.*"):  # fmt: skip
-        warnings.filterwarnings("ignore", text)

@@ -15,15 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from poolbench.data.prepared import Prepared
 from poolbench.data.raw import RawGraphs
 from poolbench.data.splits import PARTS
 from poolbench.errors import PoolBenchError
-from poolbench.learn.datamodule import Prepared
-from poolbench.learn.train import Outcome
+from poolbench.learn.outcome import Outcome
 from poolbench.nn.model import DataFacts, Part
 from poolbench.pool.base.hostgraph import Array
 from poolbench.pool.base.src import Operator
 from poolbench.pool.nopool import NoPool
+from poolbench.records.outcomes import pack
 
 Labelled = list[list[dict[int, Any]]]
 """Graphs as grakel reads them: of each node its neighbours, and its label."""
@@ -82,6 +83,8 @@ class KernelSVM:
             if graphs.numel() and (part != "test" or evaluate_test):
                 right = predicted[graphs] == y[graphs]
                 outcome.metrics[part] = {"accuracy": float(right.double().mean())}
+                if part == "test":
+                    outcome.outcomes = pack(graphs.numpy(), predicted[graphs].numpy(), right.numpy(), y.numel())
         outcome.diagnostics = {
             "metric": {"name": "accuracy", "mode": "max"},
             "selection": {"monitor": "val/accuracy", "mode": "max", **chosen, "node_labels": source},

@@ -11,15 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from poolbench.data.prepared import Prepared
 from poolbench.data.raw import RawGraphs
 from poolbench.data.store import Batch
 from poolbench.data.target import Target, nothing
 from poolbench.errors import PoolBenchError
 from poolbench.learn import clustering
 from poolbench.learn.build import loss_weights
-from poolbench.learn.datamodule import Prepared
 from poolbench.learn.structure import signals
-from poolbench.learn.tally import Tally
+from poolbench.learn.tally import Answers, Tally
 from poolbench.nn.model import GraphModel, ModelOutput
 from poolbench.nn.spectral import Spectral
 from poolbench.pool.base.src import Operator
@@ -66,9 +66,12 @@ class Learner(pl.LightningModule):
         """The loss, a mean over answers, and how many answers it is a mean over."""
         raise NotImplementedError
 
-    def judge(self, raw: RawGraphs, batches: Iterable[Batch]) -> dict[str, float]:
-        """What only the trained model can be asked, with labels that training never saw; nothing for most tasks."""
-        return {}
+    def judge(self, raw: RawGraphs, batches: Iterable[Batch]) -> tuple[dict[str, float], Tensor | None]:
+        """What only the trained model can be asked, with labels that training never saw; nothing for most tasks.
+
+        Returns metrics, and the cluster of each node [N] where there are clusters.
+        """
+        return {}, None
 
     def forward(self, batch: Batch) -> ModelOutput:
         return self.model(batch.x, batch.a, batch.edges, batch.coarsenings)
@@ -163,13 +166,13 @@ class NodeClustering(Unlabelled):
     def task_loss(self, out: ModelOutput, batch: Batch) -> tuple[Tensor, Tensor | int]:
         return out.y.new_zeros(()), batch.num_graphs
 
-    def judge(self, raw: RawGraphs, batches: Iterable[Batch]) -> dict[str, float]:
+    def judge(self, raw: RawGraphs, batches: Iterable[Batch]) -> tuple[dict[str, float], Tensor | None]:
         assignment = torch.cat([self(batch).y.detach().cpu() for batch in batches])
         cluster = assignment.argmax(-1)
         found = clustering.by_itself(cluster, raw.edge_index, assignment.shape[1])
         if raw.node_y is not None:
             found = {**clustering.against_classes(cluster, raw.node_y), **found}
-        return found
+        return found, cluster
 
 
 class Reconstruction(Unlabelled):
@@ -231,10 +234,14 @@ def learner_for(model: GraphModel, target: Target, level: str = "graphs") -> typ
 
 
 @torch.no_grad()
-def evaluate(module: Learner, batches: Iterable[Batch], seed: int) -> dict[str, float]:
-    """Metrics of a trained module over some batches, in evaluation mode, draws seeded. Plain, outside the Trainer."""
+def evaluate(module: Learner, batches: Iterable[Batch], seed: int, answers: Answers | None = None) -> dict[str, float]:
+    """Metrics of a trained module over some batches, in evaluation mode, draws seeded. Plain, outside the Trainer.
+
+    Args:
+        answers: filled in with what is predicted, where it is given.
+    """
     torch.manual_seed(seed)
-    was_training, tally = module.training, Tally(module.target)
+    was_training, tally = module.training, Tally(module.target, answers)
     module.eval()
     for batch in batches:
         module.evaluate(batch, tally)

@@ -28,7 +28,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol
 
-from poolbench.errors import PoolBenchError
+from poolbench.errors import PoolBenchError, one_line
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +52,8 @@ class RunInfo:
     tags: tuple[str, ...] = ()
 
 
-class RunLogger(Protocol):
-    """A logger of one run."""
+class RunLogger:
+    """A logger of one run, which overrides what it has a use for."""
 
     def log(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Take the metrics of one epoch. Epochs come in order."""
@@ -149,17 +149,17 @@ def _number(value: Any) -> Any:
 
 def _line(error: BaseException) -> str:
     """An error's message on one line, of bearable length."""
-    return " ".join(str(error).split())[:200] or "no message"
+    return one_line(error)[:200] or "no message"
 
 
 # ---------------------------------------------------------------------------------------------------------- the curve
 
 
-class CSVCurve:
+class CSVCurve(RunLogger):
     """`metrics.csv`: one row an epoch, columns in the order in which they first came.
 
     A row is one write, so that a kill leaves whole lines; a file with a new column is written anew and put in place
-    in one step.
+    in one step. What else a logger is told stands in the record, or is a file already.
 
     Args:
         path: the file.
@@ -188,18 +188,6 @@ class CSVCurve:
         # Without Python's buffer in between: the kernel takes the whole line or nothing.
         with open(self._path, "ab", buffering=0) as file:
             file.write(line)
-
-    def picture(self, epoch: int, path: Path) -> None:
-        """It is a file already."""
-
-    def summary(self, values: Mapping[str, Any]) -> None:
-        """The record holds it."""
-
-    def artifacts(self, files: Mapping[str, Path]) -> None:
-        """They lie where they are."""
-
-    def finish(self, status: str = "done") -> None:
-        """Every row is written already."""
 
     def _add_columns(self, row: Row) -> bool:
         new = [name for name in row if name not in self._columns]
@@ -273,7 +261,7 @@ class TensorBoardLogger:
         return TensorBoardRun(folder, run, first_epoch=history[-1]["epoch"] + 1 if history else 0)
 
 
-class TensorBoardRun:
+class TensorBoardRun(RunLogger):
     """The TensorBoard events of one run, a step an epoch."""
 
     def __init__(self, folder: Path, run: RunInfo, *, first_epoch: int = 0) -> None:
@@ -299,9 +287,6 @@ class TensorBoardRun:
         for name, value in values.items():
             if isinstance(value, int | float):
                 self._writer.add_scalar(f"summary/{name}", value, self._epoch)
-
-    def artifacts(self, files: Mapping[str, Path]) -> None:
-        """TensorBoard keeps no files."""
 
     def finish(self, status: str = "done") -> None:
         self._writer.close()
@@ -416,7 +401,7 @@ class _Unavailable(Exception):
     """No run can be had online, and why."""
 
 
-class WandbRun:
+class WandbRun(RunLogger):
     """One W&B run, served by a thread.
 
     `log` and `summary` only put into a queue. The thread decides between online and offline, and writes.

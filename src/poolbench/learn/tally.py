@@ -11,6 +11,8 @@ from poolbench.data.store import Batch
 from poolbench.data.target import Target
 from poolbench.learn.metrics import measure
 from poolbench.nn.model import ModelOutput
+from poolbench.records.outcomes import MOST, pack
+from poolbench.records.record import Outcomes
 
 Reduce = Callable[[Tensor], Tensor]
 """Sums a tensor over the processes of a distributed run."""
@@ -22,10 +24,11 @@ class Tally:
     Args:
         target: what was to be predicted. Its metric is computed from all predictions together, where it is not the
             accuracy over classes, which is a sum.
+        answers: filled in with what is predicted, where it is given.
     """
 
-    def __init__(self, target: Target) -> None:
-        self.target = target
+    def __init__(self, target: Target, answers: Answers | None = None) -> None:
+        self.target, self._shown = target, answers
         self._clear()
 
     def _clear(self) -> None:
@@ -63,6 +66,8 @@ class Tally:
         if total is None and (self.target.kind != "classes" or self.target.evaluate is not None):
             held = y if self.target.references is None else self.target.references[batch.graphs]
             self._held.append((held, out.y if self.target.choose is None else self.target.choose(out.y)))
+        if self._shown is not None:
+            self._shown.add(out.y, batch)
 
     def means(self, reduce: Reduce | None = None) -> dict[str, float]:
         """Every loss and metric over the graphs since the last call, which are then forgotten."""
@@ -84,3 +89,44 @@ class Tally:
             out |= measure(self.target, y, predicted)
         self._clear()
         return out
+
+
+class Answers:
+    """What a model predicts for each graph (node) of a part: its class, or the values for questions and numbers.
+
+    Args:
+        nodes: whether the labels are of nodes; batches then come in the order of the dataset, whole.
+        total: graphs (nodes) of the dataset.
+    """
+
+    def __init__(self, target: Target, nodes: bool, total: int) -> None:
+        self._target, self._nodes, self._total = target, nodes, total
+        self._asked: list[Tensor] = []
+        self._predicted: list[Tensor] = []
+        self._right: list[Tensor] = []
+        self._seen = self._kept = 0
+
+    def add(self, y: Tensor, batch: Batch) -> None:
+        """Add a model's outputs for a batch."""
+        if self._target.kind not in ("classes", "binary", "numbers") or self._kept > MOST:
+            return
+        asked, labels = batch.graphs, batch.y
+        if self._nodes:
+            known = labels >= 0
+            asked, y, labels = self._seen + known.nonzero()[:, 0].cpu(), y[known], labels[known]
+            self._seen += known.numel()
+        if self._target.kind == "classes":
+            y = y.argmax(-1)
+            self._right.append(y == labels)
+        self._asked.append(asked)
+        self._predicted.append(y)
+        self._kept += y.numel()
+
+    def packed(self) -> Outcomes | None:
+        """For the record; None where nothing was kept, or it was too much."""
+        if not self._kept or self._kept > MOST:
+            return None
+        predicted = torch.cat(self._predicted).cpu()
+        right = torch.cat(self._right).cpu().numpy() if self._right else None
+        values = predicted if self._right else predicted.float()
+        return pack(torch.cat(self._asked).numpy(), values.numpy(), right, self._total)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 import os
-import resource
-import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,41 +17,27 @@ import torch
 
 from poolbench.config import Callbacks, Config
 from poolbench.data.coarsen import PackedCoarsenings, Recipe, coarsen_dataset
+from poolbench.data.prepared import Prepared
 from poolbench.data.splits import PARTS
 from poolbench.data.store import GraphStore, mix
-from poolbench.learn import diagnostics
-from poolbench.learn.build import build_model, build_optimizer, build_scheduler, build_trainer
-from poolbench.learn.datamodule import GraphData, Prepared
+from poolbench.learn import diagnostics, memory
+from poolbench.learn.build import build_model, build_optimizer, build_scheduler
+from poolbench.learn.datamodule import GraphData
 from poolbench.learn.keeper import Keeper, Selection
 from poolbench.learn.learner import Learner, evaluate, learner_for
+from poolbench.learn.outcome import Outcome, Row
 from poolbench.learn.progress import progress
+from poolbench.learn.tally import Answers
+from poolbench.learn.trainer import build_trainer
 from poolbench.linalg import RAW, Dense, Sparse
 from poolbench.linalg.coarsening import Coarsening
 from poolbench.nn.encoder import Channels
 from poolbench.nn.model import DataFacts
 from poolbench.pool.base.src import SRCPool
-from poolbench.records.identity import code_version
+from poolbench.records.outcomes import pack
+from poolbench.records.version import code_version
 
 log = logging.getLogger(__name__)
-
-Row = dict[str, float]
-
-
-@dataclass
-class Outcome:
-    """What a run measured."""
-
-    task: str | None = None
-    metrics: dict[str, Row] = field(default_factory=dict)
-    selected_epoch: int | None = None
-    curve: list[Row] = field(default_factory=list)
-    losses: Row = field(default_factory=dict)
-    diagnostics: dict[str, Any] = field(default_factory=dict)
-    time: dict[str, float | None] = field(default_factory=dict)
-    memory_peak: int | None = None
-    parameters: int | None = None
-    #: The weights of the selected epoch, on the host.
-    weights: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 def set_threads(threads: int) -> None:
@@ -76,9 +59,10 @@ class Trainable:
     def of(cls, config: Config, prepared: Prepared) -> Trainable:
         """Build it; the weights are drawn by `seed`.
 
-        Raises `PoolBenchError` where model, protocol and data do not go together.
+        Raises `PoolBenchError` where model, protocol and data do not go together, and for what Lightning refuses.
         """
         set_threads(config.trainer.threads)
+        build_trainer(config.trainer, [])
         torch.manual_seed(mix(config.seed, 0))
         model: Any = build_model(config.model, config.pool, data_facts(prepared), config.names.pool)
         learner, parameters = None, []
@@ -118,7 +102,6 @@ def train(
     """
     outcome = outcome or Outcome()
     started = time.perf_counter()
-    _forget_peak()
     seed, model, learner = config.seed, trainable.model, trainable.learner
     if learner is None:
         on_start(0)
@@ -173,12 +156,13 @@ def train(
     trainer = build_trainer(config.trainer, [keeper, *displays])
     if config.trainer.compile:
         module.model.compile()
+    memory.forget(trainer.strategy.root_device)
     try:
         trainer.fit(module, datamodule=data)
     finally:
         outcome.time["epoch"], outcome.time["epoch_cpu"] = keeper.epoch_times()
         outcome.selected_epoch = selection.epoch
-        outcome.memory_peak = _memory_peak(data.store.device)
+        outcome.memory_peak = memory.of_device(trainer.strategy.root_device)
         outcome.time["total"] = time.perf_counter() - started
 
     if not trainer.is_global_zero:
@@ -187,12 +171,18 @@ def train(
         model.load_state_dict(selection.weights)
         outcome.weights = selection.weights
     module.to(data.store.device)
+    answers = Answers(target, prepared.level == "nodes", split.num_graphs)
     for number, part in enumerate(PARTS):
         if getattr(split, part).numel() and (part != "test" or config.evaluate_test):
-            outcome.metrics[part] = evaluate(module, data.whole(part), mix(seed, 0x7E57, number))
+            kept = answers if part == "test" else None
+            outcome.metrics[part] = evaluate(module, data.whole(part), mix(seed, 0x7E57, number), kept)
+    outcome.outcomes = answers.packed()
     if config.evaluate_test:
-        judged = judge(module, prepared, data, mix(seed, 0x7E57, len(PARTS)))
+        judged, clusters = judge(module, prepared, data, mix(seed, 0x7E57, len(PARTS)))
         outcome.metrics["test"] = {**outcome.metrics.get("test", {}), **judged}
+        if clusters is not None:
+            nodes = torch.arange(clusters.numel())
+            outcome.outcomes = pack(nodes.numpy(), clusters.numpy(), None, clusters.numel())
     outcome.losses = {k: v for k, v in outcome.metrics["train"].items() if k.startswith("loss_")}
     metric, mode = (target.metric, target.mode) if target.kind != "none" else module.metric
     outcome.diagnostics = {"metric": {"name": metric, "mode": mode},
@@ -200,7 +190,17 @@ def train(
                            **_sizes(module, data),
                            **_pooling(module, data, mix(seed, 0x7E57, len(PARTS) + 1))}  # fmt: skip
     outcome.time["total"] = time.perf_counter() - started
+    _measure_memory(outcome, module, data, mix(seed, 0x7E57, len(PARTS) + 2))
     return outcome
+
+
+def _measure_memory(outcome: Outcome, module: Learner, data: GraphData, seed: int) -> None:
+    """Trains `module` further, so it comes last."""
+    if data.store.device.type == "cpu":
+        outcome.memory_peak = memory.of_step(module, data, seed)
+        outcome.diagnostics["memory"] = memory.TENSORS
+    elif outcome.memory_peak is not None:
+        outcome.diagnostics["memory"] = memory.ALLOCATOR
 
 
 def _fit_kernel(model: Any, prepared: Prepared, evaluate_test: bool, outcome: Outcome) -> None:
@@ -209,7 +209,6 @@ def _fit_kernel(model: Any, prepared: Prepared, evaluate_test: bool, outcome: Ou
         model.fit(prepared, outcome, evaluate_test)
     finally:
         outcome.time["epoch"] = outcome.time["epoch_cpu"] = None
-        outcome.memory_peak = _memory_peak(torch.device("cpu"))
 
 
 def data_facts(prepared: Prepared) -> DataFacts:
@@ -263,30 +262,11 @@ def build_selection(callbacks: Callbacks, prepared: Prepared, module: Learner) -
 
 
 @torch.no_grad()
-def judge(module: Learner, prepared: Prepared, data: GraphData, seed: int) -> Row:
+def judge(module: Learner, prepared: Prepared, data: GraphData, seed: int) -> tuple[Row, torch.Tensor | None]:
     """What the trained model is asked once, at the end (`Learner.judge`), in evaluation mode, draws seeded."""
     torch.manual_seed(seed)
     module.eval()
     return module.judge(prepared.raw, data.whole("train"))
-
-
-def _memory_peak(device: torch.device) -> int:
-    """Bytes: of the device where training ran on one, else the most that this process held since `_forget_peak`."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    with contextlib.suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _forget_peak() -> None:
-    """Count the peak of memory from here on: the runs before in this process are none of this one's."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
 
 
 def _pooling(module: Learner, data: GraphData, seed: int) -> dict[str, Any]:

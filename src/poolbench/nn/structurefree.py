@@ -10,16 +10,7 @@ from poolbench.errors import whole
 from poolbench.linalg import Connectivity, Matrix
 from poolbench.linalg.coarsening import Coarsening
 from poolbench.nn.mlp import ACTIVATIONS, MLP
-from poolbench.nn.model import (
-    DataFacts,
-    GraphModel,
-    ModelOutput,
-    Part,
-    add_penalties,
-    build_readout,
-    check_choices,
-    head,
-)
+from poolbench.nn.model import DataFacts, GraphModel, ModelOutput, Part, build_readout, check_choices, head, penalties
 from poolbench.pool.base.src import GlobalPool, Operator
 
 
@@ -70,6 +61,5 @@ class StructureFree(GraphModel):
         x = self.encode(x)
         if self.nodes is not None:
             x = self.activation(self.nodes(x))
-        losses: dict[str, Tensor] = {}
-        add_penalties(losses, [self.readout])
+        losses = penalties([self.readout])
         return ModelOutput(self.head(self.readout(x, a.nodes)), losses, [a.nodes.sizes])

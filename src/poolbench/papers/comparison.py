@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -12,11 +12,13 @@ from typing import Any
 from poolbench import statistics
 from poolbench.papers.published import SECOND_HAND, PublishedTable, Value
 from poolbench.papers.recipe import Line, Planned, Recipe, Spread, setting
+from poolbench.records.counting import Counted, Version, counted
+from poolbench.records.equivalence import Links
 from poolbench.records.identity import canonical_json
+from poolbench.records.record import Record
+from poolbench.records.version import installed_code
 from poolbench.report.tables import Table
 from poolbench.statistics import LEVEL, Agreement, Estimate
-
-Record = Mapping[str, Any]
 
 VERDICTS = ("agrees", "differs", "cannot tell")
 UNVERIFIED = "unverified"
@@ -33,7 +35,7 @@ class Measured:
     """What our runs of a line say of one metric, in our unit.
 
     scores: one a unit, which is a split, or a seed where the split is fixed. missing: runs that are not there, failed
-    ones among them.
+    ones among them. close: runs of a version of the code that is close to the installed one, and not the same.
     """
 
     scores: tuple[float, ...]
@@ -41,6 +43,7 @@ class Measured:
     unit: str
     missing: int
     failed: int
+    close: int = 0
 
     @property
     def estimate(self) -> Estimate | None:
@@ -67,26 +70,24 @@ class Found:
     """The records of a results folder, by what their runs have in common.
 
     Args:
-        records: all; of each run the latest attempt counts. current: the version of the code for a configuration; runs
-            of other versions are left out.
+        records: all; each run counts once. links: which versions of the code come to the same. current: the version of
+            the code for a configuration; runs of versions that are not linked to it are left out.
     """
 
-    def __init__(self, records: Iterable[Record], current: Callable[[Mapping[str, Any]], str]) -> None:
-        latest: dict[str, Record] = {}
-        for record in sorted(records, key=lambda r: (r["id"], r["attempt"])):
-            latest[record["id"]] = record
-        self.all = list(latest.values())
-        self._by_setting: dict[str, dict[tuple[int, int, int | None], Record]] = defaultdict(dict)
+    def __init__(self, records: Iterable[Record], links: Links, current: Version = installed_code) -> None:
+        found = counted(records, links, current)
+        self.all = [one.record for one in found]
+        self._by_setting: dict[str, dict[tuple[int, int, int | None], Counted]] = defaultdict(dict)
         self._of_other_code: Counter[str] = Counter()
-        for record in self.all:
-            config = record["config"]
-            if record["provenance"].get("code") == current(config):
+        for one in found:
+            config = one.record.config
+            if one.kind:
                 run = config["seed"], config["split"]["seed"], config.get("fold")
-                self._by_setting[setting(config)][run] = record
+                self._by_setting[setting(config)][run] = one
             else:
                 self._of_other_code[setting(config)] += 1
 
-    def of(self, planned: Planned) -> dict[tuple[int, int | None], Record | None]:
+    def of(self, planned: Planned) -> dict[tuple[int, int | None], Counted | None]:
         """The record of each run of a line, None where there is none."""
         mine = self._by_setting.get(planned.key, {})
         return {
@@ -100,30 +101,30 @@ class Found:
         return self._of_other_code[planned.key]
 
 
-def measured(runs: Mapping[tuple[int, int | None], Record | None], metric: str) -> Measured:
+def measured(runs: Mapping[tuple[int, int | None], Counted | None], metric: str) -> Measured:
     """The scores of one metric; runs of one split are averaged where there are several splits."""
-    made = [record for record in runs.values() if record is not None]
-    scored = [(record, value) for record in made if (value := _score(record, metric)) is not None]
-    hashes = {record["splits"].get("hash") for record, _ in scored}
-    drawn = len(hashes) > 1 or any(fold is not None for _, fold in runs)
+    made = [one for one in runs.values() if one is not None]
+    scored = [(one, value) for one in made if (value := _score(one.record, metric)) is not None]
+    drawn = len({one.record.splits.hash for one, _ in scored}) > 1 or any(fold is not None for _, fold in runs)
     by_unit: dict[str, list[float]] = defaultdict(list)
-    for record, value in scored:
-        by_unit[str(record["splits"].get("hash") if drawn else record["config"]["seed"])].append(value)
-    ratios = [record["splits"]["test"] / record["splits"]["train"] for record, _ in scored if drawn]
+    for one, value in scored:
+        by_unit[one.record.splits.hash if drawn else str(one.record.config["seed"])].append(value)
+    ratios = [one.record.splits.test / one.record.splits.train for one, _ in scored if drawn]
     return Measured(
         tuple(fmean(values) for values in by_unit.values()),
         fmean(ratios) if ratios else 0.0,
         "splits" if drawn else "seeds",
         len(runs) - len(scored),
-        sum(record["status"] == "failed" for record in made),
+        sum(one.record.status == "failed" for one in made),
+        sum(one.kind == "close" for one, _ in scored),
     )
 
 
 def _score(record: Record, metric: str) -> float | None:
     """The value of a test metric, or of another part's, such as train/loss."""
     part, _, name = metric.rpartition("/")
-    value = record["metrics"][part or "test"].get(name) if record["status"] == "done" else None
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    value = record.metrics.of(part or "test").get(name) if record.done else None
+    return value if value is not None and math.isfinite(value) else None
 
 
 # --------------------------------------------------------------------------------------------------------- comparing
@@ -198,6 +199,8 @@ def _caption(recipe: Recipe, table: PublishedTable, cells: Sequence[Cell], sever
     yield f"{table.citation}."
     metric = "" if several else f"{table.metric}, "
     yield f"Numbers are {metric}{table.unit}; ± is the standard deviation, theirs ({table.plus_minus}) and ours over n."
+    if any(cell.measured.close for cell in cells):
+        yield "close: so many runs of a version of the code whose numbers are close to this one's, and not the same."
     if not quick:
         yield (
             f"agrees: shown to lie within {recipe.margin / recipe.scale:g} of the published number; differs: the "
@@ -230,7 +233,8 @@ def _published(cell: Cell, table: PublishedTable) -> str:
 
 def _reproduced(cell: Cell, recipe: Recipe, table: PublishedTable) -> str:
     found, ours = cell.measured.estimate, cell.measured
-    lost = [f"{ours.failed} failed"] if ours.failed else []
+    lost = [f"{ours.close} close"] if ours.close else []
+    lost += [f"{ours.failed} failed"] if ours.failed else []
     lost += [f"{ours.missing - ours.failed} missing"] if ours.missing > ours.failed else []
     if found is None:
         return ", ".join(lost) or "–"
@@ -254,10 +258,11 @@ def _difference(cell: Cell, recipe: Recipe, table: PublishedTable) -> str:
     return f"{text} ({low} to {high})"
 
 
-def _records(recipe: Recipe, cells: Iterable[Cell], quick: bool) -> Iterable[dict[str, Any]]:
+def _records(recipe: Recipe, cells: Sequence[Cell], quick: bool) -> Iterable[dict[str, Any]]:
     def in_unit(value: float | None) -> float | None:
         return None if value is None else value / recipe.scale
 
+    any_close = any(cell.measured.close for cell in cells)
     for cell in cells:
         ours, value, judged = cell.measured.estimate, cell.published, cell.agreement
         yield {
@@ -281,6 +286,7 @@ def _records(recipe: Recipe, cells: Iterable[Cell], quick: bool) -> Iterable[dic
             "unit": cell.measured.unit,
             "failed": cell.measured.failed,
             "missing": cell.measured.missing,
+            **({"close": cell.measured.close} if any_close else {}),
             "difference": judged and in_unit(judged.difference),
             "low": judged and in_unit(judged.low),
             "high": judged and in_unit(judged.high),

@@ -29,6 +29,7 @@ from omegaconf import OmegaConf
 from poolbench.config import Config, plain, replace
 from poolbench.errors import PoolBenchError, nearest
 from poolbench.jobs.search import searched
+from poolbench.records.changes import canonical
 from poolbench.records.identity import EXECUTION_KEYS, canonical_json, without
 from poolbench.statistics import MARGIN
 
@@ -231,7 +232,7 @@ def setting(config: Mapping[str, Any]) -> str:
     apart = ["seed", "split", "fold", "search.chosen", *chosen]
     # The number of devices is execution to a configuration, and yet part of what a run is.
     execution = [key for key in EXECUTION_KEYS if key != "trainer.devices"]
-    return canonical_json(without(config, [*execution, *apart]))
+    return canonical_json(without(canonical(config), [*execution, *apart]))
 
 
 def plan(

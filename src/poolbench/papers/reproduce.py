@@ -27,7 +27,6 @@ from poolbench.papers.comparison import (
     VERDICTS,
     WITHOUT,
     Found,
-    Record,
     compare,
     counts,
     file_stem,
@@ -45,9 +44,13 @@ from poolbench.papers.recipe import (
     read_recipe,
     recipes,
 )
-from poolbench.records.gathered import found_records, write_text
-from poolbench.records.identity import installed_code
-from poolbench.report.leaderboard import hardware, pool_name
+from poolbench.records.changes import canonical
+from poolbench.records.disk import write_text
+from poolbench.records.equivalence import Links
+from poolbench.records.gathered import found_records
+from poolbench.records.identity import canonical_json
+from poolbench.records.record import Record
+from poolbench.report.leaderboard import hardware, hardware_name
 from poolbench.report.tables import FORMATS, time_text
 
 TABLES = "tables"
@@ -129,7 +132,7 @@ def main(argv: Sequence[str], conf: Path, compose: Compose, results: Path) -> in
     planned = plan(recipe, compose, asked.seeds, asked.quick, [*asked.extra, place])
     code = 0
     if not asked.table:
-        found = Found(found_records(asked.results), installed_code)
+        found = Found(found_records(asked.results), Links.read(asked.results))
         chosen = wanted(planned, asked.only)
         left = [(one, task) for one in chosen for task in to_do(one, found)]
         print(planned_text(recipe, chosen, left, found, asked.jobs))
@@ -153,12 +156,12 @@ def wanted(planned: Sequence[Planned], only: Sequence[str]) -> list[Planned]:
 
 
 def to_do(planned: Planned, found: Found) -> list[Task]:
-    """The tasks of a line of which a run is not done."""
+    """The tasks of a line of which a run is not done; one of code that is close and not the same is none."""
     runs = found.of(planned)
 
     def done(seed: int, fold: int | None) -> bool:
-        record = runs[seed, fold]
-        return record is not None and record["status"] == "done"
+        one = runs[seed, fold]
+        return one is not None and one.record.done and one.kind == "same"
 
     return [task for task in planned.tasks if not all(done(seed, task.fold) for seed in task.seeds)]
 
@@ -232,8 +235,8 @@ class Clock:
     def __init__(self, records: Iterable[Record]) -> None:
         self._seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
         for record in records:
-            if record["time"].get("epoch"):
-                self._seconds[hardware(record), _work(record["config"])].append(record["time"]["epoch"])
+            if record.time.epoch:
+                self._seconds[hardware(record), _work(record.config)].append(record.time.epoch)
 
     def epoch(self, planned: Planned) -> float | None:
         """None where the run fails; its record will say why."""
@@ -241,7 +244,7 @@ class Clock:
 
         config = planned.tasks[0].config
         values = plain(config)
-        here = hardware({"provenance": {"hardware": provenance.hardware()}, "config": values})
+        here = hardware_name(provenance.hardware(), values)
         known = self._seconds[here, _work(values)]
         if not known:
             try:
@@ -253,8 +256,8 @@ class Clock:
 
 def _work(config: Mapping[str, Any]) -> str:
     """What the time of an epoch hangs on, roughly."""
-    keys = ("pool", "model", "dataset", "batch_size")
-    return f"{pool_name({'config': config})}/{[config[key] for key in keys]}"
+    known = canonical(config)
+    return canonical_json([known[key] for key in ("pool", "model", "dataset", "batch_size")])
 
 
 def measure(config: Config) -> float:
@@ -264,7 +267,7 @@ def measure(config: Config) -> float:
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         short = {"trainer.max_epochs": 2, "callbacks.progress": "none", "paths.results": folder, "evaluate_test": False}
         record = run(replace(with_values(config, short), search=None))
-    return min(float(row["time"]) for row in record["curve"])
+    return min(row["time"] for row in record.curve)
 
 
 # --------------------------------------------------------------------------------------------------------- the results
@@ -273,7 +276,7 @@ def measure(config: Config) -> float:
 def write_table(recipe: Recipe, planned: Sequence[Planned], conf: Path, asked: Options) -> Path:
     """Print the table, and write it in every format; returns the Markdown file."""
     facts = published_table(recipe.paper, recipe.table)
-    found = Found(found_records(asked.results), installed_code)
+    found = Found(found_records(asked.results), Links.read(asked.results))
     table = written(recipe, facts, compare(recipe, facts, planned, found, asked.quick), asked.quick)
     others = sum(found.of_other_code(one) for one in planned)
     stale = f"\n{_runs(others)} of other versions of the code left out.\n" if others else ""

@@ -1,28 +1,53 @@
-"""Gathered records: those of many runs in one file, a JSON line each, without their curves; they are committed."""
+"""The records of a results folder: those that its runs left, and those that were gathered to be kept and committed.
+
+    results/records/<dataset>/<protocol>.jsonl   a line each, without curves
+
+Lines are only ever added; where a file is full, <protocol>-2.jsonl goes on. A record that is both in a run's folder and
+gathered is one.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+import itertools
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct
 
 from poolbench.errors import PoolBenchError, RunError
-from poolbench.records.record import iter_records, put
+from poolbench.records.attempts import attempts_of, iter_records, run_folder
+from poolbench.records.disk import put
+from poolbench.records.record import Record, decode, encode, lean
 
-GATHERED = "records.jsonl"
+T = TypeVar("T")
 
-Record = Mapping[str, Any]
+FOLDER = "records"
+FULL = 1 << 20
+"""Bytes after which a file is gone on with in another one."""
 
 
-def gather(results: Path, curves: bool = False) -> list[dict[str, Any]]:
-    """All records of a results folder: those of its runs, and those of its records.jsonl that are not among them.
+Key = tuple[str, str, int]
+"""What no two records share: the run's id, the version of the code, the attempt."""
+
+
+def key(record: Record) -> Key:
+    """What no two records share."""
+    return record.id, str(record.code), record.attempt
+
+
+def gather(results: Path, curves: bool = False) -> list[Record]:
+    """All records of a results folder, gathered ones and those of its runs, by id and attempt.
 
     Args:
-        curves: keep the curves, nine tenths of a record, which records.jsonl does not hold.
+        curves: keep the curves, nine tenths of a record, which gathered ones do not have.
 
     Raises:
-        PoolBenchError: there are none, or a line of records.jsonl is no record.
+        PoolBenchError: there are none, or a gathered line is no record.
     """
     found = found_records(results, curves)
     if not found:
@@ -30,37 +55,135 @@ def gather(results: Path, curves: bool = False) -> list[dict[str, Any]]:
     return found
 
 
-def found_records(results: Path, curves: bool = False) -> list[dict[str, Any]]:
+def found_records(results: Path, curves: bool = False) -> list[Record]:
     """As `gather`, for a folder that may have none."""
-    found = {(r["id"], r["attempt"]): dict(r) for r in read_gathered(results / GATHERED)}
-    found |= {(r["id"], r["attempt"]): r if curves else lean(r) for _, r in iter_records(results)}
-    return [found[key] for key in sorted(found)]
+    found = {key(record): record for path in files(results) for record in read(path)}
+    found |= {key(record): record if curves else lean(record) for _, record in iter_records(results)}
+    return [found[each] for each in sorted(found, key=lambda each: (each[0], each[2], each[1]))]
 
 
-def lean(record: dict[str, Any]) -> dict[str, Any]:
-    """A record as it is committed: without its curve, and where files lay on somebody's machine."""
-    return {**record, "curve": [], "config": {k: v for k, v in record["config"].items() if k != "paths"}}
+def files(results: Path) -> list[Path]:
+    """The files of gathered records in a results folder."""
+    return sorted((Path(results) / FOLDER).glob("*/*.jsonl"))
 
 
-def read_gathered(path: Path) -> Iterable[Record]:
-    if not path.is_file():
-        return
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+def read(path: Path) -> Iterator[Record]:
+    """The records of one file. Raises `PoolBenchError` that names the first line that is none."""
+    yield from _lines(path, decode)
+
+
+def _lines(path: Path, decoded: Callable[[bytes], T]) -> Iterator[T]:
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
-            yield json.loads(line)
+            yield decoded(line)
         except ValueError as error:
             raise PoolBenchError(f"{path}, line {number}: not a record ({error}); remove the line") from error
 
 
-def write_gathered(records: Iterable[dict[str, Any]], path: Path) -> None:
-    """Write records as one JSON line each, without their curves, whole or not at all."""
-    write_text(path, "".join(json.dumps(lean(r), sort_keys=True) + "\n" for r in records))
+class _Code(Struct):
+    code: str | None = None
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all, with the folders above it."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        put(path, text.encode())
-    except OSError as error:
-        raise RunError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
+class _Line(Struct):
+    """As much of a record as its key takes."""
+
+    id: str
+    attempt: int
+    provenance: _Code
+
+
+def places(results: Path) -> dict[Key, Path]:
+    """The file that each gathered record stands in. Raises `PoolBenchError` for a line that is no record."""
+    decoder = msgspec.json.Decoder(_Line)
+    found = {}
+    for path in files(results):
+        for line in _lines(path, decoder.decode):
+            found[line.id, str(line.provenance.code), line.attempt] = path
+    return found
+
+
+def add(records: Iterable[Record], results: Path) -> list[Path]:
+    """Add those records to the gathered ones that are not among them yet; returns the files that were written.
+
+    Raises `RunError` where a file cannot be written, with nothing lost.
+    """
+    homes: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    for record in records:
+        homes[home(record.config)].append(record)
+    written = []
+    for (dataset, protocol), found in sorted(homes.items()):
+        there = parts(results, dataset, protocol)
+        known = {key(record) for path in there for record in read(path)}
+        new = [record for record in found if key(record) not in known]
+        for path, lines in _placed(results, dataset, protocol, len(there), sorted(new, key=key)):
+            written.append(path)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                put(path, (path.read_bytes() if path.is_file() else b"") + lines)
+            except OSError as error:
+                raise RunError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
+    return written
+
+
+def _placed(
+    results: Path, dataset: str, protocol: str, count: int, records: Iterable[Record]
+) -> Iterator[tuple[Path, bytes]]:
+    """The lines that go into each file: the last of the `count` as long as it is not full, then further ones."""
+    number = max(count, 1)
+    path = _part(results, dataset, protocol, number)
+    size, lines = path.stat().st_size if path.is_file() else 0, b""
+    for record in records:
+        line = encode(lean(record)) + b"\n"
+        if size and size + len(line) > FULL:
+            if lines:
+                yield path, lines
+            number, size, lines = number + 1, 0, b""
+            path = _part(results, dataset, protocol, number)
+        size, lines = size + len(line), lines + line
+    if lines:
+        yield path, lines
+
+
+def parts(results: Path, dataset: str, protocol: str) -> list[Path]:
+    """The files that records of a dataset under a protocol are gathered in."""
+    numbered = (_part(results, dataset, protocol, number) for number in itertools.count(1))
+    return list(itertools.takewhile(Path.is_file, numbered))
+
+
+def _part(results: Path, dataset: str, protocol: str, number: int) -> Path:
+    return Path(results) / FOLDER / dataset / f"{protocol}{f'-{number}' if number > 1 else ''}.jsonl"
+
+
+def home(config: Mapping[str, Any]) -> tuple[str, str]:
+    """The folder and the file that the records of a configuration are gathered in: names of dataset and protocol."""
+    names = config.get("names") or {}
+    dataset = (config.get("dataset") or {}).get("name") or names.get("dataset")
+    return _safe(dataset), _safe(names.get("protocol"))
+
+
+def _safe(name: Any) -> str:
+    return re.sub(r"[^\w.-]", "_", str(name or "unnamed")).lstrip(".") or "unnamed"
+
+
+@dataclass(frozen=True)
+class Done:
+    """A record that says that a run is done, and the file that it stands in."""
+
+    record: Record
+    path: Path
+
+
+def find_done(results: Path, id: str, config: Mapping[str, Any], counts: Callable[[Record], bool]) -> Done | None:
+    """The record of a run that is done: the latest of its folder, else a gathered one; None where it is not.
+
+    Args:
+        id: of the run. config: its configuration. counts: whether a record's version of the code counts.
+    """
+    found = [Done(record, path) for path, record in attempts_of(run_folder(results, id))
+             if record.done and counts(record)]  # fmt: skip
+    if not found:
+        seed = (config.get("seed"), config.get("fold"))
+        found = [Done(record, path) for path in parts(results, *home(config)) for record in read(path)
+                 if record.done and (record.config.get("seed"), record.config.get("fold")) == seed
+                 and record.setting == id and counts(record)]  # fmt: skip
+    return found[-1] if found else None

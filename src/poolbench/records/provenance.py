@@ -120,7 +120,7 @@ def package_version(name: str) -> str | None:
 def _machine() -> Mapping[str, Any]:
     return {
         "platform": platform.platform(),
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "cores": os.cpu_count(),
         "cores_usable": _usable_cores(),
         "memory": _memory(),
@@ -133,7 +133,8 @@ def hardware() -> dict[str, Any]:
     return {**_machine(), "gpus": list(_machine()["gpus"])}
 
 
-def _cpu_model() -> str | None:
+def cpu_model() -> str | None:
+    """The name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

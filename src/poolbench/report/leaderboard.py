@@ -12,19 +12,20 @@ import json
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean, median
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from poolbench import statistics
+from poolbench.records.changes import canonical
+from poolbench.records.counting import Counted
 from poolbench.records.identity import EXECUTION_KEYS, canonical_json, without
+from poolbench.records.record import Record
 from poolbench.statistics import LEVEL, Comparison, Estimate, Ranking
-
-Record = Mapping[str, Any]
 
 BASELINE = "none"
 CONTROLS = (BASELINE, "random-dense", "random-sparse")
@@ -79,10 +80,12 @@ class Run:
     seed: str
     split: str
     """One for each set of training and test graphs."""
+    close: bool = False
+    """Whether it was made by a version of the code that is close to the board's, and not the same."""
 
     @property
     def reason(self) -> str:
-        return str(self.record.get("reason") or "no number was measured")
+        return self.record.reason or "no number was measured"
 
 
 @dataclass(frozen=True)
@@ -121,9 +124,27 @@ class Column:
     """What n counts: `splits` that were resampled, or `seeds` on one fixed split."""
 
 
+MEMORY = {
+    "tensors": "the tensors that a training step needs at its peak",
+    "allocator": "the most that the GPU's allocator held",
+    "process": "the most that the process held, libraries and what earlier runs in it left behind included",
+}
+"""What is measured as the peak memory of a run."""
+
+
+class Gauge(NamedTuple):
+    """What costs are measured with, and are apart by: the hardware, and which of `MEMORY` is measured."""
+
+    hardware: str
+    memory: str
+
+    def __str__(self) -> str:
+        return f"{self.hardware} (memory: {self.memory})"
+
+
 @dataclass(frozen=True)
 class Cost:
-    """Medians over the runs of a cell on one kind of hardware."""
+    """Medians over the runs of a cell by one gauge."""
 
     epoch: float | None
     """Seconds a training epoch, see `epoch_seconds`."""
@@ -146,6 +167,11 @@ class Cell:
     def count(self, status: str) -> int:
         return sum(run.status == status for run in self.runs)
 
+    @property
+    def close(self) -> int:
+        """How many runs with a number were made by a close version of the code."""
+        return sum(run.close and run.status == "done" for run in self.runs)
+
     @cached_property
     def estimate(self) -> Estimate | None:
         return statistics.estimate(list(self.scores.values()), self.test_over_train) if self.scores else None
@@ -159,16 +185,16 @@ class Cell:
     @property
     def parameters(self) -> int | None:
         """Trainable parameters, of the largest run; None where no run got so far."""
-        return max((r.record["parameters"] for r in self.runs if r.record["parameters"] is not None), default=None)
+        return max((r.record.parameters for r in self.runs if r.record.parameters is not None), default=None)
 
     @cached_property
-    def costs(self) -> dict[str, Cost]:
-        """By hardware, which is never mixed."""
-        by_hardware: dict[str, list[Record]] = defaultdict(list)
+    def costs(self) -> dict[Gauge, Cost]:
+        """By gauge: hardware is never mixed, nor are measures of memory."""
+        by_gauge: dict[Gauge, list[Record]] = defaultdict(list)
         for run in self.runs:
-            if run.status == "done":
-                by_hardware[hardware(run.record)].append(run.record)
-        return {name: _cost(records) for name, records in sorted(by_hardware.items())}
+            if run.status == "done" and (gauge := gauge_of(run.record)):
+                by_gauge[gauge].append(run.record)
+        return {gauge: _cost(records) for gauge, records in sorted(by_gauge.items())}
 
 
 @dataclass(frozen=True)
@@ -322,8 +348,8 @@ class Board:
         return f"{row.label}, {row.model}" if several else row.label
 
     @property
-    def hardware(self) -> list[str]:
-        return sorted({name for cell in self.cells.values() for name in cell.costs})
+    def gauges(self) -> list[Gauge]:
+        return sorted({gauge for cell in self.cells.values() for gauge in cell.costs})
 
 
 def _paired(cell: Cell, baseline: Cell, comparisons: int) -> Comparison | None:
@@ -350,7 +376,7 @@ def _over_datasets(values: Sequence[float]) -> tuple[float, float] | None:
 
 def _cost(records: Sequence[Record]) -> Cost:
     epochs = [seconds for r in records if (seconds := epoch_seconds(r)) is not None]
-    peaks = [r["memory_peak"] for r in records if r["memory_peak"] is not None]
+    peaks = [r.memory_peak for r in records if r.memory_peak is not None]
     return Cost(median(epochs) if epochs else None, median(peaks) if peaks else None, len(records))
 
 
@@ -359,16 +385,38 @@ def epoch_seconds(record: Record) -> float | None:
 
     What else runs on a machine, such as the other jobs of a sweep, stretches the clock's.
     """
-    alone = _get(record["config"], "trainer.accelerator") == "cpu" and _get(record["config"], "trainer.threads") == 1
-    worked = record["time"].get("epoch_cpu") if alone else None
-    return worked if worked is not None else record["time"].get("epoch")
+    alone = _get(record.config, "trainer.accelerator") == "cpu" and _get(record.config, "trainer.threads") == 1
+    worked = record.time.epoch_cpu if alone else None
+    return worked if worked is not None else record.time.epoch
+
+
+def gauge_of(record: Record) -> Gauge | None:
+    """What the costs of a run were measured with; None where nothing was."""
+    if record.memory_peak is None and epoch_seconds(record) is None:
+        return None
+    return Gauge(hardware(record), memory_measure(record))
+
+
+def memory_measure(record: Record) -> str:
+    """Which of `MEMORY` the peak memory is. Before runs said so, it was the GPU's or else the process's."""
+    gpu = bool(record.provenance.hardware.get("gpus"))
+    before = "allocator" if gpu and _get(record.config, "trainer.accelerator") != "cpu" else "process"
+    return record.diagnostics.get("memory") or before
 
 
 def hardware(record: Record) -> str:
-    """The name of what a run was computed on: the GPU, or the CPU with its cores."""
-    machine = record["provenance"].get("hardware") or {}
+    """The name of what a run was computed on."""
+    return hardware_name(record.provenance.hardware, record.config)
+
+
+def hardware_name(machine: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """The name of what a configuration is computed on: the GPU, or the CPU with its cores.
+
+    Args:
+        machine: as in `provenance.hardware`.
+    """
     gpus = machine.get("gpus") or []
-    if gpus and _get(record["config"], "trainer.accelerator") != "cpu":
+    if gpus and _get(config, "trainer.accelerator") != "cpu":
         return f"{len(gpus)} x {gpus[0]}" if len(gpus) > 1 else str(gpus[0])
     cpu, cores = machine.get("cpu") or "unknown CPU", machine.get("cores_usable") or machine.get("cores")
     return f"{cpu}, {cores} cores" if cores else cpu
@@ -377,45 +425,55 @@ def hardware(record: Record) -> str:
 # ------------------------------------------------------------------------------------------ what records have in common
 
 
-def protocol_key(record: Record) -> str:
-    """The protocol with its arguments and its version: a board."""
-    version = record["splits"].get("version") or 1
-    return canonical_json([record["config"].get("protocol"), protocol_name(record), version])
+@dataclass(frozen=True)
+class Place:
+    """Where a record belongs, worked out of its configuration as its run was first written.
+
+    board: the protocol with its arguments and its version. row: see `setting`, with the names of pool and model.
+    column: the dataset with its options and its content.
+    """
+
+    setting: Mapping[str, Any] = field(hash=False, compare=False)
+    """The configuration less dataset, protocol and seeds."""
+    board: str
+    row: str
+    column: str
+
+    @classmethod
+    def of(cls, record: Record) -> Place:
+        config, splits = canonical(record.config), record.splits
+        setting = _setting(config)
+        return cls(
+            setting,
+            canonical_json([config.get("protocol"), splits.protocol, splits.version]),
+            canonical_json({"pool": pool_name(record), "model": model_name(record), "config": setting}),
+            canonical_json([dataset_name(record), config["dataset"], splits.dataset]),
+        )
 
 
 def protocol_name(record: Record) -> str:
-    return str(record["splits"].get("protocol") or _get(record["config"], "names.protocol") or "?")
-
-
-def row_key(record: Record) -> str:
-    """The configuration less dataset, protocol and seeds: a row."""
-    return canonical_json({"pool": pool_name(record), "model": model_name(record), "config": _setting(record)})
-
-
-def column_key(record: Record) -> str:
-    """The dataset with its options and its content: a column."""
-    return canonical_json([dataset_name(record), record["config"]["dataset"], record["splits"].get("dataset")])
+    return record.splits.protocol
 
 
 def pool_name(record: Record) -> str:
-    return str(_get(record["config"], "names.pool") or "?")
+    return str(_get(record.config, "names.pool") or "?")
 
 
 def model_name(record: Record) -> str:
-    return str(_get(record["config"], "names.model") or "?")
+    return str(_get(record.config, "names.model") or "?")
 
 
 def dataset_name(record: Record) -> str:
-    return str(record["config"]["dataset"].get("name") or _get(record["config"], "names.dataset") or "?")
+    return str(_get(record.config, "dataset.name") or _get(record.config, "names.dataset") or "?")
 
 
-def _setting(record: Record) -> dict[str, Any]:
+def _setting(config: Mapping[str, Any]) -> dict[str, Any]:
     # The number of devices is execution to a configuration, and yet part of what a run is.
     execution = [key for key in EXECUTION_KEYS if key != "trainer.devices"]
     # A nested protocol chooses hyper-parameters anew in every fold: the search is the setting, not what it chose.
-    chosen = list(_get(record["config"], "search.chosen") or ())
+    chosen = list(_get(config, "search.chosen") or ())
     apart = ["dataset", "protocol", "seed", "split", "fold", "search.chosen"]
-    return without(record["config"], [*execution, *apart, *chosen])
+    return without(config, [*execution, *apart, *chosen])
 
 
 def _context(setting: Mapping[str, Any]) -> str:
@@ -442,38 +500,51 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------------------ boards
 
 
-def boards(records: Iterable[Record], other_code: Collection[str] = ()) -> list[Board]:
+@dataclass(frozen=True)
+class _Entry:
+    """A record with its place. code: its version of the code, where that is another than the board's; else empty."""
+
+    record: Record
+    place: Place
+    code: str
+    close: bool
+
+    @property
+    def row(self) -> tuple[str, str]:
+        return self.place.row, self.code
+
+
+def boards(records: Iterable[Counted]) -> list[Board]:
     """One board a protocol.
 
     Args:
-        records: one a run (its latest attempt).
-        other_code: ids of those runs that were made by another version of the code than the board is about; they get
-            rows of their own.
+        records: one a run. Those of versions of the code that are not linked to the tables' get rows of their own.
     """
-    by_protocol: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        by_protocol[protocol_key(record)].append(record)
-    titles = _protocol_titles(by_protocol)
-    made = [_board(titles[key], found, set(other_code)) for key, found in by_protocol.items()]
+    by_protocol: dict[str, list[_Entry]] = defaultdict(list)
+    for one in records:
+        entry = _Entry(one.record, Place.of(one.record), "" if one.kind else one.version, one.kind == "close")
+        by_protocol[entry.place.board].append(entry)
+    titles = _protocol_titles({key: found[0].record for key, found in by_protocol.items()})
+    made = [_board(titles[key], found) for key, found in by_protocol.items()]
     return sorted(made, key=lambda board: board.protocol)
 
 
-def _protocol_titles(by_protocol: Mapping[str, list[Record]]) -> dict[str, str]:
+def _protocol_titles(firsts: Mapping[str, Record]) -> dict[str, str]:
     """Name and version of each protocol, and its arguments where two of a name differ in them."""
-    firsts = {key: found[0] for key, found in by_protocol.items()}
-    names = {k: f"{protocol_name(r)} (version {r['splits'].get('version') or 1})" for k, r in firsts.items()}
-    options = _differences({k: (names[k], flatten(r["config"].get("protocol") or {})) for k, r in firsts.items()})
+    names = {k: f"{protocol_name(r)} (version {r.splits.version})" for k, r in firsts.items()}
+    flat = {key: flatten(canonical(record.config).get("protocol") or {}) for key, record in firsts.items()}
+    options = _differences({key: (names[key], flat[key]) for key in firsts})
     return {key: f"{names[key]}, {options[key]}" if options[key] else names[key] for key in names}
 
 
-def _board(title: str, records: Sequence[Record], other_code: set[str]) -> Board:
-    rows = _rows(records, other_code)
-    columns = _columns(records)
+def _board(title: str, entries: Sequence[_Entry]) -> Board:
+    rows = _rows(entries)
+    columns = _columns(entries)
     found: dict[tuple[Row, Column], list[Run]] = defaultdict(list)
     expected: dict[Column, set[Hashable]] = defaultdict(set)
-    for record in records:
-        column, row = columns[column_key(record)], rows[_coded_key(record, other_code)]
-        run = _run(record, column.metric)
+    for entry in entries:
+        column, row = columns[entry.place.column], rows[entry.row]
+        run = _run(entry, column.metric)
         found[row, column].append(run)
         expected[column].add((run.split, run.seed))
     ordered = sorted(set(columns.values()), key=lambda c: (c.dataset.lower(), c.key))
@@ -487,15 +558,10 @@ def _board(title: str, records: Sequence[Record], other_code: set[str]) -> Board
     return Board(title, slug, tuple(lines), tuple(ordered), cells)
 
 
-def _coded_key(record: Record, other_code: set[str]) -> tuple[str, str]:
-    code = str(record["provenance"].get("code") or "unknown") if record["id"] in other_code else ""
-    return row_key(record), code
-
-
-def _rows(records: Sequence[Record], other_code: set[str]) -> dict[tuple[str, str], Row]:
-    firsts = {_coded_key(record, other_code): record for record in records}
-    settings = {key[0]: _setting(record) for key, record in firsts.items()}
-    flat = {key[0]: (record, flatten(settings[key[0]])) for key, record in firsts.items()}
+def _rows(entries: Sequence[_Entry]) -> dict[tuple[str, str], Row]:
+    firsts = {entry.row: entry for entry in entries}
+    settings = {key[0]: entry.place.setting for key, entry in firsts.items()}
+    flat = {key[0]: (entry.record, flatten(settings[key[0]])) for key, entry in firsts.items()}
     own = {k: (pool_name(r), _kept(f, _of_pool)) for k, (r, f) in flat.items()}
     model = {k: (model_name(r), _kept(f, lambda name: name.startswith("model."))) for k, (r, f) in flat.items()}
     rest = {
@@ -505,8 +571,10 @@ def _rows(records: Sequence[Record], other_code: set[str]) -> dict[tuple[str, st
     told = [_differences(part) for part in (own, model, rest)]
     options = {key: ", ".join(part[key] for part in told if part[key]) for key in flat}
     return {
-        (key, code): Row(key, pool_name(record), model_name(record), options[key], _context(settings[key]), code)
-        for (key, code), record in firsts.items()
+        (key, code): Row(
+            key, pool_name(entry.record), model_name(entry.record), options[key], _context(settings[key]), code
+        )
+        for (key, code), entry in firsts.items()
     }
 
 
@@ -545,14 +613,14 @@ def _value(value: Any) -> str:
     return json.dumps(value)
 
 
-def _columns(records: Sequence[Record]) -> dict[str, Column]:
+def _columns(entries: Sequence[_Entry]) -> dict[str, Column]:
     by_key: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        by_key[column_key(record)].append(record)
+    for entry in entries:
+        by_key[entry.place.column].append(entry.record)
     firsts = {key: found[0] for key, found in by_key.items()}
     options = _differences(
         {
-            k: (dataset_name(r), {**flatten(r["config"]["dataset"]), "data": str(r["splits"].get("dataset"))[:8]})
+            k: (dataset_name(r), {**flatten(canonical(r.config)["dataset"]), "data": r.splits.dataset[:8]})
             for k, r in firsts.items()
         }
     )
@@ -560,14 +628,14 @@ def _columns(records: Sequence[Record]) -> dict[str, Column]:
     for key, found in by_key.items():
         name = dataset_name(firsts[key])
         title = f"{name} ({options[key]})" if options[key] else name
-        fixed = len({_split(r) for r in found}) == 1 and len({_seed(r) for r in found}) > 1
+        fixed = len({r.splits.hash for r in found}) == 1 and len({_seed(r) for r in found}) > 1
         columns[key] = Column(key, title, _metric(found), "seeds" if fixed else "splits")
     return columns
 
 
 def _metric(records: Sequence[Record]) -> Metric:
     """That of most runs that got so far as to name one."""
-    named = [r["diagnostics"].get("metric") for r in records if isinstance(r["diagnostics"], Mapping)]
+    named = [r.diagnostics.get("metric") for r in records]
     counts = Counter((m["name"], m["mode"]) for m in named if m)
     if not counts:
         return Metric()
@@ -575,33 +643,27 @@ def _metric(records: Sequence[Record]) -> Metric:
     return Metric(name, "min" if mode == "min" else "max")
 
 
-def _split(record: Record) -> str:
-    """What tells one set of training and test graphs from another."""
-    drawn = [_get(record["config"], "split.seed"), record["config"].get("fold")]
-    return str(record["splits"].get("hash") or canonical_json(drawn))
-
-
 def _seed(record: Record) -> str:
-    return str(record["config"].get("seed"))
+    return str(record.config.get("seed"))
 
 
 def score(record: Record, metric: Metric) -> float | None:
     """The test score of a run that has one, else None."""
-    value = record["metrics"]["test"].get(metric.name) if record["status"] == "done" else None
-    return value if isinstance(value, int | float) and math.isfinite(value) else None
+    value = record.metrics.test.get(metric.name) if record.done else None
+    return value if value is not None and math.isfinite(value) else None
 
 
-def _run(record: Record, metric: Metric) -> Run:
-    status = record["status"]
-    if status == "done" and score(record, metric) is None:
-        status = "failed"  # a loss that is not a number, or a metric that was not measured
-    return Run(record, record["id"], status, _seed(record), _split(record))
+def _run(entry: _Entry, metric: Metric) -> Run:
+    record = entry.record
+    # A loss that is not a number, or a metric that was not measured, is a failure.
+    status = "failed" if record.done and score(record, metric) is None else record.status
+    return Run(record, record.id, status, _seed(record), record.splits.hash, entry.close)
 
 
 def _cell(runs: Sequence[Run], column: Column, expected: int) -> Cell:
     by_unit: dict[str, list[float]] = defaultdict(list)
     ratios = []
-    ordered = sorted(runs, key=lambda run: (_number(run.record["config"].get("fold")), _number(run.seed), run.id))
+    ordered = sorted(runs, key=lambda run: (_number(run.record.config.get("fold")), _number(run.seed), run.id))
     for run in ordered:
         value = score(run.record, column.metric)
         if run.status == "done" and value is not None:
@@ -620,12 +682,7 @@ def _number(text: Any) -> float:
 
 
 def _test_over_train(record: Record) -> float:
-    test, train = (_size(record["splits"].get(part)) for part in ("test", "train"))
-    return test / train if train else 0.0
-
-
-def _size(part: Any) -> int:
-    return len(part) if isinstance(part, list | tuple) else int(part or 0)
+    return record.splits.test / record.splits.train if record.splits.train else 0.0
 
 
 # ----------------------------------------------------------------------------------------------------------- sentences

@@ -17,10 +17,13 @@ from typing import Any
 from urllib.parse import quote
 
 from poolbench import __version__
-from poolbench.records.gathered import GATHERED
+from poolbench.records.attempts import run_folder
+from poolbench.records.gathered import Key, key, places
+from poolbench.records.record import RECORD, Record
 from poolbench.report.figures import Drawn
 from poolbench.report.leaderboard import (
     BASELINE,
+    MEMORY,
     Board,
     Cell,
     Column,
@@ -30,6 +33,7 @@ from poolbench.report.leaderboard import (
     answers,
     epoch_seconds,
     hardware,
+    memory_measure,
     p_number,
     score,
 )
@@ -37,7 +41,7 @@ from poolbench.report.report import Report
 from poolbench.report.tables import Table, cell_text, memory_text, tables, time_text
 from poolbench.statistics import LEVEL, POWER
 
-Link = Callable[[Mapping[str, Any]], str]
+Link = Callable[[Record], str]
 """A record to where it lies, from the page."""
 
 FIELDS = ("record", "status", "seed", "fold", "score", "selected epoch", "time an epoch", "peak memory", "hardware",
@@ -53,7 +57,8 @@ def page(
         figures: the figures of each board, by its slug.
         results: the folder of the records.
         out: the folder that the page will lie in, from which it links to the records.
-        gathered: link to records.jsonl, with which the page is handed on, also where the runs' own files are there.
+        gathered: link to the gathered records, with which the page is handed on, also where the runs' own files are
+            there.
     """
     runs = [run for board in report.boards for cell in board.cells.values() for run in cell.runs]
     lost = sum(run.status != "done" for run in runs)
@@ -68,7 +73,7 @@ def page(
         "models": _options(row.model for board in report.boards for row in board.rows),
         "boards": "\n".join(_board(board, figures.get(board.slug, ())) for board in report.boards),
         "reading": _READING,
-        "data": _data(report, partial(_href, results=results, out=out, gathered=gathered)),
+        "data": _data(report, partial(_href, results=results, out=out, gathered=gathered, places=places(results))),
     }
     template = files("poolbench.report").joinpath("page.html").read_text(encoding="utf-8")
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], template)
@@ -82,6 +87,8 @@ def _options(names: Iterable[str]) -> str:
     return "".join(f"<option>{escape(name)}</option>" for name in sorted(set(names), key=str.lower))
 
 
+_MEASURES = "; ".join(f"{name}: {text}" for name, text in MEMORY.items())
+
 _READING = f"""<p>A number with ± is the mean over n resampled splits (or seeds on one fixed split) and half the width
 of its {LEVEL:.0%} interval. Resampled splits share graphs, so the variance of the mean is (1/n + n_test/n_train) s²
 (Nadeau &amp; Bengio, 2003), in intervals and tests alike. Pools are compared with {BASELINE} on the same splits; p is
@@ -89,8 +96,8 @@ corrected after Holm over the settings that are compared on a dataset, and the i
 pair alone. “No detectable difference” names the true difference that so many runs would have shown with probability
 {POWER}: it is no proof that two pools are alike. Failed, pruned and missing runs are counted and are in no mean. A
 control shows what a pool is worth that learns nothing: {BASELINE} pools not at all, random-dense and random-sparse pool
-at random. Time and memory are medians over runs, apart for each kind of hardware; time is that of the processor where
-one thread of it did everything.</p>
+at random. Time and memory are medians over runs, apart for each kind of hardware and measure of memory; time is that of
+the processor where one thread of it did everything; memory is one of {_MEASURES}.</p>
 <p>Point at a number for its details, click it for its records. The address of this page holds the filters and the
 order.</p>"""
 
@@ -144,8 +151,8 @@ def _leaderboard(board: Board) -> str:
              ("dataset", "dataset", ""), ("test score", "score", best_first), ("s", "std", ""), ("n", "n", "-"),
              ("without a number", "lost", "-"), (f"against {BASELINE}", "difference", best_first), ("Holm p", "p", ""),
              ("parameters", "parameters", "")]  # fmt: skip
-    for i, name in enumerate(board.hardware):
-        suffix = f", {name}" if len(board.hardware) > 1 else ""
+    for i, gauge in enumerate(board.gauges):
+        suffix = f", {gauge}" if len(board.gauges) > 1 else ""
         heads += [(f"time an epoch{suffix}", f"time{i}", ""), (f"peak memory{suffix}", f"memory{i}", "")]
     versus = {(v.row, v.column): v for v in board.versus}
     pairs = [(row, column) for column in board.columns for row in board.rows]
@@ -158,7 +165,7 @@ def _leaderboard(board: Board) -> str:
         f'<button type="button">{escape(name)}</button></th>'
         for name, key, first in heads
     )
-    on = f" Time and memory: {escape(board.hardware[0])}." if len(board.hardware) == 1 else ""
+    on = f" Time and memory: {escape(str(board.gauges[0]))}." if len(board.gauges) == 1 else ""
     caption = (
         f'<caption><span class="shown"></span>s is the standard deviation over the n splits or seeds.{on}</caption>'
     )
@@ -181,6 +188,7 @@ def _entries(board: Board, row: Row, column: Column, versus: Versus | None, opti
     score_text = (
         "–" if found is None else metric.text(found.mean) + (f" ± {metric.text(found.half)}" if found.half else "")
     )
+    score_text += f", {cell.close} close" if cell.close else ""
     mark = {"better": "▲ ", "worse": "▼ "}.get(versus.verdict, "") if versus else ""
     verdict = versus.verdict if versus and mark else ""
     names = [
@@ -199,8 +207,8 @@ def _entries(board: Board, row: Row, column: Column, versus: Versus | None, opti
         (p_number(versus.corrected if versus else None), versus and versus.corrected, ""),
         ("–" if cell.parameters is None else f"{cell.parameters:,}", cell.parameters, ""),
     ]  # fmt: skip
-    for name in board.hardware:
-        cost = cell.costs.get(name)
+    for gauge in board.gauges:
+        cost = cell.costs.get(gauge)
         numbers += [
             (time_text(cost.epoch if cost else None), cost and cost.epoch, ""),
             (memory_text(cost.memory if cost else None), cost and cost.memory, ""),
@@ -359,25 +367,31 @@ def _details(column: Column, cell: Cell) -> list[str]:
 
 def _run_data(run: Run, column: Column, link: Link) -> dict[str, Any]:
     record = run.record
-    found, epoch, git = score(record, column.metric), record["selected_epoch"], record["provenance"].get("git")
-    fold = record["config"].get("fold")
+    found, epoch, git = score(record, column.metric), record.selected_epoch, record.provenance.git
+    fold = record.config.get("fold")
     values = (
         "", run.status, run.seed, "–" if fold is None else str(fold),
         "–" if found is None else column.metric.text(found), "–" if epoch is None else str(epoch),
-        time_text(epoch_seconds(record)), memory_text(record["memory_peak"]), hardware(record),
-        str(record["provenance"].get("code") or "–"),
-        f"{str(git)[:8]}{' + changes' if record['provenance'].get('dirty') else ''}" if git else "–",
+        time_text(epoch_seconds(record)), _memory(record), hardware(record),
+        f"{record.code or '–'}{' (close)' if run.close else ''}",
+        f"{git[:8]}{' + changes' if record.provenance.dirty else ''}" if git else "–",
     )  # fmt: skip
     return {
-        "id": f"{run.id}/{record['attempt']}",
+        "id": f"{run.id}/{record.attempt}",
         "href": link(record),
         "values": values,
         "reason": "" if run.status == "done" else run.reason,
     }
 
 
-def _href(record: Mapping[str, Any], results: Path, out: Path, gathered: bool) -> str:
-    """Where a record lies, from the page: its own file, or the file that gathers them."""
-    own = results / "runs" / str(record["id"]) / str(record["attempt"]) / "record.json"
-    target = own if own.is_file() and not gathered else results / GATHERED
+def _memory(record: Record) -> str:
+    peak = record.memory_peak
+    return memory_text(peak) if peak is None else f"{memory_text(peak)} ({memory_measure(record)})"
+
+
+def _href(record: Record, results: Path, out: Path, gathered: bool, places: Mapping[Key, Path]) -> str:
+    """Where a record lies, from the page: its own file, or the one that it is gathered in."""
+    own = run_folder(results, record.id) / str(record.attempt) / RECORD
+    kept = places.get(key(record))
+    target = kept if kept and (gathered or not own.is_file()) else own
     return quote(Path(os.path.relpath(target.resolve(), out.resolve())).as_posix())

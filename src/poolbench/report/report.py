@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from poolbench.errors import PoolBenchError, nearest
-from poolbench.records.identity import installed_code
-from poolbench.report.leaderboard import (
-    Board,
-    boards,
-    column_key,
-    dataset_name,
-    flatten,
-    protocol_key,
-    protocol_name,
-    row_key,
-)
+from poolbench.records.changes import upgrade
+from poolbench.records.counting import Counted, Version, counted
+from poolbench.records.equivalence import Covered, Links
+from poolbench.records.record import Record
+from poolbench.records.version import installed_code
+from poolbench.report.leaderboard import Board, Place, boards, dataset_name, flatten, protocol_name
 from poolbench.report.tables import tables, to_csv
+
+T = TypeVar("T")
 
 LEGACY = "legacy-"
 """Protocols of this prefix repeat how an old paper did it, and stand in a table only where they are asked for."""
-
-Record = Mapping[str, Any]
 
 
 # ------------------------------------------------------------------------------------------------------ which of them
@@ -52,81 +47,77 @@ class Report:
 def build(
     records: Iterable[Record],
     query: Sequence[str] = (),
+    links: Links | None = None,
     all_code: bool = False,
-    current: Callable[[Mapping[str, Any]], str] | None = None,
+    current: Version = installed_code,
 ) -> Report:
     """The boards of those records that a query asks for.
 
     Args:
         query: words such as `dataset=PROTEINS` or `pool=mincut,topk`: group choices, dotted names of the
             configuration, `status`, `id`, `task` or `code`, with one or more values.
+        links: which versions of the code come to the same.
         all_code: show other versions of the code too, as rows of their own.
-        current: the version of the code for a configuration; that of the installed PoolBench by default.
+        current: the version of the code for a configuration.
 
     Raises:
         PoolBenchError: a query that no record answers.
     """
-    latest = _latest(records)
-    others = _other_code(latest, current or installed_code)
+    links = links or Links()
+    found = counted(records, links, current)
+    installed = any(one.kind for one in found)
+    chosen = answering(found if installed else _by_most(found, links), query, lambda one: one.record)
     notes = [f"Only runs with {' '.join(query)}."] if query else []
-    chosen = _answering(latest, query)
-    shown = [r for r in chosen if all_code or r["id"] not in others.ids]
-    notes += others.notes(sum(r["id"] in others.ids for r in chosen), all_code)
-    tested = [r for r in shown if r["config"].get("evaluate_test", True)]
+    notes += _code_notes(chosen, installed, all_code)
+    shown = [one for one in chosen if all_code or one.kind]
+    tested = [one for one in shown if one.record.config.get("evaluate_test", True)]
     if len(tested) < len(shown):
         notes.append(f"{_runs(len(shown) - len(tested))} without an evaluation of the test split, left out.")
     wanted = {v for key, values in map(_parsed, query) if key == "protocol" for v in values}
-    kept = [r for r in tested if not protocol_name(r).startswith(LEGACY) or wanted]
-    left_out = Counter(protocol_name(r) for r in tested) - Counter(protocol_name(r) for r in kept)
+    kept = [one for one in tested if not protocol_name(one.record).startswith(LEGACY) or wanted]
+    left_out = Counter(protocol_name(one.record) for one in tested)
+    left_out -= Counter(protocol_name(one.record) for one in kept)
     notes += [f"{_runs(n)} under {name}, left out (protocol={name} shows them)." for name, n in left_out.items()]
     if not kept:
         raise PoolBenchError("no record is left for a table: " + " ".join(notes))
-    return Report(tuple(boards(kept, others.ids)), tuple(notes))
+    return Report(tuple(boards(kept)), tuple(notes))
 
 
-def _latest(records: Iterable[Record]) -> list[Record]:
-    """The latest attempt of each run."""
-    latest: dict[str, Record] = {}
-    for record in records:
-        if record["id"] not in latest or record["attempt"] > latest[record["id"]]["attempt"]:
-            latest[record["id"]] = record
-    return [latest[id] for id in sorted(latest)]
+def _by_most(found: Sequence[Counted], links: Links) -> list[Counted]:
+    """The same, where no record is of the installed version: what counts in a cell is the version of most runs."""
+    cells: dict[Place, list[Counted]] = defaultdict(list)
+    for one in found:
+        cells[Place.of(one.record)].append(one)
+    made = []
+    for cell in cells.values():
+        covers = Covered.of(cell[0].record.config)
+        most = _most(one.version for one in cell for _ in range(1 + one.record.done))
+        code = _most(str(one.record.code) for one in cell if one.version == most)
+        made += [replace(one, kind=links.between(covers, str(one.record.code), code)) for one in cell]
+    return made
 
 
-@dataclass(frozen=True)
-class _OtherCode:
-    """The runs that were made by another version of the code than the tables are about."""
-
-    ids: frozenset[str]
-    installed: bool
-    """Whether the tables are about the installed version, of which there are records."""
-
-    def notes(self, count: int, shown: bool) -> list[str]:
-        found = []
-        if not self.installed:
-            found.append(
-                "No record was made by the code of this PoolBench; the tables show the version of most runs of a cell."
-            )
-        if count:
-            fate = "in rows of their own and not compared" if shown else "left out (--all-code shows them)"
-            found.append(f"{_runs(count)} of other versions of the code, {fate}.")
-        return found
+def _most(versions: Iterable[str]) -> str:
+    counts = Counter(versions)
+    return min(counts, key=lambda version: (-counts[version], version))
 
 
-def _other_code(records: Sequence[Record], current: Callable[[Mapping[str, Any]], str]) -> _OtherCode:
-    """What is not of the installed version; where nothing is, what is not of the version of most runs of its cell."""
-    now = {r["id"] for r in records if r["provenance"].get("code") == current(r["config"])}
-    if now:
-        return _OtherCode(frozenset(r["id"] for r in records if r["id"] not in now), True)
-    cells: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
-    for record in records:
-        cells[row_key(record), column_key(record), protocol_key(record)].append(record)
-    others: set[str] = set()
-    for found in cells.values():
-        counts = Counter(str(r["provenance"].get("code")) for r in found for _ in range(1 + (r["status"] == "done")))
-        best = min(counts, key=lambda code: (-counts[code], code))
-        others |= {r["id"] for r in found if str(r["provenance"].get("code")) != best}
-    return _OtherCode(frozenset(others), False)
+def _code_notes(chosen: Sequence[Counted], installed: bool, all_code: bool) -> list[str]:
+    """What is to be said of versions of the code."""
+    notes = []
+    if not installed:
+        notes.append(
+            "No record was made by the code of this PoolBench; the tables show the version of most runs of a cell."
+        )
+    if others := sum(one.kind is None for one in chosen):
+        fate = "in rows of their own and not compared" if all_code else "left out (--all-code shows them)"
+        notes.append(f"{_runs(others)} of other versions of the code, {fate}.")
+    if close := sum(one.kind == "close" for one in chosen):
+        notes.append(
+            f"{_runs(close)} of a version of the code whose numbers are close and not the same: they count, and cells "
+            "say how many."
+        )
+    return notes
 
 
 def _runs(count: int) -> str:
@@ -143,13 +134,13 @@ def _parsed(word: str) -> tuple[str, list[str]]:
     return key, values.split(",")
 
 
-def _answering(records: Sequence[Record], query: Sequence[str]) -> list[Record]:
-    """The records that have one of the values for every key of the query."""
-    kept = list(records)
+def answering(found: Sequence[T], query: Sequence[str], record_of: Callable[[T], Record]) -> list[T]:
+    """What has one of the values for every key of the query. Raises `PoolBenchError` where nothing has."""
+    kept = list(found)
     for key, values in map(_parsed, query):
-        said = [_said(record, key) for record in records]
+        said = [_said(record_of(one), key) for one in found]
         if not any(said):
-            known = {name for record in records for name in _names(record)}
+            known = {name for one in found for name in _names(record_of(one))}
             raise PoolBenchError(f"{key} is no key of these records{nearest(key, sorted(known))}")
         all_said = sorted({text for texts in said for text in texts})
         for value in values:
@@ -158,7 +149,7 @@ def _answering(records: Sequence[Record], query: Sequence[str]) -> list[Record]:
                     f"; there are {', '.join(all_said)}" if len(all_said) < 40 else ""
                 )
                 raise PoolBenchError(f"no record has {key}={value}{choices}")
-        kept = [r for r in kept if any(_same(v, text) for v in values for text in _said(r, key))]
+        kept = [one for one in kept if any(_same(v, text) for v in values for text in _said(record_of(one), key))]
     if not kept:
         raise PoolBenchError(f"no record answers {' '.join(query)}")
     return kept
@@ -166,23 +157,22 @@ def _answering(records: Sequence[Record], query: Sequence[str]) -> list[Record]:
 
 def _said(record: Record, key: str) -> set[str]:
     """What a record says to the key of a query; nothing where it lacks the key."""
-    config = record["config"]
+    config = record.config
     values: list[Any] = [(config.get("names") or {}).get(key)]
     if key == "dataset":
         values.append(dataset_name(record))
     elif key == "protocol":
         values.append(protocol_name(record))
-    elif key in ("status", "id", "task"):
-        values.append(record[key])
-    elif key == "code":
-        values.append(record["provenance"].get("code"))
-    flat = flatten(config)
+    elif key in ("status", "id", "task", "code"):
+        values.append(getattr(record, key))
     said = {_text(value) for value in values if value is not None}
-    return said | ({_text(flat[key])} if key in flat and not said else set())
+    flat = {} if said else flatten(upgrade(config))
+    return {_text(flat[key])} if key in flat else said
 
 
 def _names(record: Record) -> set[str]:
-    return {"status", "id", "task", "code", *(record["config"].get("names") or {}), *flatten(record["config"])}
+    config = upgrade(record.config)
+    return {"status", "id", "task", "code", *(config.get("names") or {}), *flatten(config)}
 
 
 def _text(value: Any) -> str:

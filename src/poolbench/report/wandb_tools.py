@@ -14,7 +14,7 @@ import yaml
 
 from poolbench.config import Config
 from poolbench.errors import PoolBenchError
-from poolbench.records.record import cannot_write
+from poolbench.records.disk import cannot_write
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

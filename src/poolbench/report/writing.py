@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from poolbench.records.gathered import write_text
+from poolbench.records.disk import write_text
 from poolbench.report.figures import draw
 from poolbench.report.page import page
 from poolbench.report.report import Report
@@ -15,7 +15,7 @@ def write_report(report: Report, results: Path, out: Path, gathered: bool = Fals
     """Write tables/, figures/ and index.html into `out`; returns the files.
 
     Args:
-        results: the folder of the records, to link to them. gathered: to records.jsonl, whatever else is there.
+        results: the folder of the records, to link to them. gathered: to the gathered ones, whatever else is there.
     """
     written = []
     for board in report.boards:

@@ -65,10 +65,11 @@ class ArchivedDataset(GraphDataset):
         """Put the files of the archive into the new folder `target`."""
         place = target / self.into
         place.parent.mkdir(parents=True, exist_ok=True)
-        unpack(archive, place, lambda path: self._wanted(self.into + path), folders=True)
 
-    def _wanted(self, path: str) -> bool:
-        return path in self.files or bool(re.match(self.kept, path))
+        def wanted(path: str) -> bool:
+            return self.into + path in self.files or bool(re.match(self.kept, self.into + path))
+
+        unpack(archive, place, wanted, folders=True)
 
     def official_split(self, raw: RawGraphs) -> dict[str, Tensor] | None:
         parts = {"train": raw.train, "val": raw.val, "test": raw.test}

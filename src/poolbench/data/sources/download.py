@@ -8,7 +8,7 @@ import urllib.parse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from poolbench.errors import PoolBenchError
+from poolbench.errors import PoolBenchError, one_line
 
 if TYPE_CHECKING:
     import requests
@@ -112,4 +112,4 @@ def _plain(error: BaseException) -> str:
         if isinstance(below, OSError) and below.strerror:
             return below.strerror
         below = below.__cause__ or below.__context__
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error) or type(error).__name__

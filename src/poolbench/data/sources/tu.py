@@ -76,9 +76,6 @@ class TUDataset(GraphDataset):
         self.mirror = mirror
         self.folder = self.cache / COLLECTION / self.name
 
-    def node_features(self, raw: RawGraphs) -> Features:
-        return self.features(raw)
-
     def edge_features(self, raw: RawGraphs) -> Features | None:
         return edge_features(raw)
 

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from poolbench.data.sources.fetch import Archive
-from poolbench.errors import PoolBenchError
+from poolbench.errors import PoolBenchError, one_line
 
 _BLOCK = 1 << 20
 _MAX_MEMBERS = 10_000
@@ -46,7 +46,7 @@ def unpack(archive: Archive, target: Path, wanted: Callable[[str], bool], folder
         raise PoolBenchError(f"archive {archive.origin} holds {twice} twice; fetch it again") from error
     # NotImplementedError: unknown compression; RuntimeError: encrypted
     except (_Damaged, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise PoolBenchError(
             f"archive {archive.origin} is corrupt or cannot be read ({reason}); nothing was kept, fetch it again"
         ) from error

@@ -1,0 +1,129 @@
+"""What changed in configurations since the first records: keys that came, classes that moved.
+
+A record holds the configuration as it was written. Two tables say what has changed since, so that a run from before is
+the same run today: `canonical` is what is hashed and grouped by, and never changes for a run; `upgrade` is what is run
+again. Nothing else in the package knows old names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Added:
+    """A key that configurations did not have before.
+
+    key: dotted, such as model.skip. neutral: the value with which a run is what it was without the key. since: the
+    version of PoolBench that brought it. targets: the classes that have it, by today's names; empty: all of the group.
+    """
+
+    key: str
+    neutral: Any
+    since: str
+    targets: tuple[str, ...] = ()
+
+
+ADDED: tuple[Added, ...] = ()
+"""Keys that came, oldest first. A key is never taken out of this table again."""
+
+MOVED: dict[str, str] = {
+    f"poolbench.{old}.{name}": f"poolbench.{new}.{name}"
+    for old, new, names in (
+        ("data", "data.sources", "archived bench_dataset code2 fetch files folds lrgb molecules nodegraph_names "
+         "nodegraphs official ogb ogb_names tu tu_names unpickle zinc"),
+        ("data", "data.generators", "multipartite plantednodes pointclouds stream synthetic"),
+        ("pool", "pool.base", "door draws hostdense hostgraph layers matching mlppool pairscore partition "
+         "partitionpool postprocess precomputed selection spectral src"),
+        ("pool", "pool.readouts", "aggregations globalattention globalattnsum globalpool sortpool"),
+        ("pool", "pool.peers", "peer pyg tgp"),
+    )
+    for name in names.split()
+}  # fmt: skip
+"""Modules and classes that moved: where they were, where they are. Chains are followed. A line is never taken out."""
+
+
+def upgrade(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration as it is written today: classes where they are now, keys that came later at their neutral value.
+
+    Args:
+        config: as some version of PoolBench resolved it. Values are not looked at.
+    """
+    made = _renamed(dict(config), today)
+    for added in ADDED:
+        group, name = _group(made, added)
+        if group is not None and name not in group:
+            group[name] = added.neutral
+    return made
+
+
+def canonical(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration as its run was first written: classes under their first names, keys at their neutral value left
+    out. It is the same for a run whatever came to PoolBench since."""
+    made = _renamed(dict(config), first)
+    for added in ADDED:
+        group, name = _group(made, added)
+        if group is not None and name in group and _same(group[name], added.neutral):
+            del group[name]
+    return made
+
+
+@cache
+def today(target: str) -> str:
+    """Where the class or module `target` is now."""
+    return _followed(target, MOVED)
+
+
+@cache
+def first(target: str) -> str:
+    """Where the class or module `target` was at first."""
+    return _followed(today(target), {new: old for old, new in MOVED.items()})
+
+
+def _followed(target: str, table: Mapping[str, str]) -> str:
+    for _ in table:
+        moved = _moved(target, table)
+        if moved == target:
+            break
+        target = moved
+    return target
+
+
+def _moved(target: str, table: Mapping[str, str]) -> str:
+    """The name with the longest of its beginnings that is in the table replaced."""
+    parts = target.split(".")
+    for end in range(len(parts), 0, -1):
+        if (found := table.get(".".join(parts[:end]))) is not None:
+            return ".".join((found, *parts[end:]))
+    return target
+
+
+def _renamed(node: Any, name: Callable[[str], str]) -> Any:
+    """A copy with every `_target_` renamed."""
+    if isinstance(node, dict):
+        made = {key: _renamed(value, name) if isinstance(value, _NESTED) else value for key, value in node.items()}
+        if isinstance(target := made.get("_target_"), str):
+            made["_target_"] = name(target)
+        return made
+    return [_renamed(value, name) for value in node] if isinstance(node, list | tuple) else node
+
+
+_NESTED = (dict, list, tuple)
+
+
+def _group(config: dict[str, Any], added: Added) -> tuple[dict[str, Any] | None, str]:
+    """The mapping that an added key belongs into, None where this configuration has none; and its last name."""
+    *path, name = added.key.split(".")
+    node: Any = config
+    for step in path:
+        node = node.get(step) if isinstance(node, dict) else None
+    if not isinstance(node, dict) or (added.targets and today(str(node.get("_target_"))) not in added.targets):
+        return None, name
+    return node, name
+
+
+def _same(a: Any, b: Any) -> bool:
+    return a == b and isinstance(a, bool) == isinstance(b, bool)
