@@ -100,13 +100,6 @@ class Trainer(Struct, frozen=True, kw_only=True):
         """Whether further processes are started for the other devices."""
         return self.strategy.startswith("ddp")
 
-    @property
-    def processes(self) -> int:
-        """How many processes share a batch order."""
-        if isinstance(self.devices, list):
-            return len(self.devices)
-        return self.devices if isinstance(self.devices, int) else 1
-
 
 class Callbacks(Struct, frozen=True):
     monitor: str  # the number of the curve by which epochs are selected; auto: the protocol's choice
