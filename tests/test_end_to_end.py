@@ -43,7 +43,8 @@ def outcomes(results: Path) -> dict[str, Any]:
             continue
         assert r["id"] not in found, "one run was done twice"
         curve = [{k: v for k, v in row.items() if not k.startswith("time")} for row in r["curve"]]
-        found[r["id"]] = (r["status"], r["metrics"], r["selected_epoch"], curve, r["losses"])
+        kept = {key: r.get(key) for key in ("digests", "outcomes")}
+        found[r["id"]] = (r["status"], r["metrics"], r["selected_epoch"], curve, r["losses"], kept)
     return found
 
 
@@ -54,11 +55,11 @@ import json, os, random, signal, sys, time
 import torch
 torch.set_num_threads(1)
 from poolbench import cli
-from poolbench.records import record
+from poolbench.records import attempts
 from poolbench.jobs import run
 from poolbench.learn import build, loggers, train
 
-note_epoch = record.note_epoch
+note_epoch = attempts.note_epoch
 
 def start():
     told, tell = os.pipe()
@@ -66,7 +67,7 @@ def start():
     if pid:
         os.close(tell)
         return pid, told
-    record.note_epoch = lambda folder: (note_epoch(folder), os.write(tell, b"."))
+    attempts.note_epoch = lambda folder: (note_epoch(folder), os.write(tell, b"."))
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1), os.dup2(null, 2)
     os._exit(cli.train(sys.argv[1:]))

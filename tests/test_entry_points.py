@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from poolbench import cli, plugins
-from poolbench.records.identity import code_version, imported_modules
+from poolbench.records.version import code_version, imported_modules
 
 QUICK = ["dataset=planted", "dataset.num_graphs=24", "trainer.max_epochs=1", "model.hidden=8", "logger=none",
          "callbacks.progress=none"]  # fmt: skip

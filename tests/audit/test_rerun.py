@@ -60,7 +60,7 @@ def test_a_run_is_made_again_bit_by_bit_from_its_record_and_by_its_command(
     command = shlex.split(line.removeprefix("command: "))
     assert command[:2] == ["poolbench", "train"]
     assert cli.main(command[1:]) == 0
-    assert f"run {record['id']} is done" in capsys.readouterr().out, "the command means the same run"
+    assert f"run {record.id} is done" in capsys.readouterr().out, "the command means the same run"
 
 
 def test_a_file_and_a_folder_can_be_given(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -149,9 +149,7 @@ def test_the_verdict(record: Any) -> None:
     changed = replace(old, curve=new.curve, digests="AAAA" + (old.digests or "")[4:])
     verdict = compare(lean, changed, exact=True)
     assert not verdict.same and verdict.lines[0].startswith("differs: digest of epoch 1 ")
-    assert compare(replace(lean, digests=None), changed, exact=True).same, (
-        "what a record of schema 1 lost cannot differ"
-    )
+    assert compare(replace(lean, digests=None), changed, exact=True).same, "what schema 1 lost cannot differ"
 
     for other, same in ((0.77, True), (0.70, False), (math.nan, False)):
         near = record(0, other)

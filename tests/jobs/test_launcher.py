@@ -21,7 +21,7 @@ from poolbench.jobs.launcher import InProcess, Job, Processes, Workers, launch, 
 WORK = '''
 import multiprocessing, os, signal, time
 from pathlib import Path
-from poolbench.records.record import Held, lease
+from poolbench.records.attempts import Held, lease
 from poolbench.errors import PoolBenchError, RunError
 
 def mark(config, text):
@@ -188,7 +188,7 @@ def test_a_job_that_cannot_be_composed_is_refused(tmp_path: Path) -> None:
 HOLDER = """
 import sys, time
 from pathlib import Path
-from poolbench.records.record import lease
+from poolbench.records.attempts import lease
 with lease(Path(sys.argv[1]), "the-run") as mine:
     print(mine, flush=True)
     time.sleep(2)

@@ -22,7 +22,8 @@ from poolbench import cli, commands
 from poolbench.data.store import GraphStore
 from poolbench.errors import PoolBenchError, RunError, RunFailed
 from poolbench.jobs.search import Search, account, check, dimensions, left_out, score, with_values
-from poolbench.records import record as records
+from poolbench.records import attempts
+from poolbench.records.record import Metrics, Provenance, Record, Seeds, Splits, Status, Time
 
 SPACE = {"optimizer.lr": {"low": 1e-4, "high": 1e-1, "log": True}, "model.hidden": [8, 16, 32], "batch_size": [4, 8]}
 
@@ -47,18 +48,35 @@ def value(made: Mapping[str, Any]) -> float:
     return abs(math.log10(made["optimizer"]["lr"]) + 2.5) + made["model"]["hidden"] / 100 + made["batch_size"] / 1000
 
 
-def answer(made: Mapping[str, Any], score: float | None = None) -> dict[str, Any]:
-    """A record, as far as a search reads it."""
-    return {
-        "id": f"{made['optimizer']['lr']}-{made['model']['hidden']}-{made['batch_size']}",
-        "status": "done",
-        "selected_epoch": 0,
-        "curve": [{"val/loss": value(made) if score is None else score}],
-        "diagnostics": {"selection": {"monitor": "val/loss", "mode": "min"}},
-    }
+def answer(
+    made: Mapping[str, Any], score: float | None = None, status: Status = "done", reason: str | None = None
+) -> Record:
+    """A record with what a search reads."""
+    row = {"val/loss": value(made) if score is None else score}
+    return Record(
+        schema=2,
+        id=f"{made['optimizer']['lr']}-{made['model']['hidden']}-{made['batch_size']}",
+        attempt=1,
+        status=status,
+        reason=reason,
+        task=None,
+        config=dict(made),
+        splits=Splits(protocol="p", version=1, seed=0, fold=None, dataset="d", hash="h", train=1, val=1, test=1),
+        metrics=Metrics(train={}, val={}, test={}),
+        selected_epoch=0,
+        curve=[row],
+        losses={},
+        diagnostics={"selection": {"monitor": "val/loss", "mode": "min"}},
+        time=Time(epoch=None, epoch_cpu=None, total=None),
+        memory_peak=None,
+        parameters=None,
+        seeds=Seeds(seed=0, split=0),
+        provenance=Provenance(git=None, dirty=None, packages={}, hardware={}, data={}, split="h"),
+        selected=row,
+    )
 
 
-def quick(made: Mapping[str, Any], **_: Any) -> dict[str, Any]:
+def quick(made: Mapping[str, Any], **_: Any) -> Record:
     assert made["evaluate_test"] is False and "search" not in made
     return answer(made)
 
@@ -83,7 +101,7 @@ def test_a_finished_search_does_nothing_and_a_longer_one_goes_on(tmp_path: Path)
     first = searched(tmp_path, trials=5)
     done: list[int] = []
 
-    def counted(made: Mapping[str, Any], **_: Any) -> dict[str, Any]:
+    def counted(made: Mapping[str, Any], **_: Any) -> Record:
         done.append(1)
         return answer(made)
 
@@ -156,7 +174,7 @@ def test_workers_share_the_trials_and_change_nothing(tmp_path: Path) -> None:
         with lock:
             at_once += 1
             most = max(most, at_once)
-            ran.append(answer(made)["id"])
+            ran.append(answer(made).id)
         time.sleep(0.01 + random.random() / 20)
         with lock:
             at_once -= 1
@@ -176,7 +194,7 @@ def test_workers_share_the_trials_and_change_nothing(tmp_path: Path) -> None:
 def test_a_failed_trial_counts_and_teaches_nothing(tmp_path: Path) -> None:
     def fragile(made: Mapping[str, Any], **_: Any) -> dict[str, Any]:
         if made["model"]["hidden"] == 32:
-            raise RunFailed("the loss is not a number", answer(made)["id"])
+            raise RunFailed("the loss is not a number", answer(made).id)
         return answer(made)
 
     trials = searched(tmp_path, fragile)
@@ -212,15 +230,15 @@ def test_pruning_is_decided_by_the_same_trials_killed_or_not(tmp_path: Path) -> 
     rng = random.Random(1)
     begun: dict[str, int] = {}
 
-    def epochs(made: Mapping[str, Any], watch: Any, mortal: bool) -> dict[str, Any]:
+    def epochs(made: Mapping[str, Any], watch: Any, mortal: bool) -> Record:
         """A run of 20 epochs that goes on from where it was killed, and tells `watch` of those before."""
-        id = answer(made)["id"]
+        id = answer(made).id
         for epoch in range(20):
             try:
                 watch(epoch, value(made) + 1 / (epoch + 1))
             except Exception as pruned:
                 assert epoch >= 10
-                return {"id": id, "status": "pruned", "reason": str(pruned)}
+                return answer(made, status="pruned", reason=str(pruned))
             if mortal and epoch > begun.get(id, -1) and rng.random() < 0.05:
                 begun[id] = epoch
                 raise Killed
@@ -329,10 +347,11 @@ NESTED = ["dataset=planted", "dataset.num_graphs=40", "trainer.max_epochs=2", "l
 def outcomes(results: Path) -> dict[str, Any]:
     """What all runs of a results folder came to, time and memory apart."""
     found = {}
-    for path, r in records.iter_records(results):
-        curve = [{k: v for k, v in row.items() if not k.startswith("time")} for row in r["curve"]]
-        key = (r["id"], path.parent.name)
-        found[key] = (r["status"], r["metrics"], r["selected_epoch"], curve, r["diagnostics"].get("search"))
+    for path, r in attempts.iter_records(results):
+        curve = [{k: v for k, v in row.items() if not k.startswith("time")} for row in r.curve]
+        told = r.diagnostics.get("search")
+        key = (r.id, path.parent.name)
+        found[key] = (r.status, r.metrics, r.selected_epoch, curve, told, r.digests, r.outcomes)
     return found
 
 
@@ -340,7 +359,7 @@ def outcomes(results: Path) -> dict[str, Any]:
 def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[set[int]]]:
     """The graphs that were made into batches, by attempt."""
     graphs: list[set[int]] = []
-    cut, begin = GraphStore._cut, records.begin_attempt
+    cut, begin = GraphStore._cut, attempts.begin_attempt
 
     def spied_cut(self: GraphStore, parts: Sequence[torch.Tensor]) -> Any:
         graphs[-1] |= {graph for part in parts for graph in part.tolist()}
@@ -351,7 +370,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[set[int]]]:
         return begin(*args, **kwargs)
 
     monkeypatch.setattr(GraphStore, "_cut", spied_cut)
-    monkeypatch.setattr(records, "begin_attempt", spied_begin)
+    monkeypatch.setattr(attempts, "begin_attempt", spied_begin)
     yield graphs
 
 
@@ -360,22 +379,21 @@ def test_nested_trials_see_no_test_graph_and_every_operator_has_as_many(results:
     for pool in ("mincut", "none"):
         before = len(seen)
         assert cli.train([f"pool={pool}", *NESTED]) == 0
-        made = [r for _, r in records.iter_records(results) if r["config"]["names"]["pool"] == pool]
-        final = sorted((r for r in made if "search" in r["config"]), key=lambda r: r["seeds"]["seed"])
-        trials = {r["id"]: r for r in made if "search" not in r["config"]}
-        assert [r["seeds"]["seed"] for r in final] == [0, 1, 2] and len({r["splits"]["hash"] for r in made}) == 1
-        test = set(final[0]["splits"]["test"]) if isinstance(final[0]["splits"]["test"], list) else None
-        assert test is None, "records hold how many graphs a part has"
-        told = final[0]["diagnostics"]["search"]
+        made = [r for _, r in attempts.iter_records(results) if r.config["names"]["pool"] == pool]
+        final = sorted((r for r in made if "search" in r.config), key=lambda r: r.seeds.seed)
+        trials = {r.id: r for r in made if "search" not in r.config}
+        assert [r.seeds.seed for r in final] == [0, 1, 2] and len({r.splits.hash for r in made}) == 1
+        told = final[0].diagnostics["search"]
         budgets[pool] = told["budget"]
         assert len(told["trials"]) == told["budget"] == 3 and told["epochs"] == 2
         assert {t["run"] for t in told["trials"]} == set(trials)
-        assert all(r["diagnostics"]["search"] == told for r in final)
-        assert all(r["metrics"]["test"] == {} and r["config"]["evaluate_test"] is False for r in trials.values())
-        assert all(r["config"]["job_type"] == "trial" for r in trials.values())
+        assert all(r.diagnostics["search"] == told for r in final)
+        assert all(r.metrics.test == {} and r.config["evaluate_test"] is False for r in trials.values())
+        assert all(r.outcomes is None for r in trials.values()) and all(r.outcomes for r in final)
+        assert all(r.config["job_type"] == "trial" for r in trials.values())
         best = min(told["trials"], key=lambda t: t["score"])
-        assert final[0]["config"]["search"]["chosen"] == best["values"]
-        assert all(r["config"]["optimizer"]["lr"] == best["values"]["optimizer.lr"] for r in final)
+        assert final[0].config["search"]["chosen"] == best["values"]
+        assert all(r.config["optimizer"]["lr"] == best["values"]["optimizer.lr"] for r in final)
         everything = set(range(40))
         unseen = [everything - graphs for graphs in seen[before:]]
         assert len(unseen) == len(trials) + 3
@@ -389,7 +407,7 @@ def test_nested_cross_validation_that_is_interrupted_ends_in_the_same_records(
 ) -> None:
     whole = tmp_path / "whole"
     assert cli.train(["pool=topk", *NESTED, f"paths.results={whole}"]) == 0
-    note, epochs = records.note_epoch, 0
+    note, epochs = attempts.note_epoch, 0
 
     def mortal(folder: Path) -> None:
         nonlocal epochs
@@ -398,7 +416,7 @@ def test_nested_cross_validation_that_is_interrupted_ends_in_the_same_records(
         if epochs in (1, 4, 8):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(records, "note_epoch", mortal)
+    monkeypatch.setattr(attempts, "note_epoch", mortal)
     codes = [cli.train(["pool=topk", *NESTED, "callbacks.resume_every=0"]) for _ in range(4)]
     assert codes == [130, 130, 130, 0]
     assert outcomes(results) == outcomes(whole) and len(outcomes(whole)) == 6
@@ -425,15 +443,15 @@ def test_tune_ends_in_an_experiment_that_works(
     said = capsys.readouterr().out
     (path,) = home[0].glob("tuned_topk_planted_*.yaml")
     assert f"{home[1]} experiment={path.stem}" in said and "3 trials (3 done)" in said
-    trials = {r["id"]: r for _, r in records.iter_records(results)}
+    trials = {r.id: r for _, r in attempts.iter_records(results)}
     best = min(trials.values(), key=score)
-    assert f"run {best['id']}" in path.read_text() and "no trial saw the test split" in path.read_text()
+    assert f"run {best.id}" in path.read_text() and "no trial saw the test split" in path.read_text()
 
     quiet = ["logger=none", "callbacks.progress=none"]
     assert cli.main(["train", "--config-dir", str(home[0].parent), f"experiment={path.stem}", *quiet]) == 0
-    (made,) = (r for _, r in records.iter_records(results) if r["id"] not in trials)
-    assert made["config"]["evaluate_test"] and "accuracy" in made["metrics"]["test"]
-    assert made["metrics"]["val"] == best["metrics"]["val"], "the same bits as the trial's"
+    (made,) = (r for _, r in attempts.iter_records(results) if r.id not in trials)
+    assert made.config["evaluate_test"] and "accuracy" in made.metrics.test
+    assert made.metrics.val == best.metrics.val, "the same bits as the trial's"
     assert cli.main([*TUNE, "trials=3", "model.levels=1", "optimizer=adamw"]) == 0, "it may be written again"
 
     path.write_text("# made by hand\n")

@@ -15,7 +15,7 @@ from poolbench.data.sources.fetch import Absent
 from poolbench.errors import PoolBenchError, RunError
 from poolbench.jobs import sweep
 from poolbench.jobs.sweep import Books, JobState, Note, Sweep, exit_code, read, state_of
-from poolbench.records.record import Held
+from poolbench.records.attempts import Held
 
 JOBS = [["pool=topk", "seed=0", "dataset=planted"], ["pool=topk", "seed=1", "dataset=planted"],
         ["pool=none", "seed=0", "dataset=planted"]]  # fmt: skip

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from omegaconf import OmegaConf
 
 from poolbench import cli, statistics
@@ -30,7 +31,9 @@ from poolbench.papers.recipe import (
     recipes,
     setting,
 )
-from poolbench.report.report import installed_code
+from poolbench.records.counting import Counted
+from poolbench.records.equivalence import Covered, Kind, Link, Links
+from poolbench.records.record import Record
 from poolbench.reproduction import compose
 
 CONF = cli.conf_dir()
@@ -178,7 +181,7 @@ def test_a_plan_says_what_time_it_does_not_know(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(reproduce.Clock, "epoch", lambda clock, one: of[one.key])
 
     def text() -> list[str]:
-        return reproduce.planned_text(recipe, planned, left, Found([], installed_code), 1).splitlines()
+        return reproduce.planned_text(recipe, planned, left, Found([], Links()), 1).splitlines()
 
     head, known, unknown, total = text()
     assert head.endswith(f"{len(left)} to do") and "2.0 s an epoch" in known
@@ -209,33 +212,63 @@ def test_only_names_lines_and_several_narrow_them() -> None:
 
 # ------------------------------------------------------------------------------------------------ records and verdicts
 
-Maker = Callable[..., dict[str, Any]]
+Maker = Callable[..., Record]
 
 
-def planned_for(record: dict[str, Any], keys: Sequence[tuple[int, int | None]]) -> Planned:
-    config = record["config"]
+def planned_for(record: Record, keys: Sequence[tuple[int, int | None]]) -> Planned:
+    config = record.config
     tasks = tuple(Task({**config, "fold": fold, "split": {"seed": seed}}, (seed,)) for seed, fold in keys)
-    return Planned(line("e", dataset=record["config"]["dataset"]["name"]), tasks, setting(record["config"]))
+    return Planned(line("e", dataset=config["dataset"]["name"]), tasks, setting(config))
+
+
+def found_of(records: Sequence[Record], links: Links | None = None) -> Found:
+    """What is found where the installed version of the code is `abc`."""
+    return Found(records, links or Links(), lambda config: "abc")
+
+
+def same(record: Record) -> Counted:
+    return Counted(record, "abc", "same")
 
 
 def test_only_the_latest_attempts_of_the_same_setting_and_code_count(record: Maker) -> None:
     again = record(1, 0.9, attempt=2)
     records = [record(0, 0.7), record(1, None), again, record(2, 0.1, code="old"), record(0, 0.2, pool="topk"),
                record(0, 0.3, batch_size=1)]  # fmt: skip
-    other_split = record(0, 0.4)
-    records.append({**other_split, "id": "other", "config": {**other_split["config"], "split": {"seed": 7}}})
-    everything, planned = (
-        Found(records, lambda config: "abc"),
-        planned_for(records[0], [(0, None), (1, None), (2, None)]),
-    )
+    other_split = replace(record(0, 0.4), id="0" * 16)
+    other_split.config["split"] = {"seed": 7}
+    everything = found_of([*records, other_split])
+    planned = planned_for(records[0], [(0, None), (1, None), (2, None)])
     found = everything.of(planned)
     assert everything.of_other_code(planned) == 1
-    assert found[0, None] == records[0] and found[1, None] == again and found[2, None] is None
+    assert found[0, None] == same(records[0]) and found[1, None] == same(again) and found[2, None] is None
+
+
+def linked(record: Record, old: str, kind: Kind) -> Link:
+    return Link(old=old, new="abc", kind=kind, covers=Covered.of(record.config), witnesses=(), machine="any",
+                date="2026-01-01")  # fmt: skip
+
+
+def test_linked_versions_of_the_code_count_and_close_ones_are_marked_and_done_again(record: Maker, facts: Path) -> None:
+    made = ((0, 0.79, "abc"), (1, 0.81, "old"), (2, 0.80, "older"), (0, 0.1, "old"))
+    records = [record(seed, score, dataset="X", split="s", code=code) for seed, score, code in made]
+    links = Links([linked(records[0], "old", "same"), linked(records[0], "older", "close")])
+    planned = planned_for(records[0], [(0, None), (1, None), (2, None)])
+    found = found_of(records, links)
+    assert found.of_other_code(planned) == 0
+    assert [one and one.kind for one in found.of(planned).values()] == ["same", "same", "close"]
+    assert [task.seeds for task in reproduce.to_do(planned, found)] == [(2,)]
+    table = published_table("own", "table", facts)
+    planned = Planned(line("e", method="A", dataset="X"), planned.tasks, planned.key)
+    made = written(own_recipe(), table, compare(own_recipe(), table, [planned], found))
+    assert made.rows[0][3] == "80.0 ± 1.0 (n = 3 seeds; 1 close)" and made.records[0]["close"] == 1
+    assert "close: so many runs" in made.caption
+    plain = written(own_recipe(), table, compare(own_recipe(), table, [planned], found_of(records)))
+    assert plain.rows[0][3] == "79.0 (n = 1 seed; 2 missing)" and "close" not in plain.records[0]
 
 
 def test_scores_are_one_a_split_and_what_is_missing_is_counted(record: Maker) -> None:
-    runs = {(0, None): record(0, 0.7, sizes=(80, 20)), (1, None): record(1, 0.9, sizes=(80, 20)),
-            (2, None): record(2, None), (3, None): None}  # fmt: skip
+    made = (record(0, 0.7, sizes=(80, 20)), record(1, 0.9, sizes=(80, 20)), record(2, None))
+    runs = {**{(seed, None): same(one) for seed, one in enumerate(made)}, (3, None): None}
     found = measured(runs, "accuracy")
     assert (found.scores, found.test_over_train, found.unit, found.missing, found.failed) == (
         (0.7, 0.9), 0.25, "splits", 2, 1
@@ -243,16 +276,16 @@ def test_scores_are_one_a_split_and_what_is_missing_is_counted(record: Maker) ->
 
 
 def test_runs_of_one_split_are_seeds_and_runs_of_one_fold_are_averaged(record: Maker) -> None:
-    seeds = {(s, None): record(s, 0.5 + s, split="same") for s in (0, 1)}
+    seeds = {(s, None): same(record(s, 0.5 + s, split="same")) for s in (0, 1)}
     assert measured(seeds, "accuracy") == Measured((0.5, 1.5), 0.0, "seeds", 0, 0)
-    folds = {(s, 4): record(s, 0.5 + s, split="same", fold=4) for s in (0, 1)}
+    folds = {(s, 4): same(record(s, 0.5 + s, split="same", fold=4)) for s in (0, 1)}
     assert measured(folds, "accuracy").scores == (1.0,) and measured(folds, "accuracy").unit == "splits"
 
 
 def test_another_part_than_the_test_split(record: Maker) -> None:
     made = record(0, 0.7)
-    made["metrics"]["train"]["loss"] = 0.25
-    assert measured({(0, None): made}, "train/loss").scores == (0.25,)
+    made.metrics.train["loss"] = 0.25
+    assert measured({(0, None): same(made)}, "train/loss").scores == (0.25,)
 
 
 def test_means_over_folds_count_as_the_folds_they_are_made_of() -> None:
@@ -299,7 +332,7 @@ def test_verdicts(record: Maker, facts: Path) -> None:
     def verdict(method: str, quick: bool = False, **changes: Any) -> str:
         made = line("e", method=method, dataset="X")
         one = Planned(Line(**{**vars(made), **changes}), base.tasks, base.key)
-        (cell,) = compare(own_recipe(made), table, [one], Found(records, lambda config: "abc"), quick)
+        (cell,) = compare(own_recipe(made), table, [one], found_of(records), quick)
         return cell.verdict
 
     assert verdict("A") == "agrees" and verdict("B") == "differs"
@@ -308,8 +341,8 @@ def test_verdicts(record: Maker, facts: Path) -> None:
     assert verdict("new") == comparison.NOTHING
     assert verdict("A", quick=True) == comparison.QUICK
     one = Planned(line("e", dataset="X"), base.tasks, "another setting")
-    assert compare(own_recipe(), table, [one], Found(records, lambda config: "abc"))[0].verdict == comparison.NO_RUNS
-    few = Found(records[:1], lambda config: "abc")  # one run shows nothing
+    assert compare(own_recipe(), table, [one], found_of(records))[0].verdict == comparison.NO_RUNS
+    few = found_of(records[:1])  # one run shows nothing
     assert compare(own_recipe(), table, [base], few)[0].verdict == "cannot tell"
 
 
@@ -318,7 +351,7 @@ def test_the_table_shows_both_spreads_and_marks_what_is_unsure(record: Maker, fa
     base = planned_for(records[0], [(0, None), (1, None), (2, None)])
     planned = [Planned(line("e", method=m, dataset="X"), base.tasks, base.key) for m in "ABC"]
     table = published_table("own", "table", facts)
-    cells = compare(own_recipe(), table, planned, Found(records, lambda config: "abc"))
+    cells = compare(own_recipe(), table, planned, found_of(records))
     made = written(own_recipe(), table, cells)
     assert made.header == ("method", "dataset", "published", "reproduced", "difference (95% interval)", "verdict")
     ours = "80.0 ± 1.4 (n = 2 seeds; 1 missing)"

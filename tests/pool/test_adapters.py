@@ -23,7 +23,7 @@ from poolbench.learn.build import locate
 from poolbench.linalg import Ragged, Sparse
 from poolbench.pool import MinCutPool, PANPool, SAGPool, TopKPool
 from poolbench.pool.base.src import SRCPool, constructor_arguments
-from poolbench.records import identity
+from poolbench.records import version
 
 PEERS = Path(__file__).parents[2] / "conf" / "pool" / "peers"
 FEATURES, CLUSTERS = 4, 3
@@ -263,9 +263,9 @@ def test_a_width_and_a_layer_are_asked_for_in_one_line() -> None:
 
 def test_the_version_of_the_peer_is_part_of_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
     targets = [["poolbench.pool.peers.pyg.PyGTopK"], ["poolbench.pool.topk.TopKPool"]]
-    before = [identity.code_version(t) for t in targets]
-    monkeypatch.setattr(identity, "package_version", lambda name: "99")
-    after = [identity.code_version(t) for t in targets]
+    before = [version.code_version(t) for t in targets]
+    monkeypatch.setattr(version, "package_version", lambda name: "99")
+    after = [version.code_version(t) for t in targets]
     assert before[0] != after[0] and before[1] == after[1]
 
 

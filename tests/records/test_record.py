@@ -1,104 +1,127 @@
-"""Records are whole or not there, are never edited, and an attempt is resumed, repeated or given up as it should be."""
+"""Records say what became of a run, are whole or not there, and are never edited; those of schema 1 are read."""
 
 from __future__ import annotations
 
 import errno
 import json
-import logging
 import math
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from poolbench.errors import RunError
-from poolbench.records import record as records
-from poolbench.records.record import (
-    CHECKPOINT,
-    KEYS,
-    Attempt,
-    begin_attempt,
-    find_done,
-    iter_records,
-    lease,
-    make_record,
-    next_attempt,
-    note_epoch,
-    note_start,
-    note_stop,
-    read_record,
-    run_folder,
-    write_record,
-)
+from poolbench.records import disk
+from poolbench.records.record import SCHEMA, Record, decode, encode, lean, read_record, write_record
 
-ID = "0123456789abcdef"
-
-
-def a_record(status: str = "done", **fields: Any) -> dict[str, Any]:
-    reason = None if status == "done" else "out of memory"
-    return make_record(**{"id": ID, "attempt": 1, "status": status, "reason": reason, **fields})
+Maker = Callable[..., Record]
 
 
 def files(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir())
 
 
+@pytest.fixture
+def old(record: Maker) -> dict[str, Any]:
+    """A record of schema 1, as JSON has it."""
+    made = json.loads(encode(record(0, 0.75)))
+    return {k: v for k, v in made.items() if k not in ("outcomes", "digests", "selected")} | {"schema": 1}
+
+
 # --------------------------------------------------------------------------------------------------------- the record
 
 
-def test_a_record_has_the_keys_of_the_design() -> None:
-    made = a_record(metrics={"test": {"accuracy": 0.75}}, time={"epoch": 0.5})
-    assert tuple(made) == KEYS
-    assert made["schema"] == records.SCHEMA
-    assert made["metrics"] == {"train": {}, "val": {}, "test": {"accuracy": 0.75}}
-    assert made["time"] == {"epoch": 0.5, "epoch_cpu": None, "total": None}
-
-
 @pytest.mark.parametrize(
-    "wrong", [{"status": "finished"}, {"status": "failed", "reason": None}, {"status": "pruned", "reason": ""}]
+    ("wrong", "said"),
+    [
+        ({"status": "finished"}, "finished"),
+        ({"status": "failed", "reason": None}, "failed"),
+        ({"status": "pruned", "reason": ""}, "pruned"),
+        ({"id": "ABC"}, "id"),
+        ({"attempt": 0}, "attempt"),
+        ({"schema": 99}, "99"),
+    ],
 )
-def test_a_record_says_what_became_of_the_run(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=wrong["status"]):
-        make_record(**{"id": ID, "attempt": 1, **wrong})
+def test_what_is_no_record_is_not_written(tmp_path: Path, record: Maker, wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said) as caught:
+        write_record(tmp_path, replace(record(0, 0.75), **wrong))
+    assert "\n" not in str(caught.value) and files(tmp_path) == []
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_what_is_written_is_read(tmp_path: Path, record: Maker) -> None:
     torch = pytest.importorskip("torch")
-    made = a_record(
+    made = replace(
+        record(0, 0.75),
         config={"note": "NaN", "lr": 1e-3, "sizes": (1, 2), "path": Path("x")},
-        metrics={"val": {"loss": math.inf, "accuracy": torch.tensor(0.5)}},
         curve=[{"epoch": 0, "val/loss": math.nan}, {"epoch": 1, "val/loss": -math.inf}],
         diagnostics={"sizes": torch.tensor([1, 2])},
     )
+    made.metrics.val = {"loss": math.inf, "accuracy": torch.tensor(0.5)}
     path = write_record(tmp_path, made)
     assert path == tmp_path / "record.json"
     json.loads(path.read_text(), parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
     found = read_record(path)
-    assert found["metrics"]["val"] == {"loss": math.inf, "accuracy": 0.5}
-    assert math.isnan(found["curve"][0]["val/loss"])
-    assert found["curve"][1] == {"epoch": 1, "val/loss": -math.inf}
-    assert found["config"] == {"note": "NaN", "lr": 1e-3, "sizes": [1, 2], "path": "x"}, "words stay words there"
-    assert found["diagnostics"] == {"sizes": [1, 2]}
+    assert found.metrics.val == {"loss": math.inf, "accuracy": 0.5}
+    assert math.isnan(found.curve[0]["val/loss"])
+    assert found.curve[1] == {"epoch": 1, "val/loss": -math.inf}
+    assert found.config == {"note": "NaN", "lr": 1e-3, "sizes": [1, 2], "path": "x"}, "words stay words there"
+    assert found.diagnostics == {"sizes": [1, 2]}
+    assert (found.schema, found.digests, found.selected) == (SCHEMA, made.digests, made.selected)
+    assert read_record(path) == decode(encode(found))
 
 
-def test_a_record_is_never_edited(tmp_path: Path) -> None:
-    path = write_record(tmp_path, a_record())
+def test_a_record_of_schema_1_reads_as_it_is(old: dict[str, Any]) -> None:
+    old["metrics"]["test"]["loss"] = "NaN"
+    old["splits"]["unused"] = [3, 4]
+    found = decode(json.dumps(old))
+    assert (found.schema, found.id, found.attempt, found.code) == (1, old["id"], 1, "abc")
+    assert found.done and found.metrics.test["accuracy"] == 0.75 and math.isnan(found.metrics.test["loss"])
+    assert found.outcomes is None and found.digests is None and found.selected is None
+    assert json.loads(encode(found)) == old, "and is written as it was"
+
+
+def test_the_setting_of_a_record_of_schema_1_is_the_id_of_a_new_one(old: dict[str, Any], record: Maker) -> None:
+    assert decode(json.dumps(old)).setting != old["id"]
+    new = record(0, 0.75)
+    assert new.setting == new.id
+    old["provenance"]["code"] = "another"
+    first = decode(json.dumps(old))
+    old["config"]["seed"] = 1
+    assert decode(json.dumps(old)).setting != first.setting
+    assert decode(json.dumps({**old, "config": first.config})).setting == first.setting, "whatever the code"
+
+
+def test_what_is_committed_names_no_place_and_has_no_curve(record: Maker) -> None:
+    made = record(0, 0.75)
+    kept = lean(made)
+    assert kept.curve == [] and "private" not in encode(kept).decode()
+    assert (kept.digests, kept.selected, kept.metrics) == (made.digests, made.selected, made.metrics)
+    assert made.curve and "paths" in made.config, "the record itself stays as it is"
+
+
+# ------------------------------------------------------------------------------------------------------------ the file
+
+
+def test_a_record_is_never_edited(tmp_path: Path, record: Maker) -> None:
+    path = write_record(tmp_path, record(0, 0.75))
     before = path.read_bytes()
     with pytest.raises(RunError, match="force=true"):
-        write_record(tmp_path, a_record("failed"))
+        write_record(tmp_path, record(0, None))
     assert path.read_bytes() == before
     assert files(tmp_path) == ["record.json"]
 
 
-def test_of_two_writers_one_wins(tmp_path: Path) -> None:
+def test_of_two_writers_one_wins(tmp_path: Path, record: Maker) -> None:
     def write(number: int) -> bool:
         try:
-            write_record(tmp_path, a_record(parameters=number))
+            write_record(tmp_path, replace(record(0, 0.75), parameters=number))
         except RunError:
             return False
         return True
@@ -109,20 +132,14 @@ def test_of_two_writers_one_wins(tmp_path: Path) -> None:
     read_record(tmp_path / "record.json")
 
 
-def test_unknown_keys_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="colour"):
-        write_record(tmp_path, {**a_record(), "colour": "red"})
-    assert files(tmp_path) == []
-
-
 @pytest.mark.parametrize("step", ["fsync", "link"])
-def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+def test_a_full_disk_leaves_nothing(tmp_path: Path, record: Maker, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     def full(*args: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, step, full)
     with pytest.raises(RunError, match="no space left") as caught:
-        write_record(tmp_path, a_record())
+        write_record(tmp_path, record(0, 0.75))
     assert str(tmp_path / "record.json") in str(caught.value)
     assert "paths.results=" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -130,68 +147,52 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
-def test_a_disk_that_is_full_while_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_full_while_writing(tmp_path: Path, record: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     real = open
     monkeypatch.setattr(
-        records, "open", lambda path, mode: real(path, mode).close() or real("/dev/full", "wb"), raising=False
+        disk, "open", lambda path, mode: real(path, mode).close() or real("/dev/full", "wb"), raising=False
     )
     with pytest.raises(RunError, match="no space left"):
-        write_record(tmp_path, a_record())
+        write_record(tmp_path, record(0, 0.75))
     assert files(tmp_path) == []
 
 
-def test_a_file_system_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_links(tmp_path: Path, record: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: Any) -> None:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
     monkeypatch.setattr(os, "link", refuse)
-    read_record(write_record(tmp_path, a_record()))
+    read_record(write_record(tmp_path, record(0, 0.75)))
     assert files(tmp_path) == ["record.json"]
     with pytest.raises(RunError, match="force=true"):
-        write_record(tmp_path, a_record())
-
-
-def test_a_folder_that_is_read_only(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    try:
-        if os.access(tmp_path, os.W_OK):
-            pytest.skip("this user may write anywhere")
-        for action in (lambda: write_record(tmp_path, a_record()), lambda: next_attempt(tmp_path, ID)):
-            with pytest.raises(RunError, match="permission denied"):
-                action()
-    finally:
-        tmp_path.chmod(0o700)
-
-
-def test_a_results_folder_that_is_a_file(tmp_path: Path) -> None:
-    (tmp_path / "results").write_text("")
-    for action in (next_attempt, begin_attempt):
-        with pytest.raises(RunError, match=r"paths\.results="):
-            action(tmp_path / "results", ID)
-    with pytest.raises(RunError, match=r"paths\.results="), lease(tmp_path / "results", ID):
-        pass
+        write_record(tmp_path, record(0, 0.75))
 
 
 WRITER = """
 import sys
 from pathlib import Path
-from poolbench.records.record import make_record, write_record
+from msgspec.structs import replace
+from poolbench.records.record import decode, write_record
 folder = Path(sys.argv[1])
+made = replace(decode(sys.stdin.read()), curve=[{"loss": i / 7} for i in range(3000)])
 print("ready", flush=True)
 for number in range(10**6):
     (folder / str(number)).mkdir()
-    curve = [{"loss": i / 7} for i in range(3000)]
-    write_record(folder / str(number), make_record(id="a", attempt=1, status="done", curve=curve))
+    write_record(folder / str(number), made)
 """
 
 
-def test_a_kill_while_writing_leaves_a_whole_record_or_none(tmp_path: Path) -> None:
+def test_a_kill_while_writing_leaves_a_whole_record_or_none(tmp_path: Path, record: Maker) -> None:
     written = missing = 0
     for moment in range(4):
         folder = tmp_path / str(moment)
         folder.mkdir()
-        job = subprocess.Popen([sys.executable, "-c", WRITER, str(folder)], stdout=subprocess.PIPE)
-        assert job.stdout
+        job = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert job.stdin and job.stdout
+        job.stdin.write(encode(record(0, 0.75)))
+        job.stdin.close()
         job.stdout.readline()
         time.sleep(0.2 + 0.013 * moment)
         job.kill()
@@ -199,173 +200,22 @@ def test_a_kill_while_writing_leaves_a_whole_record_or_none(tmp_path: Path) -> N
         job.stdout.close()
         for attempt in folder.iterdir():
             if (attempt / "record.json").exists():
-                assert len(read_record(attempt / "record.json")["curve"]) == 3000
+                assert len(read_record(attempt / "record.json").curve) == 3000
                 written += 1
             else:
                 missing += 1
-            records.remove_temporaries(attempt)
+            disk.remove_temporaries(attempt)
             assert files(attempt) in ([], ["record.json"])
     assert written
     assert missing <= 4, "only the last one of each process can be missing"
 
 
-# ---------------------------------------------------------------------------------------------------- reading records
-
-
-@pytest.mark.parametrize("text", ["", '{"schema": 1, "id"', "[]", "{}", '{"schema": 1}', "\x00\x00"])
-def test_an_unreadable_record_costs_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str) -> None:
-    folder = next_attempt(tmp_path, ID)
-    (folder / "record.json").write_text(text)
-    with caplog.at_level(logging.WARNING):
-        assert find_done(tmp_path, ID) is None
-        assert list(iter_records(tmp_path)) == []
-    assert len(caplog.records) == 2
-    assert all(str(folder) in r.getMessage() and "\n" not in r.getMessage() for r in caplog.records)
-    with pytest.raises(RunError):
-        read_record(folder / "record.json")
-    assert begin_attempt(tmp_path, ID).number == 2, "it is not written over"
-
-
-def test_records_of_another_schema_are_not_guessed_at(tmp_path: Path) -> None:
-    (tmp_path / "record.json").write_text(json.dumps({**a_record(), "schema": 99}))
-    with pytest.raises(RunError, match="schema 99"):
-        read_record(tmp_path / "record.json")
-
-
-def test_find_done_takes_the_latest_that_is_done(tmp_path: Path) -> None:
-    assert find_done(tmp_path, ID) is None
-    for status in ("done", "failed", "done", "pruned"):
-        write_record(next_attempt(tmp_path, ID), a_record(status))
-    next_attempt(tmp_path, ID)
-    assert find_done(tmp_path, ID) == run_folder(tmp_path, ID) / "3" / "record.json"
-    assert find_done(tmp_path, "another") is None
-
-
-def test_records_come_in_order_of_their_numbers(tmp_path: Path) -> None:
-    for id in ("b", "a"):
-        for number in range(1, 12):
-            write_record(next_attempt(tmp_path, id), a_record(id=id, attempt=number))
-    (run_folder(tmp_path, "a") / "notes").mkdir()
-    found = [(record["id"], record["attempt"]) for _, record in iter_records(tmp_path)]
-    assert found == [(id, number) for id in "ab" for number in range(1, 12)]
-    assert list(iter_records(tmp_path / "nowhere")) == []
-
-
-# ----------------------------------------------------------------------------------------------------------- attempts
-
-
-def test_attempts_are_numbered_without_a_race(tmp_path: Path) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        folders = list(pool.map(lambda _: next_attempt(tmp_path, ID), range(40)))
-    assert sorted(int(f.name) for f in folders) == list(range(1, 41))
-
-
-def started(results: Path) -> Attempt:
-    """What a process does that begins to train."""
-    attempt = begin_attempt(results, ID)
-    note_start(attempt.folder)
-    return attempt
-
-
-def test_an_unfinished_attempt_is_taken_up_again(tmp_path: Path) -> None:
-    first = started(tmp_path)
-    assert (first.number, first.checkpoint, first.deaths, first.failed) == (1, None, 0, False)
-    (first.folder / CHECKPOINT).write_text("weights")
-    (first.folder / ".record.json-1-abc.tmp").write_text("half")
-    again = started(tmp_path)
-    assert (again.folder, again.checkpoint) == (first.folder, first.folder / CHECKPOINT)
-    assert files(again.folder) == ["attempt.json", CHECKPOINT]
-
-
-@pytest.mark.parametrize("status", ["done", "failed", "pruned"])
-def test_a_record_ends_its_attempt(tmp_path: Path, status: str) -> None:
-    first = started(tmp_path)
-    write_record(first.folder, a_record(status))
-    second = started(tmp_path)
-    assert (second.number, second.deaths) == (2, 0)
-
-
-def test_two_deaths_without_an_epoch_are_a_failure(tmp_path: Path) -> None:
-    assert started(tmp_path).deaths == 0
-    assert started(tmp_path).deaths == 1
-    third = started(tmp_path)
-    assert third.failed
-    assert "2 times" in third.reason
-    write_record(third.folder, a_record("failed", reason=third.reason))
-    fourth = started(tmp_path)
-    assert (fourth.number, fourth.failed) == (2, False), "a failed run is tried again"
-
-
-def test_an_epoch_between_two_deaths_forgives_the_first(tmp_path: Path) -> None:
-    started(tmp_path)
-    for _ in range(5):
-        attempt = started(tmp_path)
-        assert attempt.deaths == 1
-        note_epoch(attempt.folder)
-        note_epoch(attempt.folder)
-
-
-def test_stopping_in_good_order_is_no_death(tmp_path: Path) -> None:
-    for _ in range(5):
-        attempt = started(tmp_path)
-        assert attempt.deaths == 0
-        note_stop(attempt.folder)
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"deaths": "many"}'])
-def test_a_damaged_marker_costs_nothing(tmp_path: Path, text: str) -> None:
-    attempt = started(tmp_path)
-    (attempt.folder / "attempt.json").write_text(text)
-    assert started(tmp_path).number == 1
-
-
-def test_a_death_before_training_does_not_count(tmp_path: Path) -> None:
-    for _ in range(4):
-        assert begin_attempt(tmp_path, ID).deaths == 0
-
-
-# -------------------------------------------------------------------------------------------------------------- lease
-
-HOLDER = """
-import sys, time
-from pathlib import Path
-from poolbench.records.record import lease
-with lease(Path(sys.argv[1]), sys.argv[2]) as mine:
-    print(mine, flush=True)
-    time.sleep(float(sys.argv[3]))
-"""
-
-
-def holder(results: Path, seconds: float) -> subprocess.Popen:
-    job = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(results), ID, str(seconds)], stdout=subprocess.PIPE, text=True
-    )
-    assert job.stdout
-    assert job.stdout.readline() == "True\n"
-    return job
-
-
-def test_one_process_at_a_time_holds_a_run(tmp_path: Path) -> None:
-    job = holder(tmp_path, 60)
-    with lease(tmp_path, ID) as mine:
-        assert not mine
-    with lease(tmp_path, "another") as mine:
-        assert mine
-    job.kill()
-    job.communicate()
-    with lease(tmp_path, ID, wait=5) as mine:
-        assert mine, "a dead process holds nothing"
-
-
-def test_a_lease_can_be_waited_for(tmp_path: Path) -> None:
-    job = holder(tmp_path, 0.5)
-    with lease(tmp_path, ID, wait=20) as mine:
-        assert mine
-    job.communicate()
-
-
-def test_what_fails_under_a_lease_is_not_its_error(tmp_path: Path) -> None:
-    for _ in range(2):
-        with pytest.raises(OSError, match="mine"), lease(tmp_path, ID) as mine:
-            assert mine
-            raise OSError("mine")
+def test_what_cannot_be_read_is_one_line(tmp_path: Path, old: dict[str, Any]) -> None:
+    path = tmp_path / "record.json"
+    for text, said in ((json.dumps({**old, "schema": 99}), "99"), ("[" * 10**6, "record.json"), ("\x00", "malformed")):
+        path.write_text(text)
+        with pytest.raises(RunError, match=said) as caught:
+            read_record(path)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(RunError, match="No such file"):
+        read_record(tmp_path / "nowhere.json")

@@ -149,8 +149,10 @@ def begin_attempt(results_dir: Path, id: str, code: str, *, checkpoint: str = CH
     """
     attempts = _attempts(run_folder(results_dir, id))
     # A record that nobody can read closes its attempt too: it is never overwritten.
-    unfinished = bool(attempts) and not (attempts[-1] / RECORD).exists() and Marker.read(attempts[-1]).code == code
-    folder = attempts[-1] if unfinished else next_attempt(results_dir, id)
+    unfinished = bool(attempts) and not (attempts[-1] / RECORD).exists()
+    # A marker that was lost or damaged says nothing of the code; the checkpoint does.
+    mine = unfinished and Marker.read(attempts[-1]).code in (code, "")
+    folder = attempts[-1] if mine else next_attempt(results_dir, id)
     remove_temporaries(folder)
     marker = Marker.read(folder)
     marker.code, marker.deaths, marker.running = code, marker.deaths + marker.running, False
