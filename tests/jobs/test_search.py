@@ -17,11 +17,12 @@ from typing import Any
 
 import pytest
 import torch
+from msgspec.structs import replace
 
 from poolbench import cli, commands
 from poolbench.data.store import GraphStore
 from poolbench.errors import PoolBenchError, RunError, RunFailed
-from poolbench.jobs.search import Search, account, check, dimensions, left_out, score, with_values
+from poolbench.jobs.search import Search, account, check, dimensions, left_out, reached, score, with_values
 from poolbench.records import attempts
 from poolbench.records.record import Metrics, Provenance, Record, Seeds, Splits, Status, Time
 
@@ -262,18 +263,21 @@ def test_pruning_is_decided_by_the_same_trials_killed_or_not(tmp_path: Path) -> 
     assert deaths and again == whole
 
 
-def test_what_is_scored_is_what_selects_epochs() -> None:
+def test_what_is_scored_is_what_selects_epochs(record: Any) -> None:
     curve = [{"val/auc": 0.5, "train/loss": 0.0, "train/total_loss": -3.0}]
 
-    def scored(monitor: str, mode: str) -> float:
+    def made(monitor: str, mode: str, **fields: Any) -> Record:
         chosen = {"selection": {"monitor": monitor, "mode": mode}}
-        return score({"selected_epoch": 0, "curve": curve, "diagnostics": chosen})
+        return replace(record(0, 0.5), **{"selected_epoch": 0, "selected": curve[0], "diagnostics": chosen, **fields})
 
-    kernel = {"selected_epoch": None, "curve": [], "metrics": {"val": {"accuracy": 0.75}},
-              "diagnostics": {"selection": {"monitor": "val/accuracy", "mode": "max"}}}  # fmt: skip
+    kernel = made("val/accuracy", "max", selected_epoch=None, selected=None, curve=[])
+    kernel.metrics.val = {"accuracy": 0.75}
     assert score(kernel) == -0.75, "a kernel has no epochs"
-    assert scored("val/auc", "max") == -0.5
-    assert scored("train/loss", "last") == -3.0, "clusterings have no loss but the operator's"
+    assert score(made("val/auc", "max")) == -0.5
+    assert score(made("train/loss", "last")) == -3.0, "clusterings have no loss but the operator's"
+    old = made("val/auc", "max", schema=1, selected=None, curve=curve)
+    assert score(old) == -0.5, "a record of schema 1 says it in its curve"
+    assert reached(replace(old, curve=[])) is None, "and no longer where that is left out"
 
 
 # ------------------------------------------------------------------------------------------------------------ the space
