@@ -134,8 +134,8 @@ def train(
     report = display.report if display is not None else (lambda epoch, row: None)
 
     def each_epoch(epoch: int, row: Row) -> None:
-        on_epoch(epoch, row)
         report(epoch, row)
+        on_epoch(epoch, row)
         every = callbacks.pictures_every
         if every and (epoch + 1) % every == 0 and trainer.is_global_zero:
             png = _picture(module, data)
