@@ -27,6 +27,7 @@ from omegaconf import OmegaConf
 
 from datasets_pictures import draw
 from poolbench import cli
+from poolbench.config import Part
 from poolbench.data import twins
 from poolbench.data.dataset import GraphDataset
 from poolbench.data.raw import RawGraphs
@@ -121,8 +122,8 @@ def dataset(name: str) -> GraphDataset:
     cli.register_datasets()
     with hydra.initialize_config_dir(str(cli.conf_dir()), version_base="1.3"):
         config = hydra.compose("train", overrides=[f"dataset={name}"])
-    part, paths = (OmegaConf.to_container(config[key], resolve=True) for key in ("dataset", "paths"))
-    return build_dataset(part, paths)  # type: ignore[arg-type]
+    chosen = Part.of("dataset", OmegaConf.to_container(config.dataset, resolve=True))
+    return build_dataset(chosen, config.paths.data, config.paths.mirror)
 
 
 def at_hand(facts: Facts) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,15 @@ from poolbench.records.record import SCHEMA, Metrics, Provenance, Record, Seeds,
 def _one_thread() -> None:
     """The order of sums must not depend on the machine."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What tests learn of their data is kept in a cache that goes with them, where none is named."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not os.environ.get("POOLBENCH_DATA"):
+            patch.setenv("POOLBENCH_DATA", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture

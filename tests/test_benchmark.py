@@ -21,7 +21,6 @@ import torch
 from poolbench.errors import PoolBenchError, RunError
 from poolbench.linalg import Ragged, Sparse
 from poolbench.linalg.products import invert
-from poolbench.pool.base.draws import numbers
 from poolbench.pool.bnpool import BNPool
 from speed import ahead, coarsening, harness, main, tables, work
 from speed.chance import replaced, same_pairs, without_draws
@@ -326,7 +325,7 @@ def test_a_given_matching_is_that_of_its_scores() -> None:
     made = work.load(TINY)
     pool = coarsening.FORMS["edgepool"].build(4, 0.5, 8)
     a = Sparse.from_edges(made.edge_index[0], made.edge_index[1], None, Ragged(made.ptr))
-    number = numbers(a.nodes)
+    number = a.nodes.numbers
     scores = coarsening.edge_scores(number[a.row], number[a.col])
     assert scores[a.row < made.num_nodes[0]].unique().numel() == int((a.row < made.num_nodes[0]).sum())
     mate: dict[int, int] = {}

@@ -9,20 +9,21 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import torch
 
+from poolbench.config import Callbacks, Config, Names, Part, Paths, Split, Trainer
 from poolbench.data.generators.synthetic import PlantedGraphs
+from poolbench.data.prepared import Prepared
 from poolbench.data.protocols import Holdout
 from poolbench.data.sources.tu import TUDataset
 from poolbench.data.store import GraphStore, mix
 from poolbench.errors import PoolBenchError, RunError
 from poolbench.learn.build import build_model, build_optimizer
-from poolbench.learn.datamodule import GraphData, Prepared
+from poolbench.learn.datamodule import GraphData
 from poolbench.learn.learner import learner_for
 from poolbench.learn.loggers import Loggers, RunInfo
-from poolbench.learn.train import data_facts, train
+from poolbench.learn.train import Trainable, data_facts, train
 from poolbench.linalg import RAW
 from speed import tables, work
 from speed.contestant import synchronise
@@ -43,31 +44,43 @@ class Pair:
         dataset = PlantedGraphs() if setting.dataset == "planted" else TUDataset(setting.dataset)
         self.prepared = Prepared.of(dataset, Holdout(setting.seed), None)
 
-    def config(self, epochs: int, every: float) -> dict[str, Any]:
-        """A resolved configuration: one level, as the benchmark's classifier has it, and conf/'s other choices."""
+    def config(self, epochs: int, every: float) -> Config:
+        """A configuration: one level, as the benchmark's classifier has it, and conf/'s other choices."""
         s = self.setting
-        accelerator = "gpu" if s.device.startswith("cuda") else "cpu"
-        return {
-            "seed": s.seed,
-            "batch_size": s.batch_size,
-            "loss_weights": 1.0,
-            "evaluate_test": False,
-            "pool": {"_target_": FORMS[s.pool][""].target, **({"ratio": s.ratio} if s.pool != "none" else {})},
-            "model": {
-                "_target_": "poolbench.nn.hierarchical.Hierarchical",
-                "readout": {"_target_": "poolbench.pool.readouts.globalpool.GlobalSumPool"},
-                "mp": "gcn",
-                "levels": 1,
-                "hidden": s.hidden,
-                "head_layers": 1,
-            },
-            "optimizer": {"_target_": "torch.optim.Adam", "lr": 1e-3, "fused": True},
-            "scheduler": None,
-            "trainer": {"accelerator": accelerator, "devices": 1, "max_epochs": epochs, "deterministic": True,
-                        "threads": s.threads, "compile": False},
-            "callbacks": {"monitor": "auto", "mode": "auto", "patience": 10**6, "progress": "none",
-                          "resume_every": every},
-        }  # fmt: skip
+        model = {"mp": "gcn", "levels": 1, "hidden": s.hidden, "head_layers": 1,
+                 "readout": {"_target_": "poolbench.pool.readouts.globalpool.GlobalSumPool"}}  # fmt: skip
+        return Config(
+            seed=s.seed,
+            split=Split(s.seed),
+            fold=None,
+            batch_size=s.batch_size,
+            loss_weights=1.0,
+            evaluate_test=False,
+            force=False,
+            group=None,
+            tags=[],
+            names=Names(s.pool, "hierarchical", s.dataset, "holdout"),
+            pool=Part(FORMS[s.pool][""].target, {"ratio": s.ratio} if s.pool != "none" else {}),
+            model=Part("poolbench.nn.hierarchical.Hierarchical", model),
+            protocol=Part("poolbench.data.protocols.Holdout", {}),
+            dataset=Part("poolbench.data.sources.tu.TUDataset", {"name": s.dataset}),
+            optimizer=Part("torch.optim.Adam", {"lr": 1e-3, "fused": True}),
+            scheduler=None,
+            trainer=Trainer(
+                accelerator="gpu" if s.device.startswith("cuda") else "cpu",
+                devices=1,
+                strategy="auto",
+                precision="32-true",
+                max_epochs=epochs,
+                gradient_clip_val=None,
+                deterministic=True,
+                threads=s.threads,
+                compile=False,
+            ),
+            callbacks=Callbacks("auto", "auto", 10**6, every, "none", 0),
+            logger=None,
+            paths=Paths("results", None, None),
+        )
 
     def trainer(self, epochs: int, every: float) -> dict[str, list[float]]:
         """Seconds of each epoch but the first inside the Trainer: in all, and of its training steps.
@@ -84,7 +97,8 @@ class Pair:
                 steps.append(row["time"])
 
             try:
-                train(config, self.prepared, resume=Path(name) / "resume.pt", identity="benchmark", on_epoch=each)
+                train(config, self.prepared, Trainable.of(config, self.prepared), resume=Path(name) / "resume.pt",
+                      identity="benchmark", on_epoch=each)  # fmt: skip
             finally:
                 logger.finish()
         return {"whole": [b - a for a, b in pairwise(ends)], "steps": steps[1:]}
@@ -94,8 +108,8 @@ class Pair:
         config, seed = self.config(epochs, 0.0), self.setting.seed
         prepared, raw = self.prepared, self.prepared.raw
         torch.manual_seed(mix(seed, 0))
-        model = build_model(config, data_facts(prepared)).to(self.setting.device)
-        optimiser = build_optimizer(config["optimizer"], model.parameters())
+        model = build_model(config.model, config.pool, data_facts(prepared)).to(self.setting.device)
+        optimiser = build_optimizer(config.optimizer, model.parameters())
         module = learner_for(model, prepared.target)(model, optimiser, 1.0, prepared.target)
 
         def store(device: torch.device) -> GraphStore:

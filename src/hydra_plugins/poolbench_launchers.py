@@ -17,6 +17,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from poolbench.config import Config, replace, with_values
 from poolbench.errors import PoolBenchError
 
 if TYPE_CHECKING:
@@ -63,18 +64,17 @@ class SweepLauncher(Launcher):
         with open_dict(config):
             config.hydra.job.id = config.hydra.job.num = number - 1
         HydraConfig.instance().set_config(config)
-        plain = self.task.resolve(config)
-        if str(plain["trainer"].get("strategy", "auto")).startswith("ddp"):
+        run = self.task.resolve(config)
+        if run.trainer.starts_processes:
             raise PoolBenchError("trainer=ddp starts its own processes and does not go with -m: start the runs apart")
-        if plain["group"] is None:
-            plain["group"] = f"sweep-{self._books.folder.name}"
-        return Job(number, self._books.text(number), self.adapt(plain), self.task.work, self._books.folder)
+        if run.group is None:
+            run = replace(run, group=f"sweep-{self._books.folder.name}")
+        return Job(number, self._books.text(number), self.adapt(run), self.task.work, self._books.folder)
 
-    def adapt(self, config: dict[str, Any]) -> dict[str, Any]:
+    def adapt(self, config: Config) -> Config:
         """The configuration for a job beside others, whose displays would mix: none, where none was asked for."""
-        if config["callbacks"]["progress"] == "auto":
-            config["callbacks"]["progress"] = "none"
-        return config
+        alone = config.callbacks.progress != "auto"
+        return config if alone else with_values(config, {"callbacks.progress": "none"})
 
     @property
     def threads(self) -> int:
@@ -92,7 +92,7 @@ class InProcessLauncher(SweepLauncher):
 
         return InProcess()
 
-    def adapt(self, config: dict[str, Any]) -> dict[str, Any]:
+    def adapt(self, config: Config) -> Config:
         return config
 
 

@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from poolbench import __version__
+from poolbench.config import Config, read
 from poolbench.data.sources.nodegraph_names import NODE_GRAPHS
 from poolbench.data.sources.ogb_names import OGB_NAMES
 from poolbench.data.sources.tu_names import TU_NAMES
@@ -155,12 +156,12 @@ def _train_job(config: DictConfig) -> None:
     _train(resolve(config))
 
 
-def _train(plain: dict[str, Any]) -> Record:
-    """Do the run of a resolved configuration; returns its record."""
+def _train(config: Config) -> Record:
+    """Do the run of a configuration; returns its record."""
     from poolbench.jobs.run import run
 
     _speak()
-    return run(plain)
+    return run(config)
 
 
 def _speak() -> None:
@@ -191,17 +192,17 @@ def _prepare_job(config: DictConfig) -> None:
     _prepare(resolve(config))
 
 
-def _prepare(plain: dict[str, Any]) -> None:
-    """Fetch and parse the dataset of a resolved configuration, and print the facts."""
+def _prepare(config: Config) -> None:
+    """Fetch and parse the dataset of a configuration, and print the facts."""
     from poolbench.data.prepare import prepare as fetch
     from poolbench.learn.build import build_dataset
 
-    for name, value in fetch(build_dataset(plain["dataset"], plain["paths"])).items():
+    for name, value in fetch(build_dataset(config.dataset, config.paths.data, config.paths.mirror)).items():
         print(f"{name:<16} {value}")
 
 
-def resolve(config: DictConfig) -> dict[str, Any]:
-    """The composed configuration as a plain dictionary, a readout's name replaced by its configuration."""
+def resolve(config: DictConfig) -> Config:
+    """The configuration that Hydra composed, with a readout in place of its name. Raises `PoolBenchError`."""
     missing = OmegaConf.missing_keys(config)
     if missing:
         raise PoolBenchError(f"{', '.join(sorted(missing))} must be given, such as {sorted(missing)[0]}=VALUE")
@@ -218,7 +219,7 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     _name_own_pool(plain)
     plain["paths"] = {k: v if v is None or "://" in str(v) else str(Path(v).absolute())
                       for k, v in plain["paths"].items()}  # fmt: skip
-    return plain
+    return read(plain)
 
 
 def _pool_file(name: str) -> dict[str, Any] | None:
@@ -231,7 +232,7 @@ def _pool_file(name: str) -> dict[str, Any] | None:
 
 def _name_own_pool(plain: dict[str, Any]) -> None:
     """Call an operator that `pool._target_=` brought by its class, not by the choice that it stands in for."""
-    target, chosen = str(plain["pool"].get("_target_")), _pool_file(plain["names"]["pool"])
+    target, chosen = str((plain.get("pool") or {}).get("_target_")), _pool_file(plain["names"]["pool"])
     if chosen is not None and chosen.get("_target_") != target:
         plain["names"]["pool"] = target.rpartition(".")[2]
 
@@ -244,7 +245,7 @@ class Task:
             find it. None: there are no sweeps of this.
     """
 
-    def __init__(self, job: Callable[[DictConfig], Any], work: Callable[[dict[str, Any]], Any] | None) -> None:
+    def __init__(self, job: Callable[[DictConfig], Any], work: Callable[[Config], Any] | None) -> None:
         self.job, self._work = job, work
         self.traces = TRACEBACKS
         #: What the job of a single run raised.
@@ -261,13 +262,13 @@ class Task:
             self.error = error
 
     @property
-    def work(self) -> Callable[[dict[str, Any]], Any]:
+    def work(self) -> Callable[[Config], Any]:
         if self._work is None:
             raise PoolBenchError("this command does not go with -m: start it once for each choice")
         return self._work
 
-    def resolve(self, config: DictConfig) -> dict[str, Any]:
-        """The configuration of a job as a plain dictionary. Raises `PoolBenchError`."""
+    def resolve(self, config: DictConfig) -> Config:
+        """The configuration of a job. Raises `PoolBenchError`."""
         with open_dict(config):
             config.pop("hydra")
         try:
@@ -277,7 +278,7 @@ class Task:
 
 
 def _with_hydra(
-    argv: Sequence[str], job: Callable[[DictConfig], Any], work: Callable[[dict[str, Any]], Any] | None = None
+    argv: Sequence[str], job: Callable[[DictConfig], Any], work: Callable[[Config], Any] | None = None
 ) -> int:
     task = Task(job, work)
     register_datasets()

@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
 from poolbench import cli
+from poolbench.config import plain
 from poolbench.errors import PoolBenchError, nearest
 
 # -- tune --------
@@ -45,14 +46,14 @@ def _tune_job(config: DictConfig, workers: int) -> float | None:
 
     cli._speak()
     job = HydraConfig.get()
-    plain = cli.resolve(config)
-    if not plain["search"]:
+    run = cli.resolve(config)
+    if run.search is None:
         raise PoolBenchError(f"poolbench tune needs a search; there are {', '.join(cli.choices('search'))}")
     values = tuning.set_values(config, job.runtime.choices, job.overrides.task)
-    search, trials = tuning.tune(plain, workers)
+    search, trials = tuning.tune(run, workers)
     print(tuning.summary(search, trials))
     name, text = tuning.experiment(search, trials, job.runtime.choices, values)
-    folder, command = experiment_home(Path(plain["paths"]["results"]))
+    folder, command = experiment_home(Path(run.paths.results))
     print(f"best: {tuning.write_experiment(folder, name, text)}\nrun it with: {command} experiment={name}")
     return search.best(trials).value
 
@@ -142,14 +143,14 @@ def _arguments(
 
 
 def _composed(words: list[str]) -> dict[str, Any]:
-    """The resolved configuration that the words of a command line make."""
+    """The configuration that the words of a command line make, as a record holds it."""
     with hydra.initialize_config_dir(str(cli.conf_dir()), version_base="1.3"):
         config = hydra.compose("train", overrides=words)
     chosen = dict(word.split("=", 1) for word in words)
     with open_dict(config):
         config.names = {group: chosen.get(group) for group in cli.GROUPS.values()}
         config.names.pool = chosen.get("pool", "mincut")
-    return cli.resolve(config)
+    return plain(cli.resolve(config))
 
 
 # -- W&B --------
@@ -169,17 +170,14 @@ SEARCHES = ("search=", "search.", "trials=", "workers=")
 
 
 def _sweep_job(config: DictConfig, words: list[str]) -> None:
-    from poolbench.jobs.search import check
-    from poolbench.jobs.tuning import check as check_search
-    from poolbench.jobs.tuning import monitored
+    from poolbench.jobs.search import dimensions
+    from poolbench.jobs.tuning import check, monitored
     from poolbench.report.wandb_tools import sweep
 
-    plain = cli.resolve(config)
-    if not plain["search"]:
+    run = cli.resolve(config)
+    if run.search is None:
         raise PoolBenchError(f"poolbench wandb-sweep needs a search; there are {', '.join(cli.choices('search'))}")
-    check(plain)
-    check_search(plain)
-    print(sweep(plain, words, monitored(plain)), end="")
+    print(sweep(run, dimensions(run), words, monitored(run, check(run))), end="")
 
 
 def sync(argv: Sequence[str]) -> int:

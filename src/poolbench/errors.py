@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from numbers import Real
+from typing import Any
 
 
 class PoolBenchError(Exception):
@@ -35,14 +37,27 @@ class RunFailed(RunError):
         self.id = id
 
 
-def nearest(name: str, choices: Iterable[str], n: int = 3) -> str:
+def one_line(error: object) -> str:
+    """What an error says, on one line."""
+    return " ".join(str(error).split())
+
+
+def whole(name: str, value: Any, least: int = 1) -> int:
+    """`value` of the argument `name` as an int; ValueError where it is no whole number of at least `least`."""
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    if not real or value % 1 != 0 or value < least:
+        raise ValueError(f"{name}={value!r}: a whole number of at least {least} is expected")
+    return int(value)
+
+
+def nearest(name: str, choices: Iterable[str], n: int = 3, prefix: str = "") -> str:
     """' (did you mean X, Y?)' with the at most `n` choices closest to `name`, or '' where none is close.
 
-    Case does not count, so that `proteins` finds `PROTEINS`.
+    Case does not count, so that `proteins` finds `PROTEINS`. Each is shown with `prefix` before it.
     """
     by_key: dict[str, list[str]] = {}
     for choice in choices:
         by_key.setdefault(choice.lower(), []).append(choice)
     keys = difflib.get_close_matches(name.lower(), list(by_key), n=n, cutoff=0.6)
     found = [choice for key in keys for choice in by_key[key]][:n]
-    return f" (did you mean {', '.join(found)}?)" if found else ""
+    return f" (did you mean {', '.join(prefix + choice for choice in found)}?)" if found else ""

@@ -21,6 +21,8 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
+from poolbench.errors import one_line
+
 GROUP = "poolbench.pools"
 
 
@@ -136,7 +138,7 @@ def _config(path: Path) -> dict[str, Any]:
     try:
         config = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
     except (OmegaConfBaseException, YAMLError) as error:
-        raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{path}: {one_line(error)}") from error
     if not isinstance(config, dict) or not config.get("_target_"):
         raise ValueError(f"{path} has no _target_")
     return {str(key): value for key, value in config.items()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -14,6 +13,7 @@ from omegaconf import open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from poolbench import cli
+from poolbench.config import Config
 from poolbench.errors import PoolBenchError
 
 
@@ -30,8 +30,8 @@ def reproduce(argv: Sequence[str]) -> int:
         return cli._fail("interrupted; the same command goes on from where it was", 130)
 
 
-def compose(overrides: Sequence[str], seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """The resolved configuration of a command line, for each seed.
+def compose(overrides: Sequence[str], seeds: Sequence[int]) -> list[Config]:
+    """The configuration of a command line, for each seed.
 
     Raises `PoolBenchError` for a command line that does not compose.
     """

@@ -101,7 +101,7 @@ def test_a_cut_is_what_the_batch_of_the_store_gives(
     monkeypatch.setattr(module, "CHUNK", 7)
     monkeypatch.setattr(module, "FEW", 5)
     packed = coarsen_dataset(sizes, index, CHAINS[name], RECIPE, weight, store.symmetric, data=tmp_path)
-    assert (len(packed), packed.num_levels) == (len(SIZES), len(CHAINS[name]))
+    assert (len(packed), len(packed.cut(torch.arange(1)))) == (len(SIZES), len(CHAINS[name]))
     for graphs in ([0], [3], [89, 2, 2, 3, 17, 40], list(range(90)), []):
         chosen = torch.tensor(graphs, dtype=torch.int64)
         same(packed.cut(chosen), chain(store.batch(chosen).a, CHAINS[name]))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import errno
+import gzip
 import hashlib
 import io
 import json
@@ -20,7 +22,9 @@ from pathlib import Path
 
 import pytest
 
+from poolbench.data.cache import cache_dir, workspace
 from poolbench.data.sources import fetch
+from poolbench.data.sources.download import download
 from poolbench.data.sources.tu import TUDataset
 from poolbench.errors import PoolBenchError
 
@@ -66,6 +70,9 @@ class Server:
 
         self.answers[path] = answer
 
+    def missing(self, handler: BaseHTTPRequestHandler) -> None:
+        handler.send_error(404)
+
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
@@ -74,11 +81,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             state.asked.append(self.path)
-            answer = state.answers.get(self.path)
-            if answer:
-                answer(self)
-            else:
-                self.send_error(404)
+            state.answers.get(self.path, state.missing)(self)
 
         def log_message(self, *args: object) -> None:
             pass
@@ -87,8 +90,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     httpd.daemon_threads = True
     state = Server(f"http://127.0.0.1:{httpd.server_port}")
     monkeypatch.setenv("POOLBENCH_MIRROR", state.url)
-    monkeypatch.setattr(fetch, "READ_TIMEOUT", 0.3)
-    monkeypatch.setattr(fetch, "CONNECT_TIMEOUT", 0.3)
+    monkeypatch.setattr("poolbench.data.sources.download.READ_TIMEOUT", 0.3)
+    monkeypatch.setattr("poolbench.data.sources.download.CONNECT_TIMEOUT", 0.3)
     thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     yield state
@@ -138,17 +141,42 @@ def test_web_mirror(server: Server, files_of: FilesOf) -> None:
     assert "secret" not in json.dumps(raw.provenance)
 
 
-def test_login_in_the_address_is_sent(server: Server) -> None:
-    sent = []
+def told(server: Server, tmp_path: Path, login: str, answer: Callable[[BaseHTTPRequestHandler], None]) -> list[str]:
+    """The logins that come with the requests when /x, which answers so, is downloaded with `login` in its address."""
+    logins = []
 
-    def answer(handler: BaseHTTPRequestHandler) -> None:
-        sent.append(handler.headers["Authorization"])
-        handler.send_error(404)
+    def note(handler: BaseHTTPRequestHandler) -> None:
+        logins.append(base64.b64decode(handler.headers.get("Authorization", "").removeprefix("Basic ")).decode())
+        (answer if handler.path == "/x?token=secret" else server.missing)(handler)
 
-    server.answers["/x"] = answer
-    with pytest.raises(PoolBenchError):
-        fetch.download(f"{server.url.replace('//', '//user:p%40ss@')}/x", Path("unused"))
-    assert sent == ["Basic dXNlcjpwQHNz"]
+    server.answers.update(dict.fromkeys(["/x?token=secret", "/y"], note))
+    with pytest.raises(PoolBenchError) as caught:
+        download(f"{server.url.replace('//', f'//{login}@')}/x?token=secret", tmp_path / "x")
+    assert login not in str(caught.value) and "secret" not in str(caught.value)
+    return logins
+
+
+@pytest.mark.parametrize(
+    ("login", "meant"), [("user:p%40ss", "user:p@ss"), ("token", "token:"), ("user:%E2%82%AC:1", "user:€:1")]
+)
+def test_login_in_the_address_is_sent(server: Server, tmp_path: Path, login: str, meant: str) -> None:
+    assert told(server, tmp_path, login, server.missing) == [meant]
+
+
+def test_login_is_not_told_to_where_a_redirect_leads(server: Server, tmp_path: Path) -> None:
+    def elsewhere(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(302)
+        handler.send_header("Location", f"{server.url.replace('127.0.0.1', 'localhost')}/y")
+        handler.end_headers()
+
+    assert told(server, tmp_path, "user:pass", elsewhere) == ["user:pass", ""]
+
+
+@pytest.mark.parametrize("url", ["nonsense", "ftp://me:pw@host/x", "http://", "https://me:pw@ho st/x?token=pw"])
+def test_what_is_no_address(url: str, tmp_path: Path) -> None:
+    with pytest.raises(PoolBenchError, match="no http") as caught:
+        download(url, tmp_path / "x")
+    assert "pw" not in str(caught.value) and "\n" not in str(caught.value) and not (tmp_path / "x").exists()
 
 
 def test_cache_comes_first(mirror: Mirror, cache: Path) -> None:
@@ -192,22 +220,23 @@ def test_shipped_mutag(cache: Path) -> None:
 
 
 def test_shipped_data_is_found_without_importing_its_package() -> None:
+    """Nor what downloads would need."""
     code = (
         "import sys; from poolbench.data.sources import fetch; fetch.shipped_folder('MUTAG'); "
-        "sys.exit('grakel' in sys.modules)"
+        "sys.exit(not {'grakel', 'requests'}.isdisjoint(sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, env=_environment()).returncode == 0
 
 
 def test_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert fetch.cache_dir("/given") == Path("/given")
-    assert fetch.cache_dir() == tmp_path / "cache"
+    assert cache_dir("/given") == Path("/given")
+    assert cache_dir() == tmp_path / "cache"
     monkeypatch.delenv("POOLBENCH_DATA")
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
-    assert fetch.cache_dir() == Path("/xdg/poolbench")
+    assert cache_dir() == Path("/xdg/poolbench")
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     monkeypatch.setenv("HOME", "/home/me")
-    assert fetch.cache_dir() == Path("/home/me/.cache/poolbench")
+    assert cache_dir() == Path("/home/me/.cache/poolbench")
 
 
 # ---------------------------------------------------------------- nobody has it
@@ -267,6 +296,45 @@ def test_a_cut_download_is_told_and_leaves_nothing(server: Server, cache: Path, 
     assert left_in(cache) == []
     server.give("/TUDataset/TINY.zip", whole)
     assert TUDataset("TINY").load().num_graphs == 3
+
+
+def test_a_cut_download_of_unknown_size_is_told(server: Server, tmp_path: Path) -> None:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.protocol_version = "HTTP/1.1"
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        handler.wfile.write(b"5\r\nabcde\r\n5\r\nab")
+        handler.close_connection = True
+
+    server.answers["/x"] = answer
+    with pytest.raises(PoolBenchError, match="was cut short: 7 bytes"):
+        download(f"{server.url}/x", tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_files_arrive_as_they_are(server: Server, tmp_path: Path) -> None:
+    """Also where the server calls a packed file packed for the way: its SHA-256 is that of the packed one."""
+    packed = gzip.compress(b"text")
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        assert handler.headers["Accept-Encoding"] == "identity"
+        handler.send_response(200)
+        handler.send_header("Content-Encoding", "gzip")
+        handler.send_header("Content-Length", str(len(packed)))
+        handler.end_headers()
+        handler.wfile.write(packed)
+
+    server.answers["/x.gz"] = answer
+    assert download(f"{server.url}/x.gz", tmp_path / "x.gz") == hashlib.sha256(packed).hexdigest()
+    assert (tmp_path / "x.gz").read_bytes() == packed
+
+
+def test_what_is_too_large_is_not_kept(server: Server, tmp_path: Path) -> None:
+    server.give("/x", b"0123456789")
+    with pytest.raises(PoolBenchError, match="is larger than 9 bytes"):
+        download(f"{server.url}/x", tmp_path / "x", limit=9)
+    assert not (tmp_path / "x").exists()
 
 
 def test_a_server_that_hangs_in_the_middle(server: Server, cache: Path) -> None:
@@ -349,7 +417,7 @@ def test_links_are_refused(mirror: Mirror, cache: Path, tmp_path: Path) -> None:
 
 
 def test_bombs_are_refused(mirror: Mirror, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "_RATIO_FREE", 1 << 20)
+    monkeypatch.setattr("poolbench.data.sources.unpack._RATIO_FREE", 1 << 20)
     mirror("TINY", node_labels="0\n" * (1 << 20))
     assert "which no dataset does" in refused("TINY")
     assert left_in(cache) == []
@@ -406,7 +474,7 @@ def test_a_read_only_cache_with_the_data_will_do(
     unpacked: Callable[..., Path], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unpacked("TINY", cache / "TUDataset/TINY/raw")
-    monkeypatch.setattr(fetch, "FileLock", _refuse(errno.EROFS))
+    monkeypatch.setattr("poolbench.data.cache.FileLock", _refuse(errno.EROFS))
     assert TUDataset("TINY").load().num_graphs == 3
     assert not (cache / "TUDataset/TINY/parsed-v1.pt").exists()
 
@@ -414,7 +482,7 @@ def test_a_read_only_cache_with_the_data_will_do(
 def test_a_full_disk_while_unpacking(mirror: Mirror, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mirror("TINY")
     with monkeypatch.context() as patch:
-        patch.setattr(fetch, "_copy", _refuse(errno.ENOSPC))
+        patch.setattr("poolbench.data.sources.unpack._copy", _refuse(errno.ENOSPC))
         assert "No space left on device; free some space" in refused("TINY")
     assert left_in(cache) == []
     assert TUDataset("TINY").load().num_graphs == 3
@@ -458,20 +526,19 @@ def _refuse(number: int) -> Callable[..., None]:
 
 _LOAD = """
 import sys, time
-from poolbench.data.sources import fetch
-from poolbench.data.sources.tu import TUDataset
-real = fetch.unpack
+from poolbench.data.sources import tu
+real = tu.unpack
 def slow(*args):
     print("unpacks", flush=True)
     time.sleep(float(sys.argv[1]))
     return real(*args)
-fetch.unpack = slow
-print(TUDataset("TINY").load().fingerprint(), flush=True)
+tu.unpack = slow
+print(tu.TUDataset("TINY").load().fingerprint(), flush=True)
 """
 
 
 def _environment() -> dict[str, str]:
-    src = str(Path(fetch.__file__).parents[2])
+    src = str(Path(fetch.__file__).parents[3])
     return {**os.environ, "PYTHONPATH": os.pathsep.join([src, os.environ.get("PYTHONPATH", "")])}
 
 
@@ -502,6 +569,6 @@ def test_a_killed_process_holds_no_lock_and_leaves_no_dataset(mirror: Mirror, ca
 
 def test_a_lock_that_is_held_too_long(mirror: Mirror, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mirror("TINY")
-    monkeypatch.setattr(fetch, "LOCK_TIMEOUT", 0.2)
-    with fetch.workspace(cache, "TUDataset-TINY"):
+    monkeypatch.setattr("poolbench.data.cache.LOCK_TIMEOUT", 0.2)
+    with workspace(cache, "TUDataset-TINY"):
         assert "another process has been preparing it" in refused("TINY")

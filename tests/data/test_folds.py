@@ -10,6 +10,7 @@ import torch
 
 from poolbench.data.protocols import Nested
 from poolbench.data.sources import fetch
+from poolbench.data.sources.download import Unreachable
 from poolbench.data.sources.folds import COLLECTION, published_folds
 from poolbench.errors import PoolBenchError
 
@@ -38,7 +39,7 @@ def test_folds_come_from_a_mirror_once_and_then_from_the_cache(mirror: Path, tmp
 
 def test_what_nobody_has_says_where_to_put_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(url: str, target: Path, limit: int | None = None) -> str:
-        raise fetch._Unreachable("no answer in time")
+        raise Unreachable("no answer in time")
 
     monkeypatch.setattr(fetch, "download", unreachable)
     monkeypatch.delenv("POOLBENCH_MIRROR", raising=False)

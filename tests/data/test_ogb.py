@@ -20,10 +20,13 @@ import hydra
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from poolbench.cli import conf_dir
+from poolbench.config import Part
 from poolbench.data import blocks
+from poolbench.data.cache import CacheNotWritable
 from poolbench.data.prepare import prepare
 from poolbench.data.raw import RawGraphs
 from poolbench.data.sources import code2, fetch, molecules, official, ogb
@@ -336,14 +339,14 @@ def test_a_cache_that_cannot_be_written_to(put: Put, cache: Path, monkeypatch: p
     put("ogbg-molclintox")
 
     def refuse(*_: object) -> None:
-        raise fetch.CacheNotWritable("cache folder cannot be written to")
+        raise CacheNotWritable("cache folder cannot be written to")
 
-    monkeypatch.setattr(fetch, "workspace", refuse)
+    monkeypatch.setattr("poolbench.data.sources.archived.workspace", refuse)
     for limit in (0, 100):
         monkeypatch.setattr(blocks, "IN_MEMORY", limit)
         assert OGBDataset("ogbg-molclintox").load().edge_index.tolist()[0] == [0, 1, 1, 2, 4, 5]
     assert not (cache / "ogb/ogbg_molclintox/parsed-v1").exists()
-    with pytest.raises(fetch.CacheNotWritable):
+    with pytest.raises(CacheNotWritable):
         OGBDataset("ogbg-molbace").load()
 
 
@@ -520,7 +523,7 @@ def test_the_official_split_comes_with_the_dataset(chosen: list[str]) -> None:
         config = hydra.compose("train", overrides=chosen)
         other = hydra.compose("train", overrides=[*chosen, "protocol=holdout"])
     assert config.protocol._target_.endswith(".Official") and other.protocol._target_.endswith(".Holdout")
-    dataset = build_dataset(config.dataset, {})
+    dataset = build_dataset(Part.of("dataset", OmegaConf.to_container(config.dataset)))
     assert dataset.name == chosen[-1].partition("=")[2]
 
 

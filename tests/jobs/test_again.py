@@ -8,14 +8,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from poolbench import cli
 from poolbench.records import changes, version
 from poolbench.records.attempts import iter_records
 from poolbench.records.changes import ADDED, MOVED, Added
-from poolbench.records.equivalence import EQUIVALENCE, Covered, Kind, Link
+from poolbench.records.equivalence import EQUIVALENCE, Covered, Kind, Link, append
 from poolbench.records.gathered import files
 from poolbench.records.record import Record, read_record
 
@@ -69,7 +68,7 @@ def forget() -> None:
     """Let what is in the tables and in the files be looked at anew."""
     changes.today.cache_clear()
     changes.first.cache_clear()
-    version.forget()
+    version._code.cache_clear()
 
 
 def train(module: str, *words: str) -> int:
@@ -117,7 +116,8 @@ def test_what_moved_and_was_commented_is_not_done_again(
 def link(results: Path, old: Record, new: Record, kind: Kind = "same") -> None:
     made = Link(old=str(old.code), new=str(new.code), kind=kind, covers=Covered.of(old.config), witnesses=(),
                 machine="any", date="2026-01-01")  # fmt: skip
-    (results / EQUIVALENCE).write_bytes(msgspec.json.encode(made) + b"\n")
+    (results / EQUIVALENCE).unlink(missing_ok=True)
+    append(results, made)
 
 
 def test_keys_that_came_change_no_identity_and_linked_code_does_nothing_again(

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from configs import small
 from poolbench.errors import PoolBenchError
 from poolbench.jobs import launcher, sweep
 from poolbench.jobs.launcher import InProcess, Job, Processes, Workers, launch, share_cores
@@ -59,10 +60,10 @@ def multiplies(config):
     child.join()
 
 def leased(config):
-    with lease(Path(config["paths"]["results"]), "the-run") as mine:
+    with lease(Path(config.paths.results), "the-run") as mine:
         if not mine:
             raise Held("the-run")
-    mark(config, "done")
+    mark({"out": config.paths.data}, "done")
 '''
 
 
@@ -77,14 +78,15 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Cal
 
 
 def swept(
-    tmp_path: Path, jobs: list[tuple[Callable[..., Any], dict[str, Any]]], workers: Workers
+    tmp_path: Path, jobs: list[tuple[Callable[..., Any], Any]], workers: Workers
 ) -> tuple[list[str], sweep.Sweep]:
     """What the jobs came to, and the books."""
     books = sweep.Books(tmp_path / "sweep", [[f"job={n}"] for n in range(len(jobs))], workers.count)
 
     def make(number: int) -> Job:
         function, config = jobs[number - 1]
-        return Job(number, books.text(number), {"number": number, **config}, function, books.folder)
+        told: Any = {"number": number, **config} if isinstance(config, dict) else config
+        return Job(number, books.text(number), told, function, books.folder)
 
     states = launch(range(1, len(jobs) + 1), make, books, workers)
     return states, sweep.read(books.folder)
@@ -179,7 +181,7 @@ def test_a_job_that_cannot_be_composed_is_refused(tmp_path: Path) -> None:
     def make(number: int) -> Job:
         if number == 1:
             raise PoolBenchError("a=1 makes no sense")
-        return Job(number, books.text(number), {}, dict, books.folder)
+        return Job(number, books.text(number), small(), repr, books.folder)
 
     assert launch([1, 2], make, books, InProcess()) == ["refused", "done"]
     assert sweep.read(books.folder).jobs[0].reason == "a=1 makes no sense"
@@ -200,7 +202,7 @@ def test_a_job_that_another_process_does_is_looked_at_again(work: Any, tmp_path:
     out = tmp_path / "out"
     other = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert other.stdout and other.stdout.readline() == "True\n"
-    config = {"paths": {"results": str(tmp_path)}, "out": str(out)}
+    config = small(paths__results=str(tmp_path), paths__data=str(out))
     states, books = swept(tmp_path, [(work("leased"), config), (dict, {})], InProcess())
     other.communicate()
     assert states == ["done", "done"] and out.read_text() == "done\n" and books.counts == {"done": 2}

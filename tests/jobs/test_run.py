@@ -1,32 +1,88 @@
-"""What a run prints at its end."""
+"""What is built and read for a run, and how often; what it prints at its end."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from msgspec.structs import replace
+import pytest
 
-from poolbench.jobs.run import table
+from configs import small
+from poolbench.config import replace
+from poolbench.data.generators.synthetic import PlantedGraphs
+from poolbench.errors import PoolBenchError
+from poolbench.jobs.attempt import table
+from poolbench.jobs.run import run
+from poolbench.nn.hierarchical import Hierarchical
 from poolbench.records.record import Metrics, Record, Time
 
 Maker = Callable[..., Record]
 
 
-def made(record: Maker, **changes: Any) -> Record:
-    fields = {
-        "metrics": Metrics(train={"loss": 0.5, "accuracy": 0.75}, val={}, test={"loss": 0.25, "accuracy": 0.875}),
-        "diagnostics": {"metric": {"name": "accuracy", "mode": "max"}},
-        "curve": [{}] * 9,
-        "selected_epoch": 6,
-        "time": Time(epoch=0.125, epoch_cpu=None, total=2.0),
-        **changes,
-    }
-    return replace(record(0, 0.875), **fields)
+@pytest.fixture
+def count(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often the dataset was read, and models were built."""
+    counts: Counter[str] = Counter()
+    for cls, name in ((PlantedGraphs, "load"), (Hierarchical, "__init__")):
+        original = getattr(cls, name)
+
+        def counted(self: Any, *args: Any, original: Any = original, name: str = name, **options: Any) -> Any:
+            counts[name] += 1
+            return original(self, *args, **options)
+
+        monkeypatch.setattr(cls, name, counted)
+    return counts
 
 
-def test_the_table_has_the_metric_first_and_the_cost_last(record: Maker) -> None:
-    assert table(made(record)).splitlines() == [
+def test_all_folds_read_the_data_once_and_each_builds_one_model(tmp_path: Path, count: Counter[str]) -> None:
+    config = small(protocol={"_target_": "poolbench.data.protocols.CrossValidation"}, trainer__max_epochs=1,
+                   paths__results=str(tmp_path), dataset__num_graphs=30)  # fmt: skip
+    run(config)
+    assert count == {"load": 1, "__init__": 1 + 10}, "one model is tried before data is touched"
+    alone = run(replace(config, fold=3, paths=replace(config.paths, results=str(tmp_path / "alone"))))
+    among = run(replace(config, fold=3))
+    assert (among.id, among.metrics) == (alone.id, alone.metrics)
+
+
+def test_a_run_that_is_done_builds_nothing(tmp_path: Path, count: Counter[str]) -> None:
+    config = small(trainer__max_epochs=1, paths__results=str(tmp_path))
+    first = run(config)
+    count.clear()
+    assert run(config) == first and not count
+
+
+def test_what_does_not_go_with_the_data_leaves_nothing_behind(tmp_path: Path) -> None:
+    config = small(
+        model={"_target_": "poolbench.nn.clusterer.Clusterer"}, pool__k=3, paths__results=str(tmp_path / "results")
+    )
+    with pytest.raises(PoolBenchError, match="add protocol=cluster"):
+        run(config)
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_job_is_known_without_torch() -> None:
+    heavy = "('torch', 'pytorch_lightning', 'hydra')"
+    code = f"import sys, poolbench.jobs.run; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.fixture
+def made(record: Maker) -> Record:
+    found = record(0, None)
+    found.metrics = Metrics(train={"loss": 0.5, "accuracy": 0.75}, val={}, test={"loss": 0.25, "accuracy": 0.875})
+    found.diagnostics = {"metric": {"name": "accuracy", "mode": "max"}}
+    found.curve, found.selected_epoch = [{}] * 9, 6
+    found.time = Time(epoch=0.125, epoch_cpu=None, total=2.0)
+    return found
+
+
+def test_the_table_has_the_metric_first_and_the_cost_last(made: Record) -> None:
+    assert table("mincut-MUTAG-s0", made).splitlines() == [
         "mincut-MUTAG-s0: test accuracy 0.8750",
         "          accuracy      loss",
         "train       0.7500    0.5000",
@@ -35,7 +91,7 @@ def test_the_table_has_the_metric_first_and_the_cost_last(record: Maker) -> None
     ]
 
 
-def test_what_is_not_trained_by_epochs_has_none_in_its_table(record: Maker) -> None:
-    time = Time(epoch=None, epoch_cpu=None, total=2.0)
-    kernel = made(record, curve=[], selected_epoch=None, time=time, parameters=0)
-    assert table(kernel).splitlines()[-1] == "2.0 s in all, 0 parameters"
+def test_what_is_not_trained_by_epochs_has_none_in_its_table(made: Record) -> None:
+    made.curve, made.selected_epoch, made.parameters = [], None, 0
+    made.time = Time(epoch=None, epoch_cpu=None, total=2.0)
+    assert table("mincut-MUTAG-s0", made).splitlines()[-1] == "2.0 s in all, 0 parameters"

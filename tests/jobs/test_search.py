@@ -17,51 +17,52 @@ from typing import Any
 
 import pytest
 import torch
-from msgspec.structs import replace
 
+from configs import small
 from poolbench import cli, commands
+from poolbench.config import Config, plain, replace
 from poolbench.data.store import GraphStore
 from poolbench.errors import PoolBenchError, RunError, RunFailed
-from poolbench.jobs.search import Search, account, check, dimensions, left_out, reached, score, with_values
+from poolbench.jobs.search import Search, account, dimensions, left_out, score, searched
 from poolbench.records import attempts
 from poolbench.records.record import Metrics, Provenance, Record, Seeds, Splits, Status, Time
 
 SPACE = {"optimizer.lr": {"low": 1e-4, "high": 1e-1, "log": True}, "model.hidden": [8, 16, 32], "batch_size": [4, 8]}
 
 
-def config(results: Path, space: Mapping[str, Any] | None = None, **search: Any) -> dict[str, Any]:
-    return {
-        "pool": {"ratio": 0.5},
-        "model": {"hidden": 8},
-        "optimizer": {"lr": 0.01},
-        "batch_size": 4,
-        "names": {"pool": "topk"},
-        "trainer": {"max_epochs": 3},
-        "seed": 0,
-        "paths": {"results": str(results)},
-        "search": {"sampler": "tpe", "trials": 16, "concurrency": 4, "prune": False,
-                   "space": dict(SPACE if space is None else space), **search},
-    }  # fmt: skip
+def config(results: Path, space: Mapping[str, Any] | None = None, **search: Any) -> Config:
+    return small(
+        pool={"_target_": "poolbench.pool.topk.TopKPool", "ratio": 0.5},
+        names__pool="topk",
+        batch_size=4,
+        paths__results=str(results),
+        search={"sampler": "tpe", "trials": 16, "concurrency": 4, "prune": False,
+                "space": dict(SPACE if space is None else space), **search},
+    )  # fmt: skip
 
 
-def value(made: Mapping[str, Any]) -> float:
+def chosen(made: Config) -> tuple[float, int, int]:
+    """What a trial chose."""
+    return made.optimizer.arguments["lr"], made.model.arguments["hidden"], made.batch_size
+
+
+def value(made: Config) -> float:
     """The score of a stand-in run: a function of what the trial chose."""
-    return abs(math.log10(made["optimizer"]["lr"]) + 2.5) + made["model"]["hidden"] / 100 + made["batch_size"] / 1000
+    lr, hidden, batch_size = chosen(made)
+    return abs(math.log10(lr) + 2.5) + hidden / 100 + batch_size / 1000
 
 
-def answer(
-    made: Mapping[str, Any], score: float | None = None, status: Status = "done", reason: str | None = None
-) -> Record:
+def answer(made: Config, score: float | None = None, status: Status = "done", reason: str | None = None) -> Record:
     """A record with what a search reads."""
     row = {"val/loss": value(made) if score is None else score}
     return Record(
         schema=2,
-        id=f"{made['optimizer']['lr']}-{made['model']['hidden']}-{made['batch_size']}",
+        id="-".join(map(str, chosen(made))),
         attempt=1,
         status=status,
         reason=reason,
         task=None,
-        config=dict(made),
+        config=plain(made),
         splits=Splits(protocol="p", version=1, seed=0, fold=None, dataset="d", hash="h", train=1, val=1, test=1),
         metrics=Metrics(train={}, val={}, test={}),
         selected_epoch=0,
@@ -77,12 +78,12 @@ def answer(
     )
 
 
-def quick(made: Mapping[str, Any], **_: Any) -> Record:
-    assert made["evaluate_test"] is False and "search" not in made
+def quick(made: Config, **_: Any) -> Record:
+    assert made.evaluate_test is False and made.search is None
     return answer(made)
 
 
-def searched(results: Path, run: Any = quick, code: str = "code", **search: Any) -> list[dict[str, Any]]:
+def trials_of(results: Path, run: Any = quick, code: str = "code", **search: Any) -> list[dict[str, Any]]:
     return account(Search(config(results, **search), run, code).finish())
 
 
@@ -91,30 +92,30 @@ def searched(results: Path, run: Any = quick, code: str = "code", **search: Any)
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 def test_two_searches_try_the_same_and_another_seed_others(tmp_path: Path, sampler: str) -> None:
-    first = searched(tmp_path / "a", sampler=sampler)
+    first = trials_of(tmp_path / "a", sampler=sampler)
     assert len(first) == 16
-    assert first == searched(tmp_path / "b", sampler=sampler)
-    other = Search({**config(tmp_path / "c", sampler=sampler), "seed": 1}, quick, "code")
+    assert first == trials_of(tmp_path / "b", sampler=sampler)
+    other = Search(replace(config(tmp_path / "c", sampler=sampler), seed=1), quick, "code")
     assert account(other.finish()) != first
 
 
 def test_a_finished_search_does_nothing_and_a_longer_one_goes_on(tmp_path: Path) -> None:
-    first = searched(tmp_path, trials=5)
+    first = trials_of(tmp_path, trials=5)
     done: list[int] = []
 
-    def counted(made: Mapping[str, Any], **_: Any) -> Record:
+    def counted(made: Config, **_: Any) -> Record:
         done.append(1)
         return answer(made)
 
-    assert searched(tmp_path, counted, trials=5) == first and not done
-    longer = searched(tmp_path, counted, trials=9)
+    assert trials_of(tmp_path, counted, trials=5) == first and not done
+    longer = trials_of(tmp_path, counted, trials=9)
     assert longer[:5] == first and len(longer) == 9 and len(done) == 4
-    assert longer == searched(tmp_path / "at once", trials=9)
-    assert searched(tmp_path, trials=5) == first, "a budget of 5 knows 5 of the 9"
+    assert longer == trials_of(tmp_path / "at once", trials=9)
+    assert trials_of(tmp_path, trials=5) == first, "a budget of 5 knows 5 of the 9"
 
 
 def test_tpe_finds_a_better_value_than_chance(tmp_path: Path) -> None:
-    best = [min(t["score"] for t in searched(tmp_path / s, sampler=s, trials=40)) for s in ("tpe", "random")]
+    best = [min(t["score"] for t in trials_of(tmp_path / s, sampler=s, trials=40)) for s in ("tpe", "random")]
     assert best[0] < best[1]
 
 
@@ -126,16 +127,16 @@ def test_other_code_and_other_spaces_are_other_searches(tmp_path: Path) -> None:
         Search(config(tmp_path, sampler="random"), quick, "code").key,
     }
     assert len(keys) == 4
-    moved = {**config(tmp_path / "elsewhere", trials=99), "tags": ["a"]}
+    moved = replace(config(tmp_path / "elsewhere", trials=99), tags=["a"])
     assert Search(moved, quick, "code").key in keys
 
 
 def test_a_grid_has_each_point_once_in_an_order_of_its_own(tmp_path: Path) -> None:
     space = {"optimizer.lr": [0.1, 0.01, 0.001], "model.hidden": [8, 16]}
-    points = [tuple(t["values"].values()) for t in searched(tmp_path, sampler="grid", space=space)]
+    points = [tuple(t["values"].values()) for t in trials_of(tmp_path, sampler="grid", space=space)]
     assert len(points) == 6 and set(points) == {(lr, h) for lr in space["optimizer.lr"] for h in (8, 16)}
     assert points != sorted(points)
-    assert len(searched(tmp_path / "few", sampler="grid", space=space, trials=4)) == 4
+    assert len(trials_of(tmp_path / "few", sampler="grid", space=space, trials=4)) == 4
 
 
 class Killed(BaseException):
@@ -145,10 +146,10 @@ class Killed(BaseException):
 @pytest.mark.parametrize("sampler", ["tpe", "grid"])
 def test_a_search_that_is_killed_again_and_again_is_the_search_that_was_not(tmp_path: Path, sampler: str) -> None:
     space = {"optimizer.lr": [0.1, 0.01, 0.001], "model.hidden": [8, 16]} if sampler == "grid" else SPACE
-    whole = searched(tmp_path / "whole", sampler=sampler, space=space)
+    whole = trials_of(tmp_path / "whole", sampler=sampler, space=space)
     rng = random.Random(0)
 
-    def mortal(made: Mapping[str, Any], **_: Any) -> dict[str, Any]:
+    def mortal(made: Config, **_: Any) -> dict[str, Any]:
         if rng.random() < 0.5:
             raise Killed
         return answer(made)
@@ -156,7 +157,7 @@ def test_a_search_that_is_killed_again_and_again_is_the_search_that_was_not(tmp_
     deaths = 0
     while True:
         try:
-            again = searched(tmp_path / "again", mortal, sampler=sampler, space=space)
+            again = trials_of(tmp_path / "again", mortal, sampler=sampler, space=space)
         except Killed:
             deaths += 1
         else:
@@ -165,12 +166,12 @@ def test_a_search_that_is_killed_again_and_again_is_the_search_that_was_not(tmp_
 
 
 def test_workers_share_the_trials_and_change_nothing(tmp_path: Path) -> None:
-    alone = searched(tmp_path / "alone")
+    alone = trials_of(tmp_path / "alone")
     ran: list[str] = []
     at_once, most = 0, 0
     lock = threading.Lock()
 
-    def slow(made: Mapping[str, Any], **_: Any) -> dict[str, Any]:
+    def slow(made: Config, **_: Any) -> dict[str, Any]:
         nonlocal at_once, most
         with lock:
             at_once += 1
@@ -182,7 +183,7 @@ def test_workers_share_the_trials_and_change_nothing(tmp_path: Path) -> None:
         return answer(made)
 
     found: list[list[dict[str, Any]]] = []
-    workers = [threading.Thread(target=lambda: found.append(searched(tmp_path / "many", slow))) for _ in range(4)]
+    workers = [threading.Thread(target=lambda: found.append(trials_of(tmp_path / "many", slow))) for _ in range(4)]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -193,45 +194,45 @@ def test_workers_share_the_trials_and_change_nothing(tmp_path: Path) -> None:
 
 
 def test_a_failed_trial_counts_and_teaches_nothing(tmp_path: Path) -> None:
-    def fragile(made: Mapping[str, Any], **_: Any) -> dict[str, Any]:
-        if made["model"]["hidden"] == 32:
+    def fragile(made: Config, **_: Any) -> Record:
+        if chosen(made)[1] == 32:
             raise RunFailed("the loss is not a number", answer(made).id)
         return answer(made)
 
-    trials = searched(tmp_path, fragile)
+    trials = trials_of(tmp_path, fragile)
     failed = [t for t in trials if t["status"] == "failed"]
     assert len(trials) == 16 and failed
     assert all(t["values"]["model.hidden"] == 32 and t["score"] is None and t["run"] for t in failed)
-    assert searched(tmp_path, quick) == trials, "a failure is not tried again: the budget was spent"
+    assert trials_of(tmp_path, quick) == trials, "a failure is not tried again: the budget was spent"
 
 
 def test_a_score_that_is_no_number_is_a_failure(tmp_path: Path) -> None:
-    trials = searched(tmp_path, lambda made, **_: answer(made, math.nan if made["model"]["hidden"] == 8 else None))
+    trials = trials_of(tmp_path, lambda made, **_: answer(made, math.nan if chosen(made)[1] == 8 else None))
     assert {t["status"] for t in trials if t["values"]["model.hidden"] == 8} == {"failed"}
 
 
 def test_what_is_no_failure_of_the_run_ends_the_search_and_the_trial_stays(tmp_path: Path) -> None:
-    def full_disk(made: Mapping[str, Any], **_: Any) -> dict[str, Any]:
+    def full_disk(made: Config, **_: Any) -> dict[str, Any]:
         raise RunError("cannot write: no space left")
 
     with pytest.raises(RunError, match="no space left"):
-        searched(tmp_path, full_disk)
-    assert searched(tmp_path) == searched(tmp_path / "other")
+        trials_of(tmp_path, full_disk)
+    assert trials_of(tmp_path) == trials_of(tmp_path / "other")
 
 
 def test_a_search_in_which_all_failed_says_so(tmp_path: Path) -> None:
-    def broken(made: Mapping[str, Any], **_: Any) -> dict[str, Any]:
+    def broken(made: Config, **_: Any) -> dict[str, Any]:
         raise RunFailed("out of memory", "0")
 
     with pytest.raises(RunError, match="all 3 trials failed"):
-        searched(tmp_path, broken, trials=3)
+        trials_of(tmp_path, broken, trials=3)
 
 
 def test_pruning_is_decided_by_the_same_trials_killed_or_not(tmp_path: Path) -> None:
     rng = random.Random(1)
     begun: dict[str, int] = {}
 
-    def epochs(made: Mapping[str, Any], watch: Any, mortal: bool) -> Record:
+    def epochs(made: Config, watch: Any, mortal: bool) -> Record:
         """A run of 20 epochs that goes on from where it was killed, and tells `watch` of those before."""
         id = answer(made).id
         for epoch in range(20):
@@ -248,14 +249,14 @@ def test_pruning_is_decided_by_the_same_trials_killed_or_not(tmp_path: Path) -> 
     def run(mortal: bool) -> Any:
         return lambda made, watch, **_: epochs(made, watch, mortal)
 
-    whole = searched(tmp_path / "whole", run(False), prune=True)
+    whole = trials_of(tmp_path / "whole", run(False), prune=True)
     statuses = [t["status"] for t in whole]
     assert statuses[:8] == ["done"] * 8, "none is pruned before 5 are known to it"
     assert "pruned" in statuses
     deaths = 0
     while True:
         try:
-            again = searched(tmp_path / "again", run(True), prune=True)
+            again = trials_of(tmp_path / "again", run(True), prune=True)
         except Killed:
             deaths += 1
         else:
@@ -263,21 +264,20 @@ def test_pruning_is_decided_by_the_same_trials_killed_or_not(tmp_path: Path) -> 
     assert deaths and again == whole
 
 
-def test_what_is_scored_is_what_selects_epochs(record: Any) -> None:
+def test_what_is_scored_is_what_selects_epochs(tmp_path: Path) -> None:
     curve = [{"val/auc": 0.5, "train/loss": 0.0, "train/total_loss": -3.0}]
 
-    def made(monitor: str, mode: str, **fields: Any) -> Record:
+    def scored(monitor: str, mode: str) -> float:
         chosen = {"selection": {"monitor": monitor, "mode": mode}}
-        return replace(record(0, 0.5), **{"selected_epoch": 0, "selected": curve[0], "diagnostics": chosen, **fields})
+        return score(replace(made, curve=curve, selected=curve[0], diagnostics=chosen))
 
-    kernel = made("val/accuracy", "max", selected_epoch=None, selected=None, curve=[])
-    kernel.metrics.val = {"accuracy": 0.75}
+    made = answer(config(tmp_path))
+    kernel = replace(made, selected_epoch=None, curve=[], selected=None,
+                     metrics=Metrics(train={}, val={"accuracy": 0.75}, test={}),
+                     diagnostics={"selection": {"monitor": "val/accuracy", "mode": "max"}})  # fmt: skip
     assert score(kernel) == -0.75, "a kernel has no epochs"
-    assert score(made("val/auc", "max")) == -0.5
-    assert score(made("train/loss", "last")) == -3.0, "clusterings have no loss but the operator's"
-    old = made("val/auc", "max", schema=1, selected=None, curve=curve)
-    assert score(old) == -0.5, "a record of schema 1 says it in its curve"
-    assert reached(replace(old, curve=[])) is None, "and no longer where that is left out"
+    assert scored("val/auc", "max") == -0.5
+    assert scored("train/loss", "last") == -3.0, "clusterings have no loss but the operator's"
 
 
 # ------------------------------------------------------------------------------------------------------------ the space
@@ -287,7 +287,7 @@ def test_an_optional_key_is_left_out_where_it_is_missing(tmp_path: Path) -> None
     space = {"pool.ratio": {"values": [0.25, 0.5], "optional": True}, "pool.k": {"low": 2, "high": 9, "optional": True}}
     made = config(tmp_path, {**SPACE, "pool": {name.partition(".")[2]: said for name, said in space.items()}})
     assert set(dimensions(made)) == {*SPACE, "pool.ratio"} and left_out(made) == ["pool.k"]
-    check(made)
+    assert set(searched(made.search.space, plain(made))) == set(dimensions(made))  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -295,7 +295,7 @@ def test_an_optional_key_is_left_out_where_it_is_missing(tmp_path: Path) -> None
     [
         ({}, "space is empty"),
         ({"pool.k": [2]}, r"pool\.k is no key.*pool=topk takes none; optional: true"),
-        ({"pool.ratoi": [0.5]}, r"did you mean ratio"),
+        ({"pool.ratoi": [0.5]}, r"did you mean pool\.ratio"),
         ({"modle.hidden": [8]}, r"modle\.hidden is no key.*did you mean model"),
         ({"seed": [0, 1]}, "chooses hyper-parameters"),
         ({"split.seed": [0, 1]}, "chooses hyper-parameters"),
@@ -328,17 +328,9 @@ def test_settings_that_make_no_sense_are_refused(tmp_path: Path, search: dict[st
 def test_steps_and_ranges_are_kept_to(tmp_path: Path) -> None:
     space = {"model.hidden": {"low": 8, "high": 32, "step": 8}, "optimizer.lr": {"low": 0.1, "high": 0.3, "step": 0.1},
              "batch_size": [4]}  # fmt: skip
-    trials = searched(tmp_path, space=space, sampler="random", trials=30)
+    trials = trials_of(tmp_path, space=space, sampler="random", trials=30)
     assert {t["values"]["model.hidden"] for t in trials} == {8, 16, 24, 32}
     assert {round(t["values"]["optimizer.lr"], 6) for t in trials} == {0.1, 0.2, 0.3}
-
-
-def test_values_are_put_where_they_belong_and_nowhere_else(tmp_path: Path) -> None:
-    made = config(tmp_path)
-    changed = with_values(made, {"optimizer.lr": 1.0})
-    assert changed["optimizer"] == {"lr": 1.0} and made["optimizer"] == {"lr": 0.01}
-    with pytest.raises(PoolBenchError, match="no key"):
-        with_values(made, {"optimizer.beta": 1.0})
 
 
 # -------------------------------------------------------------------------------------------------- real runs: nested10

@@ -11,12 +11,13 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from configs import small
+from poolbench.config import Part
 from poolbench.data.generators.synthetic import PlantedGraphs
+from poolbench.data.prepared import Prepared
 from poolbench.data.protocols import Holdout
 from poolbench.data.store import Batch
-from poolbench.learn import diagnostics, train
-from poolbench.learn.build import build_model
-from poolbench.learn.datamodule import Prepared
+from poolbench.learn import build, diagnostics, train
 from poolbench.learn.diagnostics import block, pooling, sample, spectrum
 from poolbench.learn.pictures import draw, layout, picture
 from poolbench.linalg import Ragged, Sparse
@@ -155,16 +156,12 @@ def test_nothing_of_the_model_is_changed() -> None:
 def test_every_operator_can_be_looked_at(name: str) -> None:
     raw = PlantedGraphs(num_graphs=12)
     prepared = Prepared.of(raw, Holdout(0), None)
-    config = {
-        "pool": OmegaConf.to_container(OmegaConf.load(CONF / "pool" / f"{name}.yaml"), resolve=True),
-        "model": {"_target_": "poolbench.nn.hierarchical.Hierarchical", "hidden": 8,
-                  "readout": {"_target_": "poolbench.pool.readouts.globalpool.GlobalSumPool"}},
-    }  # fmt: skip
-    module, _, cls = config["pool"]["_target_"].rpartition(".")
-    if issubclass(getattr(__import__(module, fromlist=[cls]), cls), GlobalPool):
-        config["model"] = {"_target_": "poolbench.nn.flat.Global", "hidden": 8}
+    pool = Part.of("pool", OmegaConf.to_container(OmegaConf.load(CONF / "pool" / f"{name}.yaml"), resolve=True))
+    model_part = small().model
+    if issubclass(build.locate("pool", pool), GlobalPool):
+        model_part = Part("poolbench.nn.flat.Global", {"hidden": 8})
     torch.manual_seed(0)
-    model = build_model(config, train.data_facts(prepared))
+    model = build.build_model(model_part, pool, train.data_facts(prepared))
     a = Sparse.from_edges(*raw.load().edge_index, None, Ragged(torch.cat([torch.zeros(1, dtype=torch.int64),
                           raw.load().num_nodes.cumsum(0)])), symmetric=True)  # fmt: skip
     batch = Batch(prepared.x.values, a, prepared.target.y, torch.arange(12))
@@ -214,21 +211,9 @@ def test_rounding_is_no_edge() -> None:
 
 
 def outcome(**changes: Any) -> train.Outcome:
-    config = {
-        "pool": {"_target_": "poolbench.pool.mincut.MinCutPool", "ratio": 0.5, "k": None, "mlp_hidden": [8]},
-        "model": {"_target_": "poolbench.nn.hierarchical.Hierarchical", "hidden": 8, "levels": 1, "norm": "batch",
-                  "readout": {"_target_": "poolbench.pool.readouts.globalpool.GlobalSumPool"}, "dropout": 0.2},
-        "optimizer": {"_target_": "torch.optim.Adam", "lr": 0.01},
-        "scheduler": None,
-        "trainer": {"accelerator": "cpu", "devices": 1, "max_epochs": 4, "precision": "32-true", "threads": 1,
-                    "compile": False, "deterministic": True},
-        "callbacks": {"monitor": "auto", "mode": "auto", "patience": 50, "resume_every": 5.0, "progress": "none",
-                      "pictures_every": changes.pop("pictures_every", 0)},
-        "paths": {"results": "results", "data": None, "mirror": None},
-        "seed": 3, "batch_size": 16, "loss_weights": 1.0, "evaluate_test": True,
-    }  # fmt: skip
+    config = small(trainer__max_epochs=4, seed=3, callbacks__pictures_every=changes.pop("pictures_every", 0))
     prepared = Prepared.of(PlantedGraphs(num_graphs=48), Holdout(0, test=0.2, val=0.2), None)
-    return train.train(config, prepared, **changes)
+    return train.train(config, prepared, train.Trainable.of(config, prepared), **changes)
 
 
 def bits(made: train.Outcome) -> Any:

@@ -13,14 +13,17 @@ import torch
 from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 
+from configs import small
+from poolbench.config import Config
 from poolbench.data.generators.plantednodes import PlantedNodes
 from poolbench.data.generators.pointclouds import Ring
 from poolbench.data.generators.synthetic import PlantedGraphs
+from poolbench.data.prepared import Prepared
 from poolbench.data.protocols import Holdout, Nodes, Transductive
 from poolbench.data.store import Batch, GraphStore
 from poolbench.data.target import Target, node_classes
 from poolbench.errors import PoolBenchError
-from poolbench.learn.datamodule import GraphData, Prepared
+from poolbench.learn.datamodule import GraphData
 from poolbench.learn.learner import (
     GraphClassification,
     GraphRegression,
@@ -29,7 +32,8 @@ from poolbench.learn.learner import (
     evaluate,
     learner_for,
 )
-from poolbench.learn.train import Outcome, train
+from poolbench.learn.outcome import Outcome
+from poolbench.learn.train import Trainable, train
 from poolbench.nn.model import ModelOutput
 from poolbench.pool.ndp import NDPPool
 
@@ -156,29 +160,19 @@ def test_only_the_nodes_of_a_part_are_looked_at() -> None:
 MINCUT = {"_target_": "poolbench.pool.mincut.MinCutPool", "ratio": 0.5, "k": None}
 
 
-def config(model: dict[str, Any], pool: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "pool": pool,
-        "model": model,
-        "optimizer": {"_target_": "torch.optim.Adam", "lr": 0.01},
-        "scheduler": None,
-        "trainer": {"accelerator": "cpu", "devices": 1, "max_epochs": 3, "precision": "32-true", "threads": 1,
-                    "compile": False, "deterministic": True},
-        "callbacks": {"monitor": "auto", "mode": "auto", "patience": 50, "resume_every": 0.0, "progress": "none"},
-        "paths": {"data": None},
-        "seed": 0,
-        "batch_size": 16,
-        "loss_weights": 1.0,
-        "evaluate_test": True,
-        "names": {"pool": "the-pool"},
-    }  # fmt: skip
+def config(model: dict[str, Any], pool: dict[str, Any]) -> Config:
+    return small(model=model, pool=pool)
 
 
-def weights(made: dict[str, Any], prepared: Prepared, tmp_path: Path) -> tuple[dict[str, Tensor], Outcome]:
+def trained(made: Config, prepared: Prepared, **options: Any) -> Outcome:
+    return train(made, prepared, Trainable.of(made, prepared), **options)
+
+
+def weights(made: Config, prepared: Prepared, tmp_path: Path) -> tuple[dict[str, Tensor], Outcome]:
     """The trained weights after the last epoch."""
     resume = tmp_path / "resume.ckpt"
     resume.unlink(missing_ok=True)
-    outcome = train(made, prepared, resume=resume)
+    outcome = trained(made, prepared, resume=resume)
     return torch.load(resume, weights_only=True)["model"], outcome
 
 
@@ -234,7 +228,7 @@ HOLDOUT = Holdout(0, test=0.2, val=0.2)
 @pytest.mark.parametrize("task", ["autoencoder.Autoencoder", "spectral.Spectral"])
 def test_tasks_without_labels_take_graphs_that_have_some(task: str) -> None:
     prepared = Prepared.of(PlantedGraphs(num_graphs=12), HOLDOUT, None)
-    outcome = train(config({"_target_": f"poolbench.nn.{task}"}, MINCUT), prepared)
+    outcome = trained(config({"_target_": f"poolbench.nn.{task}"}, MINCUT), prepared)
     assert outcome.diagnostics["metric"] == {"name": "loss", "mode": "min"}
     assert list(outcome.metrics) == ["train", "val", "test"]
     assert all(set(found) == {"loss", "loss_cut", "loss_ortho"} for found in outcome.metrics.values())
@@ -242,17 +236,17 @@ def test_tasks_without_labels_take_graphs_that_have_some(task: str) -> None:
 
 def test_graphs_with_labels_are_clustered_all_of_them_or_not_at_all() -> None:
     made = config({"_target_": "poolbench.nn.clusterer.Clusterer"}, {**MINCUT, "k": 3})
-    outcome = train(made, Prepared.of(PlantedGraphs(num_graphs=12), Transductive(), None))
+    outcome = trained(made, Prepared.of(PlantedGraphs(num_graphs=12), Transductive(), None))
     assert outcome.metrics["test"].keys() == {"modularity", "conductance", "cut", "used_clusters"}
     with pytest.raises(PoolBenchError, match="add protocol=cluster"):
-        train(made, Prepared.of(PlantedGraphs(num_graphs=12), HOLDOUT, None))
+        trained(made, Prepared.of(PlantedGraphs(num_graphs=12), HOLDOUT, None))
 
 
 def test_an_operator_without_parameters_is_measured_by_its_laplacian() -> None:
     prepared = Prepared.of(Ring(num_nodes=16), Transductive(select="loss"), None)
     made = config({"_target_": "poolbench.nn.spectral.Spectral", "eigenvectors": 4},
                   {"_target_": "poolbench.pool.ndp.NDPPool"})  # fmt: skip
-    outcome = train(made, prepared)
+    outcome = trained(made, prepared)
     assert outcome.parameters == 0
     assert outcome.task == "structure-preservation"
 

@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 import torch
 
+from configs import small
+from poolbench.config import Config
 from poolbench.data.generators.synthetic import PlantedGraphs
+from poolbench.data.prepared import Prepared
 from poolbench.data.protocols import Holdout
 from poolbench.errors import PoolBenchError, RunError
-from poolbench.learn.build import check, loss_weights
-from poolbench.learn.datamodule import Prepared
+from poolbench.learn.build import Parts, loss_weights
 from poolbench.learn.keeper import Selection
-from poolbench.learn.train import Outcome, train
+from poolbench.learn.outcome import Outcome
+from poolbench.learn.train import Trainable, train
 from poolbench.nn.model import GraphModel
 from poolbench.pool.topk import TopKPool
 
@@ -23,52 +26,30 @@ RAW = PlantedGraphs(num_graphs=48)
 SPLIT_SEED = 0
 
 
-def config(name: str = "mincut", **changes: Any) -> dict[str, Any]:
+POOLS = {
+    "mincut": {"_target_": "poolbench.pool.mincut.MinCutPool", "ratio": 0.5, "k": None, "mlp_hidden": [8]},
+    "topk": {"_target_": "poolbench.pool.topk.TopKPool", "ratio": 0.5},
+    "ndp": {"_target_": "poolbench.pool.ndp.NDPPool"},
+    "nmf": {"_target_": "poolbench.pool.nmf.NMFPool", "ratio": 0.5, "k": None},
+    "random-dense": {"_target_": "poolbench.pool.randompool.RandomDensePool", "ratio": 0.5, "k": None},
+}
+BASE: dict[str, Any] = {
+    "scheduler": {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR", "T_max": 8},
+    "trainer__max_epochs": 6,
+    "callbacks__monitor": "val/loss",
+    "callbacks__mode": "min",
+    "seed": 3,
+}
+
+
+def config(name: str = "mincut", **changes: Any) -> Config:
     """A small configuration; `changes` are dotted keys with __ for the dot."""
-    pools = {
-        "mincut": {"_target_": "poolbench.pool.mincut.MinCutPool", "ratio": 0.5, "k": None, "mlp_hidden": [8]},
-        "topk": {"_target_": "poolbench.pool.topk.TopKPool", "ratio": 0.5},
-        "ndp": {"_target_": "poolbench.pool.ndp.NDPPool"},
-        "nmf": {"_target_": "poolbench.pool.nmf.NMFPool", "ratio": 0.5, "k": None},
-        "random-dense": {"_target_": "poolbench.pool.randompool.RandomDensePool", "ratio": 0.5, "k": None},
-    }
-    made: dict[str, Any] = {
-        "pool": pools[name],
-        "model": {
-            "_target_": "poolbench.nn.hierarchical.Hierarchical",
-            "readout": {"_target_": "poolbench.pool.readouts.globalpool.GlobalSumPool"},
-            "hidden": 8,
-            "levels": 1,
-            "dropout": 0.2,
-        },
-        "dataset": {"_target_": "poolbench.data.generators.synthetic.PlantedGraphs", "num_graphs": 48},
-        "protocol": {"_target_": "poolbench.data.protocols.Holdout", "test": 0.2, "val": 0.2},
-        "optimizer": {"_target_": "torch.optim.Adam", "lr": 0.01},
-        "scheduler": {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR", "T_max": 8},
-        "trainer": {"accelerator": "cpu", "devices": 1, "max_epochs": 6, "precision": "32-true", "threads": 1,
-                    "compile": False, "deterministic": True},
-        "callbacks": {"monitor": "val/loss", "mode": "min", "patience": 50, "resume_every": 0.0, "progress": "none"},
-        "paths": {"results": "results", "data": None, "mirror": None},
-        "seed": 3,
-        "split": {"seed": SPLIT_SEED},
-        "fold": None,
-        "batch_size": 16,
-        "loss_weights": 1.0,
-        "evaluate_test": True,
-        "names": {"pool": name},
-    }  # fmt: skip
-    for key, value in changes.items():
-        node = made
-        *path, last = key.split("__")
-        for step in path:
-            node = node[step]
-        node[last] = value
-    return made
+    return small(**{"pool": POOLS[name], **BASE, **changes})
 
 
-def run(made: dict[str, Any], **kwargs: Any) -> Outcome:
+def run(made: Config, **kwargs: Any) -> Outcome:
     prepared = Prepared.of(RAW, Holdout(SPLIT_SEED, test=0.2, val=0.2), None)
-    return train(made, prepared, **kwargs)
+    return train(made, prepared, Trainable.of(made, prepared), **kwargs)
 
 
 def bits(outcome: Outcome) -> Any:
@@ -172,7 +153,7 @@ def test_auxiliary_losses_reach_the_optimiser_with_their_weights() -> None:
 
 
 def test_constraints_hold_after_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = config("topk", pool={**config("topk")["pool"], "kernel_constraint": "unit_norm"})
+    made = config("topk", pool__kernel_constraint="unit_norm")
     norms: list[float] = []
     original = TopKPool.apply_constraints
 
@@ -228,9 +209,9 @@ def test_mixed_precision_trains() -> None:
     ],
 )
 def test_impossible_configurations_are_refused_before_data_is_touched(key: str, value: Any) -> None:
-    check(config())
+    Parts.of(config())
     with pytest.raises(PoolBenchError) as refusal:
-        check(config(**{key: value}))
+        Parts.of(config(**{key: value}))
     assert "\n" not in str(refusal.value)
 
 

@@ -269,3 +269,20 @@ def test_nodes_at_the_rows_and_columns_of_entries(sizes: list[int]) -> None:
             x.requires_grad_()
             assert gradcheck(lambda v: (a.at_rows(v), a.at_columns(v)), (x,))
             assert gradgradcheck(lambda v: (a.at_rows(v.square()), a.at_columns(v.square())), (x,))
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+def test_column_sums_are_the_degrees_of_the_transpose(sizes: list[int]) -> None:
+    for directed in (True, False):
+        dense = adjacency(sizes, directed)
+        torch.testing.assert_close(sparse(dense, sizes).column_sums(), dense.sum(0))
+
+
+def test_entries_that_are_zero_are_left_out() -> None:
+    kept = sparse(adjacency([3, 2]), [3, 2])
+    assert kept.without_zeros() is kept
+    value = kept.weights.clone()
+    value[1] = 0.0
+    fewer = kept.with_value(value).without_zeros()
+    assert fewer.col.numel() == kept.col.numel() - 1
+    assert torch.equal(fewer.to_dense(), kept.with_value(value).to_dense())

@@ -82,3 +82,9 @@ def test_blocks_hold_each_graph_once_and_at_most_half_padding() -> None:
     assert block.shape == (2, 2, 1)
     assert torch.equal(real, mask)
     assert Padded(2, 2, None).blocks(torch.ones(2, 2, 1))[0][2].all()
+
+
+def test_nodes_graph_by_graph() -> None:
+    nodes = Ragged(torch.tensor([0, 2, 2, 5]))
+    assert nodes.numbers.tolist() == [0, 1, 0, 1, 2]
+    assert nodes.together(torch.tensor([4, 1, 2, 0, 3])).tolist() == [1, 0, 4, 2, 3]

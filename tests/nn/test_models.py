@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from omegaconf import OmegaConf
 
-from poolbench import cli
+from poolbench import cli, config
 from poolbench.data.store import GraphStore
 from poolbench.errors import PoolBenchError
 from poolbench.learn.build import build_model
@@ -26,9 +26,9 @@ SHAPES = {"graphs": (4, 2), "clusters": (20, 2), "reconstruction": (20, 3), "str
 
 
 def load(group: str, name: str) -> dict:
-    config = OmegaConf.to_container(OmegaConf.load(Path(cli.conf_dir(), group, f"{name}.yaml")), resolve=True)
-    assert isinstance(config, dict)
-    return config
+    values = OmegaConf.to_container(OmegaConf.load(Path(cli.conf_dir(), group, f"{name}.yaml")), resolve=True)
+    assert isinstance(values, dict)
+    return values
 
 
 def data(sizes: tuple[int, ...] = (9, 1, 6, 4), views: set | None = None) -> GraphStore:
@@ -45,7 +45,7 @@ def model_of(pool: str, model: str, **changes: object) -> torch.nn.Module:
     template = load("model", model) | changes
     if "readout" in template:
         template["readout"] = load("pool", str(template["readout"]))
-    return build_model({"model": template, "pool": load("pool", pool), "names": {"pool": pool}}, FACTS)
+    return build_model(config.Part.of("model", template), config.Part.of("pool", load("pool", pool)), FACTS, pool)
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from poolbench import config
 from poolbench.errors import PoolBenchError
 from poolbench.learn.build import build_model
 from poolbench.linalg import Dense, Padded, Ragged, Sparse, to_padded
@@ -72,4 +73,4 @@ def test_nothing_changes_where_nothing_is_pooled() -> None:
 )
 def test_what_cannot_be_compared_is_refused(pool: dict, model: dict, reason: str) -> None:
     with pytest.raises(PoolBenchError, match=reason):
-        build_model({"model": {"_target_": "poolbench.nn.spectral.Spectral", **model}, "pool": pool}, FACTS)
+        build_model(config.Part("poolbench.nn.spectral.Spectral", model), config.Part.of("pool", pool), FACTS)

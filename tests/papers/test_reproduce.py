@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 from omegaconf import OmegaConf
 
+from configs import small
 from poolbench import cli, statistics
+from poolbench.config import Config, plain, replace, with_values
 from poolbench.errors import PoolBenchError
-from poolbench.learn import build
+from poolbench.learn.build import Parts
 from poolbench.papers import comparison, reproduce
 from poolbench.papers.comparison import Found, Measured, agreement, compare, measured, written
 from poolbench.papers.published import Value, published_dir, published_table
@@ -102,13 +103,13 @@ def test_every_line_of_a_recipe_can_be_run(name: str, quick: bool) -> None:
     planned = plan(recipe, compose, seeds=1, quick=quick)
     assert len({one.key for one in planned}) == len(planned) == len(recipe.lines)
     for one in planned:
-        build.check(one.tasks[0].config)
+        Parts.of(one.tasks[0].config)
 
 
 def stand_in(experiment: str) -> list[str]:
     """Overrides that put a generated dataset in the place of an experiment's."""
     (config,) = compose([f"experiment={experiment}", "logger=none"], [0])
-    target = config["dataset"]["_target_"].rpartition(".")[2]
+    target = config.dataset.target.rpartition(".")[2]
     words = ["trainer.max_epochs=1", "+trainer.limit_train_batches=1", "callbacks.progress=none"]
     if target in ("Grid2d", "Ring"):
         return words
@@ -117,9 +118,9 @@ def stand_in(experiment: str) -> list[str]:
         words += ["dataset=planted-nodes", "dataset.num_nodes=200", "pool.k=4"]
         return [*words, "~dataset.normalize"] if "normalize: true" in text else words
     words += ["dataset=planted", "dataset.num_graphs=30", "dataset.features=auto"]
-    if config["names"]["protocol"] == "nested10":
+    if config.names.protocol == "nested10":
         words += ["protocol.folds=null", "search.trials=1", "fold=0", "protocol.runs=1"]
-    if config["names"]["protocol"] == "ogb":
+    if config.names.protocol == "ogb":
         words += ["protocol=holdout", *(["~protocol.select"] if "select:" in text else [])]
     return words
 
@@ -129,12 +130,12 @@ def stand_in(experiment: str) -> list[str]:
 def test_an_experiment_trains_a_step(experiment: str, results: Path) -> None:
     from poolbench.jobs.run import run
 
-    build.check(compose([f"experiment={experiment}", "logger=none"], [0])[0])
+    Parts.of(compose([f"experiment={experiment}", "logger=none"], [0])[0])
     words = [f"experiment={experiment}", "logger=none", *stand_in(experiment), f"paths.results={results}"]
     (config,) = compose(words, [0])
-    config["dataset"].pop("deduplicate", None)
-    if config["fold"] is None and "cv10" in config["names"]["protocol"]:
-        config["fold"] = 0
+    config.dataset.arguments.pop("deduplicate", None)
+    if config.fold is None and "cv10" in config.names.protocol:
+        config = replace(config, fold=0)
     assert run(config)["status"] == "done"
 
 
@@ -158,7 +159,7 @@ def test_a_plan_has_a_task_for_each_seed_and_fold() -> None:
     recipe = own_recipe(line("ying2018_diffpool/classification"))
     (one,) = plan(recipe, compose, seeds=2)
     assert [(task.seeds, task.fold) for task in one.tasks] == [((seed,), fold) for seed in (0, 1) for fold in range(10)]
-    assert all(task.config["split"]["seed"] == task.config["seed"] for task in one.tasks)
+    assert all(task.config.split.seed == task.config.seed for task in one.tasks)
     (quick,) = plan(recipe, compose, quick=True)
     assert [task.fold for task in quick.tasks] == [0, 1] and quick.key != one.key
 
@@ -167,10 +168,11 @@ def test_a_nested_fold_leaves_several_records() -> None:
     (one,) = plan(own_recipe(line("errica2020_fair/diffpool", "protocol.folds=null")), compose, seeds=2)
     assert len(one.tasks) == 20 and one.tasks[0].seeds == (0, 1, 2) and one.tasks[10].seeds == (3, 4, 5)
     assert reproduce.epochs(one.tasks[0]) == 200 * (3 + 2)
-    chosen = one.tasks[0].config
-    final = {**chosen, "optimizer": {**chosen["optimizer"], "lr": 0.5}, "seed": 2,
-             "search": {**chosen["search"], "chosen": {"optimizer.lr": 0.5, "model.hidden": 64}}}  # fmt: skip
-    assert setting(final) == one.key
+    config, chosen = one.tasks[0].config, {"optimizer.lr": 0.5, "model.hidden": 64}
+    assert config.search is not None
+    search = replace(config.search, chosen=chosen)
+    final = replace(with_values(config, {**chosen, "seed": 2}), search=search)
+    assert setting(plain(final)) == one.key
 
 
 def test_a_plan_says_what_time_it_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,7 +198,7 @@ def test_a_plan_says_what_time_it_does_not_know(monkeypatch: pytest.MonkeyPatch)
 def test_what_says_where_to_run_is_taken_and_what_changes_the_run_is_not() -> None:
     recipe = own_recipe(line("bianchi2020_mincut/classification"))
     plain, gpu = (plan(recipe, compose, 1, extra=extra)[0] for extra in ((), ("trainer=gpu", "logger=csv")))
-    assert gpu.key == plain.key and gpu.tasks[0].config["trainer"]["accelerator"] == "gpu"
+    assert gpu.key == plain.key and gpu.tasks[0].config.trainer.accelerator == "gpu"
     with pytest.raises(PoolBenchError, match=r"trainer.max_epochs=3 changes what is run"):
         plan(recipe, compose, 1, extra=["trainer.max_epochs=3"])
 
@@ -216,9 +218,8 @@ Maker = Callable[..., Record]
 
 
 def planned_for(record: Record, keys: Sequence[tuple[int, int | None]]) -> Planned:
-    config = record.config
-    tasks = tuple(Task({**config, "fold": fold, "split": {"seed": seed}}, (seed,)) for seed, fold in keys)
-    return Planned(line("e", dataset=config["dataset"]["name"]), tasks, setting(config))
+    tasks = tuple(Task(small(fold=fold, split__seed=seed), (seed,)) for seed, fold in keys)
+    return Planned(line("e", dataset=record.config["dataset"]["name"]), tasks, setting(record.config))
 
 
 def found_of(records: Sequence[Record], links: Links | None = None) -> Found:
@@ -393,7 +394,7 @@ explained: [B is another thing]
     return conf
 
 
-def small(overrides: Sequence[str], seeds: Sequence[int]) -> list[dict[str, Any]]:
+def composed(overrides: Sequence[str], seeds: Sequence[int]) -> list[Config]:
     """Composes from the real configuration, which lacks the experiment of the test."""
     words = [word for word in overrides if not word.startswith("experiment=")]
     return compose(["trainer.max_epochs=2", "model.hidden=8", "callbacks.progress=none", *words], seeds)
@@ -403,7 +404,7 @@ def test_the_command_does_what_is_missing_and_writes_the_table(
     own_conf: Path, results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def main(*argv: str) -> str:
-        assert reproduce.main(argv, own_conf, small, results) == 0
+        assert reproduce.main(argv, own_conf, composed, results) == 0
         return capsys.readouterr().out
 
     assert main("--list") == "own/table  The table of a test\n"
@@ -438,7 +439,7 @@ def test_the_command_does_what_is_missing_and_writes_the_table(
 
 
 def test_two_processes_do_the_runs(own_conf: Path, results: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert reproduce.main(["own/table", "--quick", "--jobs", "2"], own_conf, small, results) == 0
+    assert reproduce.main(["own/table", "--quick", "--jobs", "2"], own_conf, composed, results) == 0
     assert "2 of 2: 2 done" in capsys.readouterr().out
 
 

@@ -12,7 +12,7 @@ from poolbench.linalg import Dense, Matrix, Padded, Ragged, Sparse
 from poolbench.linalg.met import met_matrix
 from poolbench.nn.message_passing import PAN
 from poolbench.pool import PANPool
-from poolbench.pool.pan import above, column_sums
+from poolbench.pool.pan import above
 
 F64 = torch.float64
 
@@ -156,11 +156,6 @@ def test_post_processing() -> None:
     d = bare.sum(1).clamp(min=1e-8).sqrt()
     torch.testing.assert_close(pan(remove_self_loops=True, degree_norm=True)(x, a).a, bare / d.unsqueeze(1) / d)
     torch.testing.assert_close(pan(edge_weight_norm=True)(x, a).a, plain / plain.max())
-
-
-def test_column_sums() -> None:
-    _, a = random_graph(7, directed=True)
-    torch.testing.assert_close(column_sums(sparse(a)), a.sum(0))
 
 
 def test_the_convolution_is_its_formula() -> None:

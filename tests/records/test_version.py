@@ -210,7 +210,7 @@ def forget() -> None:
     """Let what is in the table and in the files be looked at anew."""
     changes.today.cache_clear()
     changes.first.cache_clear()
-    version.forget()
+    version._code.cache_clear()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from poolbench import statistics
 from poolbench.records.counting import Counted
@@ -95,10 +96,26 @@ def test_time_and_memory_are_apart_by_hardware(record: Maker) -> None:
         record(3, 0.7, epoch=2.0, hardware=gpu),
     ])  # fmt: skip
     (cell,) = board.cells.values()
-    assert {name: (cost.epoch, cost.n) for name, cost in cell.costs.items()} == {
-        "H100": (0.1, 1), "Some CPU, 4 cores": (2.0, 2), "x": (2.0, 1)
+    assert {gauge: (cost.epoch, cost.n) for gauge, cost in cell.costs.items()} == {
+        ("H100", "allocator"): (0.1, 1), ("Some CPU, 4 cores", "process"): (2.0, 2), ("x", "process"): (2.0, 1)
     }  # fmt: skip
-    assert board.hardware == ["H100", "Some CPU, 4 cores", "x"]
+    assert [gauge.hardware for gauge in board.gauges] == ["H100", "Some CPU, 4 cores", "x"]
+
+
+def test_two_measures_of_memory_are_never_mixed(record: Maker) -> None:
+    old, new = record(0, 0.7, epoch=1.0), record(1, 0.7, epoch=3.0)
+    new = replace(new, memory_peak=2_000_000, diagnostics={**new.diagnostics, "memory": "tensors"})
+    board = one([old, new])
+    (cell,) = board.cells.values()
+    assert {gauge.memory: (cost.memory, cost.n) for gauge, cost in cell.costs.items()} == {
+        "process": (100_000_000, 1), "tensors": (2_000_000, 1)
+    }  # fmt: skip
+
+
+def test_a_run_that_nothing_was_measured_of_costs_nothing(record: Maker) -> None:
+    kernel = record(0, 0.7)
+    kernel = replace(kernel, memory_peak=None, time=Time(epoch=None, epoch_cpu=None, total=1.0))
+    assert one([kernel]).gauges == []
 
 
 # -------------------------------------------------------------------------------------------------------------- units

@@ -96,11 +96,15 @@ def test_costs_are_of_one_hardware(record: Maker) -> None:
     gpu = {"gpus": ["H100"]}
     made = [record(0, 0.7, epoch=2.0), record(1, 0.7, epoch=0.04, hardware=gpu, trainer={"accelerator": "gpu"})]
     board = boards(made)[0]
-    assert [costs(board, name).rows[0][2] for name in board.hardware] == [
+    assert [costs(board, gauge).rows[0][2] for gauge in board.gauges] == [
         "40 ms, 100 MB (n = 1)",
         "2.0 s, 100 MB (n = 1)",
     ]
-    assert [t.name for t in tables(board) if t.name.startswith("costs")] == ["costs-1", "costs-2"]
+    found = [t for t in tables(board) if t.name.startswith("costs")]
+    assert [t.name for t in found] == ["costs-1", "costs-2"]
+    assert "on H100 (memory: allocator)" in found[0].title and "the GPU's allocator" in found[0].caption
+    assert "cores (memory: process)" in found[1].title and "earlier runs" in found[1].caption
+    assert [r["memory"] for t in found for r in rows(t)] == ["allocator", "process"]
 
 
 @pytest.mark.parametrize(
@@ -125,4 +129,4 @@ def test_latex_is_a_booktabs_table(board: Board) -> None:
 
 def test_units_of_time_and_memory() -> None:
     assert [time_text(t) for t in (0.0345, 2.04, None)] == ["34 ms", "2.0 s", "–"]
-    assert [memory_text(m) for m in (5.2e8, 2.5e9, None)] == ["520 MB", "2.50 GB", "–"]
+    assert [memory_text(m) for m in (2.26e6, 5.2e8, 2.5e9, None)] == ["2.3 MB", "520 MB", "2.50 GB", "–"]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from poolbench.config import read
 from poolbench.errors import PoolBenchError, RunFailed, nearest
 from poolbench.records.attempts import attempts_of, iter_records, run_folder
 from poolbench.records.changes import upgrade
@@ -61,7 +62,7 @@ def command(record: Record, compose: Callable[[list[str]], dict[str, Any]]) -> s
     """The command that makes a run again; None for one that a search chose, which no command makes alone.
 
     Args:
-        compose: the resolved configuration that the words of a command line make.
+        compose: the configuration that the words of a command line make, as a record holds it.
     """
     config = upgrade(record.config)
     if config.get("search"):
@@ -160,10 +161,9 @@ def rerun(record: Record, paths: Mapping[str, Any], out: Path | None = None, lin
         )
     exact = not differences(record, provenance(), links)
     with _folder(out) as results:
-        config = {**upgrade(record.config), "paths": {**paths, "results": str(results)}, "force": True,
-                  "logger": {"_target_": "poolbench.learn.loggers.CSVLogger"}}  # fmt: skip
+        where = {"paths": {**paths, "results": str(results)}, "force": True, "logger": None}
         try:
-            again = run(config, wait=-1.0)
+            again = run(read({**upgrade(record.config), **where}), wait=-1.0)
         except RunFailed as error:
             (again,) = [r for _, r in iter_records(results) if r.id == error.id][-1:]
     return compare(record, again, exact)

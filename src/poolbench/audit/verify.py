@@ -26,7 +26,7 @@ from poolbench.records.version import installed_code
 from poolbench.report.leaderboard import Place, dataset_name, pool_name, protocol_name
 
 if TYPE_CHECKING:
-    from poolbench.learn.datamodule import Prepared
+    from poolbench.data.prepared import Prepared
 
 #: So far may an accuracy be from a whole number of graphs: the rounding of a quotient.
 ROUNDING = 1e-3
@@ -363,11 +363,13 @@ def _splits(read: Read, paths: Mapping[str, Any], found: Findings) -> None:
 
 def _draw(config: Mapping[str, Any], paths: Mapping[str, Any]) -> Prepared:
     """The data and the split that a configuration makes."""
+    from poolbench.config import Part
+    from poolbench.data.prepared import Prepared
     from poolbench.learn import build
-    from poolbench.learn.datamodule import Prepared
 
-    dataset = build.build_dataset(config["dataset"], paths)
-    protocol = build.build_protocol(config["protocol"], config["split"]["seed"])
+    places = paths.get("data"), paths.get("mirror")
+    dataset = build.build_dataset(Part.of("dataset", config["dataset"]), *places)
+    protocol = build.build_protocol(Part.of("protocol", config["protocol"]), config["split"]["seed"], *places)
     return Prepared.of(dataset, protocol, config.get("fold"))
 
 

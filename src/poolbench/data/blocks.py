@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from poolbench.data.raw import ARRAYS, RawGraphs, fingerprint
-from poolbench.errors import PoolBenchError
+from poolbench.errors import PoolBenchError, one_line
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -122,8 +122,9 @@ def read_folder(folder: Path) -> tuple[RawGraphs, dict[str, Any]]:
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         raise
     except (ValueError, KeyError, TypeError, OSError, EOFError) as error:
-        reason = " ".join(str(error).split())
-        raise PoolBenchError(f"{folder} is not a parsed dataset of this version ({reason}); remove it") from error
+        raise PoolBenchError(
+            f"{folder} is not a parsed dataset of this version ({one_line(error)}); remove it"
+        ) from error
     if mapped:
         raw.__dict__["_fingerprint"] = written  # fills the cached property: hashing would read every page
     elif raw.fingerprint() != written:

@@ -26,12 +26,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from poolbench.data.packing import offsets, ranges
-from poolbench.data.raw import write_atomically
-from poolbench.data.sources import fetch
+from poolbench.data.cache import CacheNotWritable, cache_dir, kept, workspace
+from poolbench.disk import put
 from poolbench.errors import PoolBenchError
 from poolbench.linalg import Dense, Padded, Ragged, Sparse
 from poolbench.linalg.coarsening import Coarsening
+from poolbench.linalg.products import offsets, ranges
 
 log = logging.getLogger(__name__)
 
@@ -181,10 +181,6 @@ class PackedCoarsenings:
             self._starts.append(starts)
             rows = pooled
 
-    @property
-    def num_levels(self) -> int:
-        return len(self._levels)
-
     def __len__(self) -> int:
         return self.host_sizes.numel()
 
@@ -240,8 +236,7 @@ class PackedCoarsenings:
         assert level.degree is not None and level.col is not None
         rows, _ = _rows_of(starts["pooled"], pooled, here)
         at, graph = _which(starts["edges"], level.edges[graphs], here)
-        crow = level.col.new_zeros(pooled.num_rows + 1)
-        torch.cumsum(level.degree.index_select(0, rows), 0, out=crow[1:])
+        crow = offsets(level.degree.index_select(0, rows))
         value = None if level.value is None else level.value.index_select(0, at)
         return Sparse(crow, level.col[at] + pooled.ptr[graph], value, pooled, level.symmetric)
 
@@ -254,7 +249,7 @@ class PackedCoarsenings:
         }
         tensors["num_nodes"] = self.host_sizes
         meta = {"format": FORMAT, "levels": [level.facts() for level in self._levels], "digest": _digest(tensors)}
-        write_atomically(path, lambda file: torch.save({"meta": json.dumps(meta), **tensors}, file))
+        put(path, lambda file: torch.save({"meta": json.dumps(meta), **tensors}, file))
 
     @classmethod
     def load(cls, path: Path) -> PackedCoarsenings:
@@ -306,34 +301,25 @@ def coarsen_dataset(
     Raises `PoolBenchError` where a worker died, and whatever `coarsen` raises.
     """
     digest = recipe.digest(len(coarsen))
-    cache = fetch.cache_dir(data)
+    cache = cache_dir(data)
     path = cache / FOLDER / f"{recipe.operator}-{digest[:32]}.pt"
     job = _Job(tuple(coarsen), symmetric)
     packed = _load(path)
     if packed is not None:
-        return packed
+        return PackedCoarsenings(num_nodes.cpu(), packed._levels)  # one tensor of sizes, as where they are computed
     try:
-        with fetch.workspace(cache, f"{FOLDER}-{digest[:32]}"):
+        with workspace(cache, f"{FOLDER}-{digest[:32]}"):
             packed = _load(path)
             if packed is None:
                 packed = _compute(num_nodes, edge_index, edge_weight, job, workers)
                 packed.save(path)
-    except fetch.CacheNotWritable as error:
+    except CacheNotWritable as error:
         log.warning("%s; coarsenings are not kept", error)
     return packed or _compute(num_nodes, edge_index, edge_weight, job, workers)
 
 
 def _load(path: Path) -> PackedCoarsenings | None:
-    """None where there is no such file, or it is damaged."""
-    try:
-        return PackedCoarsenings.load(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise PoolBenchError(f"{path} cannot be read ({error.strerror}); make it readable or remove it") from error
-    except PoolBenchError as error:
-        log.warning("%s; computing it anew", error)
-        return None
+    return kept(path, PackedCoarsenings.load, "computing it anew")
 
 
 # ---------------------------------------------------------------- computing

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 from torch import Tensor
 
 from poolbench.data import target
-from poolbench.data.features import Features
+from poolbench.data.features import Features, NodeFeatures
 from poolbench.data.raw import RawGraphs
 from poolbench.data.target import Target
 
@@ -15,12 +16,16 @@ from poolbench.data.target import Target
 class GraphDataset:
     """Base of the datasets: a name, and what it holds when asked. Constructing one touches no file and no network.
 
-    A dataset overrides `load` and `node_features`, and the rest where it differs.
+    A dataset overrides `load`, has `features` or overrides `node_features`, and the rest where it differs.
     """
 
     name: str
+    #: What makes the node features, where they are chosen by name.
+    features: NodeFeatures
     #: Where the cache keeps it; None for generated ones.
     folder: Path | None = None
+    #: Whether the arguments alone make the content, and no file is read.
+    generated: ClassVar[bool] = False
 
     def load(self) -> RawGraphs:
         """The content. Raises `PoolBenchError` where it cannot be had or made."""
@@ -28,7 +33,7 @@ class GraphDataset:
 
     def node_features(self, raw: RawGraphs) -> Features:
         """x: [N, F] float32, or int64 categories with their vocabulary."""
-        raise NotImplementedError
+        return self.features(raw)
 
     def edge_features(self, raw: RawGraphs) -> Features | None:
         """[E, P] in the order of `raw.edge_index`, float32 or int64 categories; None where there are none."""

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from poolbench.data import encodings
 from poolbench.data.raw import RawGraphs
 from poolbench.errors import PoolBenchError, nearest
 
@@ -108,6 +107,8 @@ class NodeFeatures:
             return [_binned_degree(raw.degree())]
         if name == "constant":
             return [(["constant"], lambda out: out.fill_(1.0))]
+        from poolbench.data import encodings  # and with it scipy, which a few features need alone
+
         if name == "clustering":
             return [_computed(["clustering"], lambda: encodings.clustering(raw)[:, None])]
         kind, size = re.fullmatch(_SIZED, name).groups()  # type: ignore[union-attr]

@@ -51,6 +51,14 @@ class Protocol:
         """`train`, `val` and `test` for graphs of the classes y [G]."""
         raise NotImplementedError
 
+    def files(self) -> list[Path]:
+        """The files that the splits are read from."""
+        return []
+
+    def seeds(self, seed: int) -> tuple[int, ...]:
+        """The seeds of the runs that a fold consists of, for a configuration with this one."""
+        return (seed,)
+
     def check_fold(self, fold: int | None) -> None:
         """Raise `PoolBenchError` for a fold that the protocol has not, or for none where it has some."""
         if self.folds is None and fold is not None:
@@ -163,12 +171,18 @@ class Nested(Protocol):
         self.folds_file, self.runs = None if folds_file is None else Path(folds_file), runs
         self.named_folds, self.data, self.mirror = folds, data, mirror
 
+    def seeds(self, seed: int) -> tuple[int, ...]:
+        return tuple(range(seed * self.runs, (seed + 1) * self.runs))
+
+    def files(self) -> list[Path]:
+        if self.named_folds is not None:
+            return [published_folds(self.named_folds, self.data, self.mirror)]
+        return [] if self.folds_file is None else [self.folds_file]
+
     def parts(self, y: Tensor, fold: int | None, official: Parts | None) -> Parts:
         assert self.folds is not None and fold is not None
-        if self.named_folds is not None:
-            return published_fold(published_folds(self.named_folds, self.data, self.mirror), fold, y.numel())
-        if self.folds_file is not None:
-            return published_fold(self.folds_file, fold, y.numel())
+        if given := self.files():
+            return published_fold(given[0], fold, y.numel())
         key = f"{self.name}-{self.version}/{self.seed}"
         dealt = _folds(y, self.folds, key, self.name)
         rest = torch.tensor(sorted(graph for k, graphs in enumerate(dealt) if k != fold for graph in graphs))

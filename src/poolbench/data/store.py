@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from poolbench.data.packing import offsets, ranges
 from poolbench.linalg import RAW, Connectivity, Ragged, Sparse
 from poolbench.linalg.coarsening import Coarsening
-from poolbench.linalg.products import pointers
+from poolbench.linalg.products import offsets, pointers, ranges
 
 
 @dataclass(frozen=True)
@@ -84,8 +83,7 @@ class GraphStore:
         self.coarsenings = None if coarsenings is None else coarsenings.to(device)
         self.node_labels = node_labels
         self.host_sizes = num_nodes.cpu()
-        ptr = torch.zeros(num_nodes.numel() + 1, dtype=torch.int64)
-        torch.cumsum(self.host_sizes, 0, out=ptr[1:])
+        ptr = offsets(self.host_sizes)
         nodes = Ragged(ptr, self.host_sizes.tolist())
         large = edge_index.shape[1] > LARGE
         if large:  # canonical order is taken on trust: to check it, or to merge, would need as much memory again
@@ -108,6 +106,11 @@ class GraphStore:
 
     def __len__(self) -> int:
         return self.host_sizes.numel()
+
+    @property
+    def host_entries(self) -> Tensor:
+        """[G] int64, the directed edges of each graph, on the host."""
+        return self._matrices[RAW].host_entries
 
     def batch(self, graphs: Tensor) -> Batch:
         """The graphs `graphs` [b] (int64, on the host), in that order."""
@@ -201,46 +204,48 @@ class _Packed:
     def __init__(self, a: Sparse, ptr: Tensor, device: torch.device | str, base: _Packed | None) -> None:
         self.symmetric, self.distinct, self.base = a.symmetric, a.distinct, base
         self.value = None if a.value is None else a.value.to(device)
-        self.transposed: _Packed | None = None
         if base is not None:
             return
         edge_ptr = a.crow[ptr]
         self.host_entries = edge_ptr.diff()
         self.edge_ptr = edge_ptr.to(device)
-        self.row_entries = a.crow.diff().to(device)
-        self.col = a.col.to(device)
+        self.pattern = _Pattern(a.crow, a.col, device)
+        self.back: tuple[_Pattern, Tensor] | None = None
         if not a.symmetric:
-            # The transpose has the same blocks, so its entries are cut in the same way; `value` holds which entry
-            # of the block each one is.
+            # The transpose has the same blocks, so its entries stand where theirs do; with it, which entry of its
+            # block in `a` each of them is.
             tcrow, trow, perm = a.transposed()
-            self.transposed = _Packed(Sparse(tcrow, trow, None, a.nodes, symmetric=True), ptr, device, None)
-            self.transposed.value = (perm - torch.repeat_interleave(edge_ptr[:-1], edge_ptr.diff())).to(device)
+            first = torch.repeat_interleave(edge_ptr[:-1], self.host_entries)
+            self.back = _Pattern(tcrow, trow, device), (perm - first).to(device)
 
     def cut(self, cut: _Cut) -> tuple[list[Sparse], Tensor]:
         """The blocks of the graphs of each batch, and which entries of the dataset they are."""
-        crow, col, at, _ = self._patterns(cut)
-        each = [part.numel() for part in col]
+        host, each = cut.bounds(self.host_entries.index_select(0, cut.graphs))
+        ptr = host.to(self.edge_ptr.device, non_blocking=True)
+        at, graph = ranges(self.edge_ptr.index_select(0, cut.here), ptr, int(host[-1]))
+        crow, col = self.pattern.cut(cut, at, graph, each)
         value = _split(None if self.value is None else self.value.index_select(0, at), each)
         back: Sequence[tuple[Tensor, Tensor, Tensor] | None] = [None] * len(each)
-        if self.transposed is not None:
-            assert self.transposed.value is not None
-            tcrow, trow, tat, graph = self.transposed._patterns(cut)
-            first = cut.firsts(offsets(self.host_entries.index_select(0, cut.graphs)))
-            shift = first.to(self.col.device, non_blocking=True).index_select(0, graph)
-            perm = (self.transposed.value.index_select(0, tat) + shift).split(each)
-            back = list(zip(tcrow, trow, perm, strict=True))
+        if self.back is not None:
+            pattern, entry = self.back
+            first = cut.firsts(host).to(ptr.device, non_blocking=True)
+            perm = (entry.index_select(0, at) + first.index_select(0, graph)).split(each)
+            back = list(zip(*pattern.cut(cut, at, graph, each), perm, strict=True))
         parts = zip(crow, col, value, cut.nodes, back, strict=True)
         return [Sparse(p, c, v, nodes, self.symmetric, t, self.distinct) for p, c, v, nodes, t in parts], at
 
-    def _patterns(self, cut: _Cut) -> tuple[Sequence[Tensor], Sequence[Tensor], Tensor, Tensor]:
-        """Pointers and columns of each batch; which entries of the dataset they are, and of which graph of `cut`."""
-        host, each = cut.bounds(self.host_entries.index_select(0, cut.graphs))
-        ptr = host.to(self.col.device, non_blocking=True)
-        at, graph = ranges(self.edge_ptr.index_select(0, cut.here), ptr, int(host[-1]))
+
+class _Pattern:
+    """Where the entries of a block-diagonal matrix over the whole dataset stand."""
+
+    def __init__(self, crow: Tensor, col: Tensor, device: torch.device | str) -> None:
+        self.row_entries, self.col = crow.diff().to(device), col.to(device)
+
+    def cut(self, cut: _Cut, at: Tensor, graph: Tensor, each: list[int]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        """Pointers and columns of each batch: of the entries `at`, which are of the graphs `graph` of `cut`."""
         col = (self.col.index_select(0, at) + cut.shift.index_select(0, graph)).split(each)
-        crow = self.col.new_zeros(cut.rows.numel() + 1)
-        torch.cumsum(self.row_entries.index_select(0, cut.rows), 0, out=crow[1:])
-        return cut.pieces(crow, cut.nodes_each), col, at, graph
+        crow = offsets(self.row_entries.index_select(0, cut.rows))
+        return cut.pieces(crow, cut.nodes_each), col
 
 
 def _split(values: Tensor | None, each: list[int]) -> Sequence[Tensor | None]:
@@ -305,14 +310,17 @@ class BatchLoader:
         wanted = self._share_size() * self.world
         return torch.cat([shuffled, shuffled[: wanted - shuffled.numel()]])[self.rank :: self.world]
 
+    def batch(self, graphs: Tensor) -> Batch:
+        """A batch of the graphs `graphs` [b], as `__iter__` yields it."""
+        return self._masked(self.store.batch(graphs))
+
     def __iter__(self) -> Iterator[Batch]:
         if self._kept is not None:
             yield from self._kept
             return
         kept = []
         for batch in self.store.batches(self.order().split(self.batch_size)):
-            if self.mask is not None:
-                batch = self._masked(batch)
+            batch = self._masked(batch)
             kept.append(batch)
             yield batch
             if not self._keep:
@@ -321,7 +329,8 @@ class BatchLoader:
             self._kept = kept
 
     def _masked(self, batch: Batch) -> Batch:
-        assert self.mask is not None
+        if self.mask is None:
+            return batch
         start, sizes = self.store.ptr[batch.graphs.to(self.store.device)], batch.a.nodes.sizes
         each = torch.repeat_interleave(start - batch.a.nodes.ptr[:-1], sizes)
         seen = self.mask[torch.arange(each.numel(), device=each.device) + each]

@@ -42,12 +42,6 @@ class Twins:
         return int((self.first == torch.arange(len(self.first))).sum())
 
     @property
-    def twinned(self) -> int:
-        """How many graphs have a twin."""
-        sizes = torch.bincount(self.first, minlength=len(self.first))
-        return int((sizes[self.first] > 1).sum())
-
-    @property
     def contradicted(self) -> Tensor:
         """[G] bool, whether a graph has a twin of another class; all False where graphs have no class."""
         if self.y is None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from poolbench.errors import PoolBenchError
+from poolbench.errors import PoolBenchError, one_line
 from poolbench.jobs.launcher import GRACE, Ended, Job, do_quietly, say_stopping
 
 POLL = 0.5
@@ -46,7 +46,7 @@ class SubmititJobs:
             self._executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
             self._executor.update_parameters(**{k: v for k, v in parameters.items() if v is not None})
         except (RuntimeError, ValueError, TypeError, NameError, AssertionError) as error:
-            raise PoolBenchError(f"hydra.launcher: {' '.join(str(error).split())}") from error
+            raise PoolBenchError(f"hydra.launcher: {one_line(error)}") from error
         self.count = count
         self._waiting: list[Job] = []
         self._submitted: dict[int, submitit.Job[Ended]] = {}
@@ -88,7 +88,7 @@ class SubmititJobs:
         except UncompletedJobError:
             return None
         except FailedJobError as error:  # before the job's own code began
-            return Ended("failed", " ".join(str(error).split())[:500])
+            return Ended("failed", one_line(error)[:500])
 
     def stop(self) -> None:
         say_stopping(len(self._submitted))
@@ -141,7 +141,7 @@ class RayTasks:
             self._do = ray.remote(do_quietly).options(max_retries=0, **remote)
         except (RuntimeError, ValueError, TypeError, ConnectionError) as error:
             ray.shutdown()
-            raise PoolBenchError(f"hydra.launcher: {' '.join(str(error).split())}") from error
+            raise PoolBenchError(f"hydra.launcher: {one_line(error)}") from error
         fits = int(ray.cluster_resources().get("CPU", 1) // max(remote.get("num_cpus") or 1, 1e-9))
         self.count = max(min(fits, jobs), 1)
         self._submitted: dict[Any, int] = {}

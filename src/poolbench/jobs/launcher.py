@@ -1,6 +1,6 @@
 """The jobs of a sweep, done one after the other or by worker processes that live on from job to job.
 
-A job is a resolved configuration and a function that does it; Hydra is needed to make one and not to do it. What
+A job is a configuration and a function that does it; Hydra is needed to make one and not to do it. What
 becomes of a job is an `Ended`, never an exception, so that the other jobs go on. A job whose process died is started
 again, and goes on from its last checkpoint; the records say when that is too often (`attempts.begin_attempt`).
 """
@@ -23,12 +23,14 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Protocol
 
+from poolbench.config import Config
 from poolbench.errors import PoolBenchError
 from poolbench.jobs import sweep
 from poolbench.records.attempts import DEATHS_ALLOWED, Held, lease
+from poolbench.records.provenance import usable_cores
 from poolbench.records.record import Record
 
-Work = Callable[[dict[str, Any]], Any]
+Work = Callable[[Config], Any]
 
 STARTS = DEATHS_ALLOWED + 1
 """So often a job is started whose process dies: the last start finds that it died too often, and records that."""
@@ -40,13 +42,13 @@ GRACE = 45.0
 class Job:
     """One job of a sweep.
 
-    number: from 1. text: what it is, for people. config: the resolved configuration. work: does it; a function of a
+    number: from 1. text: what it is, for people. config: of the run. work: does it; a function of a
     module, so that a process can find it by name. folder: of the sweep's books.
     """
 
     number: int
     text: str
-    config: dict[str, Any]
+    config: Config
     work: Work
     folder: Path
 
@@ -208,7 +210,7 @@ class _Launch:
         self._say(f"waiting for other processes that do {len(self.held)} of the jobs")
         while True:
             for number, ended in self.held.items():
-                results = Path(self.jobs[number].config["paths"]["results"])
+                results = Path(self.jobs[number].config.paths.results)
                 for id in ended.held:
                     with lease(results, id) as mine:
                         free = mine
@@ -258,14 +260,6 @@ class InProcess:
 
 #: The libraries that would otherwise take a thread a core in each worker.
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-
-
-def usable_cores() -> int:
-    """The cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS
-        return os.cpu_count() or 1
 
 
 def share_cores(n_jobs: int | None, threads: int, jobs: int) -> int:

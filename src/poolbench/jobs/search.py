@@ -10,7 +10,6 @@ begun, and that nobody holds, was left by a process that died, and is gone on wi
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import itertools
 import logging
@@ -24,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from poolbench.data.store import mix
-from poolbench.errors import PoolBenchError, RunError, RunFailed, nearest
+from poolbench.config import Config, has, hint, plain, replace, with_values
+from poolbench.errors import PoolBenchError, RunError, RunFailed
 from poolbench.records.changes import canonical
 from poolbench.records.identity import EXECUTION_KEYS, canonical_json, without
 from poolbench.records.record import Record
@@ -35,10 +34,8 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
 
-Config = Mapping[str, Any]
 Value = float | int | str | bool | None
 
-SAMPLERS = ("tpe", "random", "grid")
 BOUNDS = {"low", "high", "log", "step"}
 #: What a run is measured on and by, which no search may choose.
 MEASURE = ("callbacks.mode", "callbacks.monitor", "dataset", "evaluate_test", "fold", "protocol", "search", "seed",
@@ -52,39 +49,35 @@ class Pruned(Exception):
 # ----------------------------------------------------------------------------------------------------- the search space
 
 
-def check(config: Config) -> None:
-    """Raise `PoolBenchError` for a search that cannot be done: no space, a key that the configuration has not."""
-    search = config["search"]
-    if search["sampler"] not in SAMPLERS:
-        raise PoolBenchError(f"search.sampler={search['sampler']!r} is not one of {', '.join(SAMPLERS)}")
-    for name in ("trials", "concurrency"):
-        number = search[name]
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            raise PoolBenchError(f"search.{name}={number!r}: a whole number of at least 1 is expected")
-    if str(config["trainer"].get("strategy", "auto")).startswith("ddp"):
-        raise PoolBenchError("trainer=ddp starts its own processes and does not go with a search: give one device")
-    if not dimensions(config):
-        raise PoolBenchError("search.space is empty: give it keys of the configuration, such as optimizer.lr")
-
-
 def dimensions(config: Config) -> dict[str, BaseDistribution]:
-    """What is searched, by dotted key: the space without those optional keys that this configuration has not."""
-    search = config["search"]
-    found = {}
-    for key, said in _flat(search["space"] or {}):
+    """What is searched, by dotted key: the space without those optional keys that this configuration has not.
+
+    Raises `PoolBenchError` for a search that cannot be done: no space, a key that the configuration has not.
+    """
+    assert config.search is not None
+    found, values = {}, plain(config)
+    for key, said in _flat(config.search.space):
         if any(key == name or key.startswith(f"{name}.") for name in (*MEASURE, *EXECUTION_KEYS)):
             raise PoolBenchError(f"search.space.{key}: a search chooses hyper-parameters, and this is none")
-        made = _distribution(key, said, search["sampler"])
-        if _has(config, key):
+        made = _distribution(key, said, config.search.sampler)
+        if has(values, key):
             found[key] = made
         elif not (isinstance(said, Mapping) and said.get("optional")):
-            raise PoolBenchError(_no_key(config, key))
+            raise PoolBenchError(f"search.space.{key} is no key of the configuration{_hint(config, key)}")
+    if not found:
+        raise PoolBenchError("search.space is empty: give it keys of the configuration, such as optimizer.lr")
     return found
+
+
+def searched(space: Mapping[str, Any], values: Mapping[str, Any]) -> list[str]:
+    """The dotted keys of a space that plain dictionaries hold, which are those that a search chooses."""
+    return [key for key, _ in _flat(space) if has(values, key)]
 
 
 def left_out(config: Config) -> list[str]:
     """The optional keys of the space that this configuration has not."""
-    return [key for key, _ in _flat(config["search"]["space"]) if not _has(config, key)]
+    assert config.search is not None
+    return [key for key, _ in _flat(config.search.space) if not has(plain(config), key)]
 
 
 def _flat(space: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -121,48 +114,15 @@ def _distribution(key: str, said: Any, sampler: str) -> BaseDistribution:
     )
 
 
-def _has(config: Config, key: str) -> bool:
-    node: Any = config
-    for name in key.split("."):
-        if not isinstance(node, Mapping) or name not in node:
-            return False
-        node = node[name]
-    return True
-
-
-def _no_key(config: Config, key: str) -> str:
-    node: Any = config
-    *path, last = key.split(".")
-    for depth, name in enumerate(path):
-        if not isinstance(node, Mapping) or name not in node:
-            last, path = name, path[:depth]
-            break
-        node = node[name]
-    known = list(node) if isinstance(node, Mapping) else []
-    hint = nearest(last, known)
-    if not hint:
-        whose = f": pool={config['names']['pool']} takes none" if path[:1] == ["pool"] else ""
-        hint = f"{whose}; optional: true leaves it out where it is missing"
-    return f"search.space.{key} is no key of the configuration{hint}"
-
-
-def with_values(config: Config, values: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of the configuration with the values at dotted keys, which must be there."""
-    changed = copy.deepcopy(dict(config))
-    for key, value in values.items():
-        if not _has(changed, key):
-            raise PoolBenchError(_no_key(changed, key))
-        node: Any = changed
-        *path, last = key.split(".")
-        for name in path:
-            node = node[name]
-        node[last] = value
-    return changed
+def _hint(config: Config, key: str) -> str:
+    """What to do about a key that the configuration has not."""
+    whose = f": pool={config.names.pool} takes none" if key.startswith("pool.") else ""
+    return hint(plain(config), key) or f"{whose}; optional: true leaves it out where it is missing"
 
 
 def search_key(config: Config, code: str) -> str:
     """16 hexadecimal digits that name a search: all that can change what its trials come to, their number apart."""
-    text = canonical_json([canonical(without(config, (*EXECUTION_KEYS, "search.trials"))), code])
+    text = canonical_json([canonical(without(plain(config), (*EXECUTION_KEYS, "search.trials"))), code])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -181,10 +141,10 @@ class Claim:
 
 
 class Search:
-    """The search that `config["search"]` describes, kept in the results folder.
+    """The search that a configuration describes, kept in the results folder.
 
     Args:
-        config: the resolved configuration. run: does one run and returns its record; called with a configuration, with
+        config: with its `search`. run: does one run and returns its record; called with a configuration, with
             `watch`, which is to be called with each epoch and its score and may raise `Pruned`, and with `wait`, how
             many seconds to wait for another process that does the same run. It raises `RunFailed` for a run that failed
             and has a record; whatever else it raises ends the search, and the trial is gone on with at the next start.
@@ -194,21 +154,23 @@ class Search:
     """
 
     def __init__(self, config: Config, run: Callable[..., Record], code: str) -> None:
-        check(config)
-        self.config, self.search, self.run = config, config["search"], run
+        assert config.search is not None
+        self.config, self.search, self.run = config, config.search, run
         self.space = dimensions(config)
         self.key = search_key(config, code)
-        self.folder = Path(config["paths"]["results"]) / "searches" / self.key
-        self._points = self._grid() if self.search["sampler"] == "grid" else []
-        self.budget = min(self.search["trials"], len(self._points) or self.search["trials"])
+        self.folder = Path(config.paths.results) / "searches" / self.key
+        self._points = self._grid() if self.search.sampler == "grid" else []
+        self.budget = min(self.search.trials, len(self._points) or self.search.trials)
 
     def _grid(self) -> list[dict[str, Value]]:
         """The points of a grid, in an order drawn from the seed, so that some of them stand for all."""
         from optuna.distributions import CategoricalDistribution
 
+        from poolbench.data.store import mix
+
         values = [d.choices for d in self.space.values() if isinstance(d, CategoricalDistribution)]
         points = [dict(zip(self.space, point, strict=True)) for point in itertools.product(*values)]
-        return [points[i] for i in sorted(range(len(points)), key=lambda i: mix(int(self.config["seed"]), i))]
+        return [points[i] for i in sorted(range(len(points)), key=lambda i: mix(self.config.seed, i))]
 
     def finish(self, stopped: Callable[[], bool] = lambda: False) -> list[FrozenTrial]:
         """Do the trials that are missing, beside any other process, wait for those, and return all of them in order.
@@ -259,7 +221,7 @@ class Search:
                 load_if_exists=True,
             )
             if not study.user_attrs:
-                study.set_user_attr("search", dict(self.search))
+                study.set_user_attr("search", plain(self.config)["search"])
         return study
 
     @staticmethod
@@ -298,18 +260,20 @@ class Search:
 
     def _known(self, study: optuna.Study, number: int) -> list[FrozenTrial] | None:
         """The trials that trial `number` may learn from; None while one of them is not done."""
-        known = self._begun(study, max(0, number + 1 - self.search["concurrency"]))
+        known = self._begun(study, max(0, number + 1 - self.search.concurrency))
         ended = [trial for trial in known if trial is not None and _ended(trial)]
         return ended if len(ended) == len(known) else None
 
     def _draw(self, number: int, known: Sequence[FrozenTrial]) -> dict[str, Value]:
         import optuna
 
+        from poolbench.data.store import mix
+
         if self._points:
             return self._points[number]
-        seed = mix(int(self.config["seed"]), number) % 2**32
+        seed = mix(self.config.seed, number) % 2**32
         sampler: optuna.samplers.BaseSampler = optuna.samplers.RandomSampler(seed)
-        if self.search["sampler"] == "tpe":
+        if self.search.sampler == "tpe":
             sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=10)
         study = optuna.create_study(sampler=sampler, direction="minimize")
         study.add_trials(known)
@@ -323,12 +287,9 @@ class Search:
         print(f"trial {claim.number + 1} of {self.budget}: {told}", flush=True)
         # The trial in the journal; Optuna itself makes them so.
         trial = optuna.trial.Trial(study, study.get_trials(deepcopy=False)[claim.number]._trial_id)
-        config = {**with_values(self.config, claim.values), "evaluate_test": False, "job_type": "trial"}
-        config["group"] = config.get("group") or f"search-{self.key}"
-        del config["search"]  # a trial is an ordinary run, which another search may find done
-        watch = self._watch(study, trial, claim) if self.search["prune"] else None
+        watch = self._watch(study, trial, claim) if self.search.prune else None
         try:
-            record = self.run(config, watch=watch, wait=-1.0)
+            record = self.run(self._config(claim), watch=watch, wait=-1.0)
         except RunFailed as error:
             trial.set_user_attr("record", error.id)
             trial.set_user_attr("reason", str(error))
@@ -342,6 +303,11 @@ class Search:
         else:
             trial.set_user_attr("reason", f"{score_name(record)} is {value}")
             study.tell(claim.number, state=state.FAIL)
+
+    def _config(self, claim: Claim) -> Config:
+        """A trial is an ordinary run, which another search may find done."""
+        chosen, group = with_values(self.config, claim.values), self.config.group or f"search-{self.key}"
+        return replace(chosen, search=None, evaluate_test=False, job_type="trial", group=group)
 
     def _watch(self, study: optuna.Study, trial: optuna.Trial, claim: Claim) -> Callable[[int, float], None]:
         """Reports each epoch's score, and raises `Pruned` by what is known of the trials that this one learns from."""

@@ -23,9 +23,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from poolbench.disk import cannot_write, create, put
 from poolbench.errors import PoolBenchError, RunError
 from poolbench.records.attempts import Held, run_folder
-from poolbench.records.disk import cannot_write, create, put
 
 log = logging.getLogger(__name__)
 
@@ -302,7 +302,8 @@ def state_of(error: BaseException) -> str:
 
 def _unavailable(error: BaseException) -> bool:
     """Whether data could not be had, as another day it might."""
-    from poolbench.data.sources.fetch import Absent, CacheNotWritable, NoMirror
+    from poolbench.data.cache import CacheNotWritable
+    from poolbench.data.sources.fetch import Absent, NoMirror
 
     return any(isinstance(cause, Absent | CacheNotWritable | NoMirror | OSError) for cause in _causes(error))
 

@@ -9,14 +9,16 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from poolbench.config import Config, plain, replace
+from poolbench.disk import write_text
 from poolbench.errors import PoolBenchError
 from poolbench.jobs.search import Search, left_out, reached, score_name
-from poolbench.records.disk import write_text
 from poolbench.records.identity import EXECUTION_KEYS
 from poolbench.records.provenance import git_state
 from poolbench.records.version import installed_code
@@ -24,88 +26,91 @@ from poolbench.records.version import installed_code
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
+    from poolbench.learn.build import Parts
+
 MADE_BY = "# Found by poolbench tune: "
 #: Groups whose choice belongs to what was found.
 GROUPS = ("pool", "model", "protocol", "dataset", "optimizer", "scheduler", "trainer")
 
 
-def tune(config: Mapping[str, Any], workers: int = 1) -> tuple[Search, list[FrozenTrial]]:
+def tune(config: Config, workers: int = 1) -> tuple[Search, list[FrozenTrial]]:
     """Do the search that a configuration describes, or what is missing of it.
 
     Args:
-        config: the resolved configuration with its `search`. workers: processes, this one among them.
+        config: with its `search`. workers: processes, this one among them.
 
     Returns the search and its trials.
 
     Raises:
         PoolBenchError: a configuration that cannot be searched. RunError: every trial failed.
     """
-    check(config, workers)
-    search = new_search(config)
-    for key in left_out(search.config):
-        print(f"search: {key} is left out: {config['names']['pool']} in this model has no such key")
-    with _helpers(search.config, workers - 1):
+    search = new_search(config, check(config, workers))
+    for key in left_out(config):
+        print(f"search: {key} is left out: {config.names.pool} in this model has no such key")
+    with _helpers(config, workers - 1):
         trials = search.finish()
     return search, trials
 
 
-def new_search(config: Mapping[str, Any]) -> Search:
+def new_search(config: Config, parts: Parts) -> Search:
     """The search of a configuration, whose trials are runs of this code."""
-    from poolbench.jobs.run import run
+    from poolbench.jobs.run import one_run
 
-    return Search(config, run, installed_code(config))
+    return Search(config, partial(one_run, parts=parts), installed_code(plain(config)))
 
 
-def check(config: Mapping[str, Any], workers: int = 1) -> None:
-    """Raise `PoolBenchError` for a configuration that cannot be searched, before anything is started."""
-    from poolbench.learn import build
+def parts_of(config: Config) -> Parts:
+    """What the trials of a search are made of. Raises `PoolBenchError`."""
+    from poolbench.learn.build import Parts
 
+    return Parts.of(replace(config, search=None, evaluate_test=False))
+
+
+def check(config: Config, workers: int = 1) -> Parts:
+    """The parts of a configuration, or `PoolBenchError` where it cannot be searched, before anything is started."""
+    assert config.search is not None
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
         raise PoolBenchError(f"workers={workers!r}: a whole number of at least 1 is expected")
-    if workers > config["search"]["concurrency"]:
+    if workers > config.search.concurrency:
         raise PoolBenchError(
-            f"workers={workers} is more than search.concurrency={config['search']['concurrency']}, the trials that may "
+            f"workers={workers} is more than search.concurrency={config.search.concurrency}, the trials that may "
             "run at a time; raise that too (it is another search then)"
         )
-    build.check({**config, "search": None, "evaluate_test": False})
-    protocol = build.build_protocol(config["protocol"], config["split"]["seed"])
+    parts = parts_of(config)
+    protocol = parts.protocol
     if protocol.validates == "test":
         raise PoolBenchError(f"protocol={protocol.name} chooses by the test split, which no search may see")
-    if protocol.folds is not None and config["fold"] is None:
+    if protocol.folds is not None and config.fold is None:
         raise PoolBenchError(
             f"protocol={protocol.name} has folds: give fold=, or search each fold with protocol=nested10 search=default"
         )
+    return parts
+
+
+def monitored(config: Config, parts: Parts) -> tuple[str, str]:
+    """Name and mode (min, max) of the number by which runs of a configuration are searched, known before any is done.
+
+    Where it is the dataset's own metric, the dataset is loaded to ask for it.
+    """
+    callbacks, protocol = config.callbacks, parts.protocol
+    if callbacks.monitor != "auto":
+        return callbacks.monitor, callbacks.mode
+    if protocol.validates == "train":
+        return "train/total_loss", "min"
+    if protocol.select == "metric":
+        target = parts.prepared(config.fold).target
+        return f"{protocol.validates}/{target.metric}", target.mode
+    return f"{protocol.validates}/loss", "min"
 
 
 # ------------------------------------------------------------------------------------------------------- more processes
 
 
-def monitored(config: Mapping[str, Any]) -> tuple[str, str]:
-    """Name and mode (min, max) of the number by which runs of a configuration are searched, known before any is done.
-
-    Where it is the dataset's own metric, the dataset is loaded to ask for it.
-    """
-    from poolbench.learn import build
-    from poolbench.learn.datamodule import Prepared
-
-    callbacks = config["callbacks"]
-    if callbacks["monitor"] != "auto":
-        return callbacks["monitor"], callbacks["mode"]
-    protocol = build.build_protocol(config["protocol"], config["split"]["seed"])
-    if protocol.validates == "train":
-        return "train/total_loss", "min"
-    if protocol.select == "metric":
-        dataset = build.build_dataset(config["dataset"], config["paths"])
-        target = Prepared.of(dataset, protocol, config["fold"]).target
-        return f"{protocol.validates}/{target.metric}", target.mode
-    return f"{protocol.validates}/loss", "min"
-
-
 @contextmanager
-def _helpers(config: Mapping[str, Any], count: int) -> Iterator[None]:
+def _helpers(config: Config, count: int) -> Iterator[None]:
     """`count` processes that do trials beside this one, and end with it."""
     context = multiprocessing.get_context("spawn")
-    started = [context.Process(target=_help, args=(dict(config), os.getpid())) for _ in range(count)]
+    started = [context.Process(target=_help, args=(config, os.getpid())) for _ in range(count)]
     for process in started:
         process.start()
     try:
@@ -126,10 +131,10 @@ def _interrupt(process: Any) -> None:
         os.kill(process.pid, signal.SIGINT)
 
 
-def _help(config: dict[str, Any], parent: int) -> None:
+def _help(config: Config, parent: int) -> None:
     try:
         # One whose parent was killed goes no further: whoever starts the search again finds its trial as it is.
-        new_search(config).finish(stopped=lambda: os.getppid() != parent)
+        new_search(config, parts_of(config)).finish(stopped=lambda: os.getppid() != parent)
     except KeyboardInterrupt:
         sys.exit(130)
     except PoolBenchError:
@@ -181,9 +186,9 @@ def experiment(
 def _provenance(search: Search, trials: Sequence[FrozenTrial], best: FrozenTrial) -> list[str]:
     from poolbench.jobs.run import known
 
-    id, results = best.user_attrs["record"], Path(search.config["paths"]["results"])
-    done = known(results, id, {**search.config, "evaluate_test": False})
-    lines = [f"{MADE_BY}search {search.key}, {_counts(trials)}, sampler {search.search['sampler']}"]
+    id = best.user_attrs["record"]
+    done = known(replace(search.config, evaluate_test=False), id, installed_code(plain(search.config)))
+    lines = [f"{MADE_BY}search {search.key}, {_counts(trials)}, sampler {search.search.sampler}"]
     if done is not None:
         record, epoch = done.record, done.record.selected_epoch
         at = "" if epoch is None else f" at epoch {epoch + 1}"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
-from sklearn.metrics import adjusted_rand_score, f1_score, normalized_mutual_info_score
 from torch import Tensor
 
 
@@ -16,6 +14,8 @@ def against_classes(cluster: Tensor, y: Tensor) -> dict[str, float]:
     after the one-to-one matching of clusters and classes that agrees on most nodes (Hungarian method); nodes in
     clusters beyond it are wrong. Where there are more clusters than classes, accuracy is bounded by that.
     """
+    from sklearn.metrics import adjusted_rand_score, f1_score, normalized_mutual_info_score  # half a second
+
     c, t = cluster.numpy(), y.numpy()
     matched = match(c, t)
     return {
@@ -28,6 +28,8 @@ def against_classes(cluster: Tensor, y: Tensor) -> dict[str, float]:
 
 def match(cluster: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Each node's cluster as the class that it is matched with, -1 for clusters without a match."""
+    from scipy.optimize import linear_sum_assignment
+
     clusters, c = np.unique(cluster, return_inverse=True)
     classes, t = np.unique(y, return_inverse=True)
     counts = np.zeros((len(clusters), len(classes)), dtype=np.int64)

@@ -3,55 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
 
-from poolbench.data.dataset import GraphDataset
-from poolbench.data.features import Features
-from poolbench.data.protocols import Protocol
-from poolbench.data.raw import RawGraphs
 from poolbench.data.splits import Split
 from poolbench.data.store import Batch, BatchLoader, GraphStore, mix
-from poolbench.data.target import Target, node_classes
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A dataset and a protocol, worked out: all that a run needs to know of them.
-
-    raw: the content. x: node features. edges, weight: features and weights of the edges, or None. target: what is to
-    be predicted. split: which graph is trained, validated and tested on. select, validates, level: see `Protocol`.
-    """
-
-    raw: RawGraphs
-    x: Features
-    edges: Features | None
-    weight: torch.Tensor | None
-    target: Target
-    split: Split
-    select: str
-    validates: str
-    level: str
-
-    @property
-    def train_graphs(self) -> torch.Tensor:
-        """The graphs that are trained on: all of them where nodes are split."""
-        return self.split.train if self.level == "graphs" else torch.arange(self.raw.num_graphs)
-
-    @classmethod
-    def of(cls, dataset: GraphDataset, protocol: Protocol, fold: int | None) -> Prepared:
-        """Load the dataset and split it. Raises `PoolBenchError` where either cannot be done."""
-        raw = dataset.load()
-        if protocol.level == "nodes":
-            target, official = node_classes(raw), dataset.official_node_split(raw)
-        else:
-            target, official = dataset.target(raw), dataset.official_split(raw)
-        split = protocol.split(target.strata, raw.fingerprint(), fold, official)
-        return cls(raw, dataset.node_features(raw), dataset.edge_features(raw), dataset.edge_weight(raw), target,
-                   split, protocol.select, protocol.validates, protocol.level)  # fmt: skip
 
 
 class GraphData(pl.LightningDataModule):
@@ -113,9 +70,3 @@ class GraphData(pl.LightningDataModule):
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         return batch  # the store cut it there
-
-    def teardown(self, stage: str) -> None:
-        pass
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import logging
 import math
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ import pytorch_lightning as pl
 import torch
 
 from poolbench.data.store import BatchLoader, mix
+from poolbench.disk import put
 from poolbench.errors import RunError
 from poolbench.learn.learner import Learner
 
@@ -189,17 +189,11 @@ class Keeper(pl.Callback):
             "selection": self.selection.state(),
             "curve": self.curve,
         }
-        temporary = self.resume.with_name(f".{self.resume.name}.{os.getpid()}.tmp")
         content = io.BytesIO()  # torch.save into a file makes a RuntimeError of a full disk
         torch.save(state, content)
         try:
-            with open(temporary, "wb") as file:
-                file.write(content.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.resume)
+            put(self.resume, lambda file: file.write(content.getbuffer()))
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise RunError(f"cannot write {self.resume}: {(error.strerror or str(error)).lower()}") from error
         self._saved = time.monotonic()
 

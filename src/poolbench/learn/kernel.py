@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from poolbench.data.prepared import Prepared
 from poolbench.data.raw import RawGraphs
 from poolbench.data.splits import PARTS
 from poolbench.errors import PoolBenchError
-from poolbench.learn.datamodule import Prepared
-from poolbench.learn.train import Outcome
+from poolbench.learn.outcome import Outcome
 from poolbench.nn.model import DataFacts, Part
 from poolbench.pool.base.hostgraph import Array
 from poolbench.pool.base.src import Operator

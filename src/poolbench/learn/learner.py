@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from poolbench.data.prepared import Prepared
 from poolbench.data.raw import RawGraphs
 from poolbench.data.store import Batch
 from poolbench.data.target import Target, nothing
 from poolbench.errors import PoolBenchError
 from poolbench.learn import clustering
 from poolbench.learn.build import loss_weights
-from poolbench.learn.datamodule import Prepared
 from poolbench.learn.structure import signals
 from poolbench.learn.tally import Answers, Tally
 from poolbench.nn.model import GraphModel, ModelOutput

@@ -28,7 +28,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol
 
-from poolbench.errors import PoolBenchError
+from poolbench.errors import PoolBenchError, one_line
+from poolbench.loading import loading
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +53,8 @@ class RunInfo:
     tags: tuple[str, ...] = ()
 
 
-class RunLogger(Protocol):
-    """A logger of one run."""
+class RunLogger:
+    """A logger of one run, which overrides what it has a use for."""
 
     def log(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Take the metrics of one epoch. Epochs come in order."""
@@ -149,17 +150,17 @@ def _number(value: Any) -> Any:
 
 def _line(error: BaseException) -> str:
     """An error's message on one line, of bearable length."""
-    return " ".join(str(error).split())[:200] or "no message"
+    return one_line(error)[:200] or "no message"
 
 
 # ---------------------------------------------------------------------------------------------------------- the curve
 
 
-class CSVCurve:
+class CSVCurve(RunLogger):
     """`metrics.csv`: one row an epoch, columns in the order in which they first came.
 
     A row is one write, so that a kill leaves whole lines; a file with a new column is written anew and put in place
-    in one step.
+    in one step. What else a logger is told stands in the record, or is a file already.
 
     Args:
         path: the file.
@@ -188,18 +189,6 @@ class CSVCurve:
         # Without Python's buffer in between: the kernel takes the whole line or nothing.
         with open(self._path, "ab", buffering=0) as file:
             file.write(line)
-
-    def picture(self, epoch: int, path: Path) -> None:
-        """It is a file already."""
-
-    def summary(self, values: Mapping[str, Any]) -> None:
-        """The record holds it."""
-
-    def artifacts(self, files: Mapping[str, Path]) -> None:
-        """They lie where they are."""
-
-    def finish(self, status: str = "done") -> None:
-        """Every row is written already."""
 
     def _add_columns(self, row: Row) -> bool:
         new = [name for name in row if name not in self._columns]
@@ -273,7 +262,7 @@ class TensorBoardLogger:
         return TensorBoardRun(folder, run, first_epoch=history[-1]["epoch"] + 1 if history else 0)
 
 
-class TensorBoardRun:
+class TensorBoardRun(RunLogger):
     """The TensorBoard events of one run, a step an epoch."""
 
     def __init__(self, folder: Path, run: RunInfo, *, first_epoch: int = 0) -> None:
@@ -299,9 +288,6 @@ class TensorBoardRun:
         for name, value in values.items():
             if isinstance(value, int | float):
                 self._writer.add_scalar(f"summary/{name}", value, self._epoch)
-
-    def artifacts(self, files: Mapping[str, Path]) -> None:
-        """TensorBoard keeps no files."""
 
     def finish(self, status: str = "done") -> None:
         self._writer.close()
@@ -416,12 +402,13 @@ class _Unavailable(Exception):
     """No run can be had online, and why."""
 
 
-class WandbRun:
+class WandbRun(RunLogger):
     """One W&B run, served by a thread.
 
     `log` and `summary` only put into a queue. The thread decides between online and offline, and writes.
     Where anything fails online, it opens the run offline and writes everything again from the beginning, so that one
-    file holds the whole run. `finish` is the only method that waits.
+    file holds the whole run. `finish` is the only method that waits. The package is loaded with the first row, so that
+    the first epoch does not wait for it.
     """
 
     def __init__(
@@ -431,8 +418,8 @@ class WandbRun:
         self._mode = mode
         self._budget = budget
         self._arguments = arguments
-        # Here and not in the thread: two threads that import the same packages at a time can see one half loaded.
-        self._wandb = _import_wandb()
+        self._wandb: Any = None
+        self._thread: threading.Thread | None = None
         self._queue: queue.SimpleQueue[tuple[str, dict[str, Any]] | None] = queue.SimpleQueue()
         self._taken: list[tuple[str, dict[str, Any]]] = []
         self._ended = False
@@ -444,14 +431,22 @@ class WandbRun:
         self._probe_timeout = min(4.0, 0.15 * budget)
         # Steps that the server knows already it leaves out; an offline file of a resumed run is whole by itself.
         for row in history:
-            self.log(row["epoch"], {k: v for k, v in row.items() if k != "epoch"})
-        self._thread = threading.Thread(target=self._serve, name="poolbench-wandb", daemon=True)
-        self._thread.start()
+            self._queue.put(("log", dict(row)))
+
+    def _started(self) -> threading.Thread:
+        """The thread, which the first row starts."""
+        if self._thread is None:
+            # Not in the thread: two threads that import the same packages at a time can see one half loaded.
+            self._wandb = _import_wandb()
+            self._thread = threading.Thread(target=self._serve, name="poolbench-wandb", daemon=True)
+            self._thread.start()
+        return self._thread
 
     # ---------------------------------------------------------------------------------- called by the training thread
 
     def log(self, epoch: int, metrics: Mapping[str, float]) -> None:
         self._queue.put(("log", {**metrics, "epoch": epoch}))
+        self._started()
 
     def picture(self, epoch: int, path: Path) -> None:
         self._queue.put(("picture", {"pool": path, "epoch": epoch}))
@@ -464,16 +459,17 @@ class WandbRun:
 
     def finish(self, status: str = "done") -> None:
         """Wait until everything is written, at most the budget, and say in one line where the run is to be seen."""
+        thread = self._started()
         end = time.monotonic() + self._budget
         self._exit_code = int(status not in ("done", "pruned"))
         self._queue.put(None)
         # Three parts: good order; then wandb's service is killed, which makes the thread go offline; then we leave.
-        self._thread.join(0.75 * self._budget)
-        if self._thread.is_alive():
+        thread.join(0.75 * self._budget)
+        if thread.is_alive():
             OUTAGES.note(self._url)
             _quietly(_end_service)
-            self._thread.join(max(0.0, end - time.monotonic() - 1.0))
-        if self._thread.is_alive():
+            thread.join(max(0.0, end - time.monotonic() - 1.0))
+        if thread.is_alive():
             _quietly(_end_service)
             self._warnings.append(f"W&B did not finish within {self._budget:g} s and was left behind")
         for line in self._warnings:
@@ -608,9 +604,10 @@ def _import_wandb() -> Any:
     """The package, silent. Its reports on itself go over the network and can hold up the end of the process."""
     os.environ.setdefault("WANDB_SILENT", "true")
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    import requests  # noqa: F401  (both are used by the thread)
-    import wandb
-    import wandb.sdk.lib.wbauth
+    with loading():
+        import requests  # noqa: F401  (both are used by the thread)
+        import wandb
+        import wandb.sdk.lib.wbauth
 
     _silence_service()
     return wandb

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from poolbench.data.store import Batch
 from poolbench.learn.diagnostics import block, listening
-from poolbench.linalg import Matrix, Sparse
+from poolbench.linalg import Matrix
 from poolbench.pool.base.selection import Selection
 
 #: Graphs with more nodes are no picture.
@@ -92,8 +92,3 @@ def layout(a: Tensor) -> Tensor:
     place = torch.nn.functional.pad(place, (0, 2 - place.shape[1]))
     sign = torch.where(place.sum(0) < 0, -1.0, 1.0)  # an eigenvector has none of its own
     return place * sign
-
-
-def fits(a: Sparse) -> bool:
-    """Whether the first graph of a batch can be drawn."""
-    return bool(a.nodes.host_sizes) and 0 < a.nodes.host_sizes[0] <= NODES

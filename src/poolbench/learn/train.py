@@ -1,16 +1,12 @@
-"""One training run from built parts to measured numbers; knows no record and no Hydra."""
+"""One training run from its configuration and data to measured numbers; writes no record, and knows no Hydra."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
-import os
-import resource
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,47 +14,30 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from poolbench.config import Callbacks, Config
 from poolbench.data.coarsen import PackedCoarsenings, Recipe, coarsen_dataset
+from poolbench.data.prepared import Prepared
 from poolbench.data.splits import PARTS
 from poolbench.data.store import GraphStore, mix
-from poolbench.errors import PoolBenchError
-from poolbench.learn import diagnostics
-from poolbench.learn.build import build_model, build_optimizer, build_scheduler, build_trainer
-from poolbench.learn.datamodule import GraphData, Prepared
+from poolbench.learn import diagnostics, memory
+from poolbench.learn.build import build_model, build_optimizer, build_scheduler
+from poolbench.learn.datamodule import GraphData
 from poolbench.learn.keeper import Keeper, Selection
 from poolbench.learn.learner import Learner, evaluate, learner_for
+from poolbench.learn.outcome import Outcome, Row
 from poolbench.learn.progress import progress
 from poolbench.learn.tally import Answers
+from poolbench.learn.trainer import build_trainer
 from poolbench.linalg import RAW, Dense, Sparse
 from poolbench.linalg.coarsening import Coarsening
 from poolbench.nn.encoder import Channels
 from poolbench.nn.model import DataFacts
 from poolbench.pool.base.src import SRCPool
 from poolbench.records.outcomes import pack
-from poolbench.records.record import Outcomes
+from poolbench.records.provenance import usable_cores
+from poolbench.records.version import code_version
 
 log = logging.getLogger(__name__)
-
-Row = dict[str, float]
-
-
-@dataclass
-class Outcome:
-    """What a run measured."""
-
-    task: str | None = None
-    metrics: dict[str, Row] = field(default_factory=dict)
-    selected_epoch: int | None = None
-    curve: list[Row] = field(default_factory=list)
-    losses: Row = field(default_factory=dict)
-    diagnostics: dict[str, Any] = field(default_factory=dict)
-    time: dict[str, float | None] = field(default_factory=dict)
-    memory_peak: int | None = None
-    parameters: int | None = None
-    #: What was predicted for each test graph (node).
-    outcomes: Outcomes | None = None
-    #: The weights of the selected epoch, on the host.
-    weights: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 def set_threads(threads: int) -> None:
@@ -67,13 +46,43 @@ def set_threads(threads: int) -> None:
         torch.set_num_threads(threads)
 
 
+@dataclass(frozen=True)
+class Trainable:
+    """A model for its data, and what trains it. learner: the task; None for a graph kernel, which has no epochs."""
+
+    model: Any
+    learner: type[Learner] | None
+    optimizer: torch.optim.Optimizer
+    scheduler: Any | None
+
+    @classmethod
+    def of(cls, config: Config, prepared: Prepared) -> Trainable:
+        """Build it; the weights are drawn by `seed`.
+
+        Raises `PoolBenchError` where model, protocol and data do not go together, and for what Lightning refuses.
+        """
+        set_threads(config.trainer.threads)
+        build_trainer(config.trainer, [])
+        torch.manual_seed(mix(config.seed, 0))
+        model: Any = build_model(config.model, config.pool, data_facts(prepared), config.names.pool)
+        learner, parameters = None, []
+        if model.task == "kernel":
+            model.check(prepared)
+        else:
+            learner, parameters = learner_for(model, prepared.target, prepared.level), list(model.parameters())
+            learner.check(prepared)
+        # An operator that stands alone may have no parameters, and nothing is trained.
+        optimizer = build_optimizer(config.optimizer, parameters or [torch.nn.Parameter(torch.zeros(0))])
+        return cls(model, learner, optimizer, build_scheduler(config.scheduler, optimizer))
+
+
 def train(
-    config: Mapping[str, Any],
+    config: Config,
     prepared: Prepared,
+    trainable: Trainable,
     *,
     resume: Path | None = None,
     identity: str = "",
-    pool_code: str = "",
     on_start: Callable[[int], None] = lambda epoch: None,
     on_epoch: Callable[[int, Row], None] = lambda epoch, row: None,
     on_picture: Callable[[int, bytes], None] = lambda epoch, png: None,
@@ -83,9 +92,8 @@ def train(
     """Train, select on validation, evaluate once from the selected epoch.
 
     Args:
-        config: the resolved configuration. prepared: the data.
+        prepared: the data. trainable: what `Trainable.of` built for it.
         resume: file of the resume checkpoint, None for none. identity: of the run, written into it.
-        pool_code: digest of the pool's code, by which what it computes once a dataset is kept.
         on_start: called with the first epoch to be trained. on_epoch: called with each epoch's row.
         on_picture: called after every `callbacks.pictures_every`-th epoch, with a PNG of what the first pool does.
         watch: called after each epoch with the number that selects epochs, signed so that less is better; what it
@@ -94,26 +102,16 @@ def train(
     """
     outcome = outcome or Outcome()
     started = time.perf_counter()
-    _forget_peak()
-    settings, seed = dict(config["trainer"]), int(config["seed"])
-    set_threads(settings["threads"])
-
-    torch.manual_seed(mix(seed, 0))
-    model = build_model(config, data_facts(prepared))
-    if model.task == "kernel":
+    seed, model, learner = config.seed, trainable.model, trainable.learner
+    if learner is None:
         on_start(0)
-        _fit_kernel(model, prepared, config, outcome)
+        _fit_kernel(model, prepared, config.evaluate_test, outcome)
         outcome.time["total"] = time.perf_counter() - started
         return outcome
-    learner = learner_for(model, prepared.target, prepared.level)
-    learner.check(prepared)
     prepared = learner.adapt(prepared, model)
     raw, target, split = prepared.raw, prepared.target, prepared.split
     outcome.parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    # An operator that stands alone may have no parameters, and nothing is trained.
-    optimizer = build_optimizer(config["optimizer"], list(model.parameters()) or [torch.nn.Parameter(torch.zeros(0))])
-    scheduler = build_scheduler(config["scheduler"], optimizer)
-    module = learner(model, optimizer, config["loss_weights"], target)
+    module = learner(model, trainable.optimizer, config.loss_weights, target)
     outcome.task = module.task
 
     def store(device: torch.device) -> GraphStore:
@@ -121,30 +119,32 @@ def train(
         edges = None if prepared.edges is None or not model.takes_edges else prepared.edges.values
         symmetric = raw.symmetric if prepared.weight is None else None
         pools = model.precomputed()
-        coarsenings = coarsened(pools, prepared, pool_code, config["paths"]["data"]) if pools else None
+        coarsenings = None
+        if pools:  # kept in the cache under the operator's code
+            coarsenings = coarsened(pools, prepared, code_version([config.pool.target]), config.paths.data)
         return GraphStore(prepared.x.values, raw.num_nodes, raw.edge_index, target.y, prepared.weight, views, device,
                           edges, prepared.level == "nodes", symmetric, coarsenings)  # fmt: skip
 
-    data = GraphData(store, split, int(config["batch_size"]), seed, prepared.validates, prepared.level)
-    callbacks = config["callbacks"]
+    data = GraphData(store, split, config.batch_size, seed, prepared.validates, prepared.level)
+    callbacks = config.callbacks
     selection = build_selection(callbacks, prepared, module)
     shown = ("train/loss" if target.kind != "none" else "train/total_loss", selection.monitor,
              f"{prepared.validates}/{target.metric}")  # fmt: skip
-    pictures_every = callbacks.get("pictures_every") or 0
-    display = progress(callbacks["progress"], tuple(dict.fromkeys(shown)))
+    display = progress(callbacks.progress, tuple(dict.fromkeys(shown)))
     report = display.report if display is not None else (lambda epoch, row: None)
 
     def each_epoch(epoch: int, row: Row) -> None:
-        on_epoch(epoch, row)
         report(epoch, row)
-        if pictures_every and (epoch + 1) % pictures_every == 0 and trainer.is_global_zero:
+        on_epoch(epoch, row)
+        every = callbacks.pictures_every
+        if every and (epoch + 1) % every == 0 and trainer.is_global_zero:
             png = _picture(module, data)
             if png is not None:
                 on_picture(epoch, png)
         if watch is not None:
             watch(epoch, selection.score(row))
 
-    keeper = Keeper(selection, scheduler, seed, resume, callbacks["resume_every"], each_epoch, identity,
+    keeper = Keeper(selection, trainable.scheduler, seed, resume, callbacks.resume_every, each_epoch, identity,
                     prepared.validates)  # fmt: skip
     keeper.read()
     outcome.curve = keeper.curve
@@ -153,15 +153,16 @@ def train(
         for epoch, row in enumerate(keeper.curve):
             watch(epoch, selection.score(row))
     displays: list[pl.Callback] = [] if display is None else [display]
-    trainer = build_trainer(settings, [keeper, *displays])
-    if settings["compile"]:
+    trainer = build_trainer(config.trainer, [keeper, *displays])
+    if config.trainer.compile:
         module.model.compile()
+    memory.forget(trainer.strategy.root_device)
     try:
         trainer.fit(module, datamodule=data)
     finally:
         outcome.time["epoch"], outcome.time["epoch_cpu"] = keeper.epoch_times()
         outcome.selected_epoch = selection.epoch
-        outcome.memory_peak = _memory_peak(data.store.device)
+        outcome.memory_peak = memory.of_device(trainer.strategy.root_device)
         outcome.time["total"] = time.perf_counter() - started
 
     if not trainer.is_global_zero:
@@ -172,11 +173,11 @@ def train(
     module.to(data.store.device)
     answers = Answers(target, prepared.level == "nodes", split.num_graphs)
     for number, part in enumerate(PARTS):
-        if getattr(split, part).numel() and (part != "test" or config["evaluate_test"]):
+        if getattr(split, part).numel() and (part != "test" or config.evaluate_test):
             kept = answers if part == "test" else None
             outcome.metrics[part] = evaluate(module, data.whole(part), mix(seed, 0x7E57, number), kept)
     outcome.outcomes = answers.packed()
-    if config["evaluate_test"]:
+    if config.evaluate_test:
         judged, clusters = judge(module, prepared, data, mix(seed, 0x7E57, len(PARTS)))
         outcome.metrics["test"] = {**outcome.metrics.get("test", {}), **judged}
         if clusters is not None:
@@ -189,25 +190,25 @@ def train(
                            **_sizes(module, data),
                            **_pooling(module, data, mix(seed, 0x7E57, len(PARTS) + 1))}  # fmt: skip
     outcome.time["total"] = time.perf_counter() - started
+    _measure_memory(outcome, module, data, mix(seed, 0x7E57, len(PARTS) + 2))
     return outcome
 
 
-def check(config: Mapping[str, Any], prepared: Prepared) -> None:
-    """Raise `PoolBenchError` where model, protocol and data do not go together, before anything is written."""
-    model: Any = build_model(config, data_facts(prepared))
-    if model.task == "kernel":
-        model.check(prepared)
-    else:
-        learner_for(model, prepared.target, prepared.level).check(prepared)
+def _measure_memory(outcome: Outcome, module: Learner, data: GraphData, seed: int) -> None:
+    """Trains `module` further, so it comes last."""
+    if data.store.device.type == "cpu":
+        outcome.memory_peak = memory.of_step(module, data, seed)
+        outcome.diagnostics["memory"] = memory.TENSORS
+    elif outcome.memory_peak is not None:
+        outcome.diagnostics["memory"] = memory.ALLOCATOR
 
 
-def _fit_kernel(model: Any, prepared: Prepared, config: Mapping[str, Any], outcome: Outcome) -> None:
+def _fit_kernel(model: Any, prepared: Prepared, evaluate_test: bool, outcome: Outcome) -> None:
     """A graph kernel (`learn.kernel`) has no epochs."""
     try:
-        model.fit(prepared, outcome, config["evaluate_test"])
+        model.fit(prepared, outcome, evaluate_test)
     finally:
         outcome.time["epoch"] = outcome.time["epoch_cpu"] = None
-        outcome.memory_peak = _memory_peak(torch.device("cpu"))
 
 
 def data_facts(prepared: Prepared) -> DataFacts:
@@ -236,10 +237,8 @@ def coarsened(pools: Sequence[SRCPool], prepared: Prepared, code: str, data: str
         dataset = hashlib.sha256(dataset.encode() + weight.numpy().tobytes()).hexdigest()
     recipe = Recipe(type(pools[0]).__name__, {"levels": arguments, "matrix": str(pools[0].connectivity)}, code, dataset)
     steps = [partial(_coarsen, pool, level == 0) for level, pool in enumerate(pools)]
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return coarsen_dataset(
-        raw.num_nodes, raw.edge_index, steps, recipe, weight, raw.symmetric if weight is None else False, workers, data
-    )
+    symmetric = raw.symmetric if weight is None else False
+    return coarsen_dataset(raw.num_nodes, raw.edge_index, steps, recipe, weight, symmetric, usable_cores(), data)
 
 
 def _coarsen(pool: SRCPool, first: bool, a: Sparse | Dense) -> Coarsening:
@@ -248,18 +247,16 @@ def _coarsen(pool: SRCPool, first: bool, a: Sparse | Dense) -> Coarsening:
     return pool.coarsen(view)
 
 
-def build_selection(callbacks: Mapping[str, Any], prepared: Prepared, module: Learner) -> Selection:
+def build_selection(callbacks: Callbacks, prepared: Prepared, module: Learner) -> Selection:
     """Which epoch counts: the protocol's choice, where `callbacks.monitor` is `auto`."""
-    monitor, mode, target = callbacks["monitor"], callbacks["mode"], prepared.target
-    if monitor != "auto":
-        if mode == "auto":
-            raise PoolBenchError(f"callbacks.monitor={monitor}: say whether more is better: callbacks.mode=min or max")
-        return Selection(monitor, mode, callbacks["patience"])
+    target = prepared.target
+    if callbacks.monitor != "auto":
+        return Selection(callbacks.monitor, callbacks.mode, callbacks.patience)
     if prepared.select == "last":
         return Selection(f"{prepared.validates}/loss", "last")
     if prepared.select == "metric" and prepared.target.kind != "none":
-        return Selection(f"{prepared.validates}/{target.metric}", target.mode, callbacks["patience"])
-    return Selection(f"{prepared.validates}/loss", "min", callbacks["patience"])
+        return Selection(f"{prepared.validates}/{target.metric}", target.mode, callbacks.patience)
+    return Selection(f"{prepared.validates}/loss", "min", callbacks.patience)
 
 
 @torch.no_grad()
@@ -268,25 +265,6 @@ def judge(module: Learner, prepared: Prepared, data: GraphData, seed: int) -> tu
     torch.manual_seed(seed)
     module.eval()
     return module.judge(prepared.raw, data.whole("train"))
-
-
-def _memory_peak(device: torch.device) -> int:
-    """Bytes: of the device where training ran on one, else the most that this process held since `_forget_peak`."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    with contextlib.suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _forget_peak() -> None:
-    """Count the peak of memory from here on: the runs before in this process are none of this one's."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
 
 
 def _pooling(module: Learner, data: GraphData, seed: int) -> dict[str, Any]:

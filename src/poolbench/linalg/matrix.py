@@ -144,7 +144,7 @@ class Sparse(Matrix):
             key, inverse = torch.unique(key, return_inverse=True)
             if value is not None or key.numel() != row.numel():
                 ones = torch.ones(row.numel(), device=row.device) if value is None else value
-                value = _merge(ones, inverse, key.numel())
+                value = products.merge(ones, inverse, key.numel())
             row, col = key // n, key % n
         return cls(products.pointers(row, n), col, value, nodes, symmetric, distinct=True)
 
@@ -189,6 +189,13 @@ class Sparse(Matrix):
         if self.value is None:
             return self.crow.diff().to(torch.get_default_dtype())
         return products.segment_sum(self.value, self.crow, self.row)
+
+    def column_sums(self) -> Tensor:
+        """Degrees of the transpose, weights included: [n]."""
+        if self.symmetric:
+            return self.degree()
+        crow, row, entry = self.transposed()
+        return products.segment_sum(self.weights.index_select(0, entry), crow, products.rows(crow, row.numel()))
 
     def nnz(self) -> Tensor:
         if self.value is None:
@@ -236,6 +243,12 @@ class Sparse(Matrix):
         value = None if self.value is None else self.value.index_select(0, kept)
         crow = products.pointers(row, self.nodes.num_rows)
         return Sparse(crow, col, value, self.nodes, self.symmetric, distinct=self.distinct, row=row)
+
+    def without_zeros(self) -> Sparse:
+        """The entries that are not 0; itself where none is."""
+        if self.value is None or bool((real := self.value.detach() != 0).all()):
+            return self
+        return self.filter(real)
 
     def edges(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.row, self.col, self.weights
@@ -298,9 +311,7 @@ class Dense(Matrix):
 
     def sparse(self) -> Sparse:
         b, k, _ = self.value.shape
-        mask = self.nodes.mask
-        if mask is None:
-            mask = torch.ones(b, k, dtype=torch.bool, device=self.value.device)
+        mask = self.nodes.real
         nodes = Ragged.from_index(self.nodes.index[mask.reshape(-1)], b)
         number = torch.cumsum(mask.reshape(-1), 0) - 1
         g, u, v = (self.value.detach() != 0).nonzero(as_tuple=True)
@@ -310,11 +321,10 @@ class Dense(Matrix):
         return Sparse(products.pointers(row, nodes.num_rows), col, self.value[g, u, v], nodes, self.symmetric)
 
 
-def _merge(value: Tensor, index: Tensor, count: int) -> Tensor:
-    """Sum of the values that share an index: [count]. Sorted first, so that the order of additions is fixed."""
-    order = torch.argsort(index, stable=True)
-    index = index[order]
-    return products.segment_sum(value[order], products.pointers(index, count), index)
+def merged_entries(a: Matrix) -> Sparse:
+    """The same matrix in the disjoint layout, with one part for each entry. A view (`Matrix.view`), as others are."""
+    a = a.sparse()
+    return a if a.distinct else Sparse.from_edges(a.row, a.col, a.value, a.nodes, a.symmetric)
 
 
 def to_padded(x: Tensor, a: Sparse) -> tuple[Tensor, Dense]:
@@ -324,7 +334,7 @@ def to_padded(x: Tensor, a: Sparse) -> tuple[Tensor, Dense]:
     """
     nodes = a.nodes
     b, width = nodes.num_graphs, max(nodes.host_sizes, default=0)
-    offset = torch.arange(nodes.num_rows, device=x.device) - nodes.expand(nodes.ptr[:-1])
+    offset = nodes.numbers
     place = nodes.index * width + offset
     padded = x.new_zeros(b * width, *x.shape[1:]).index_copy(0, place, x).reshape(b, width, *x.shape[1:])
     weights = a.weights.to(x.dtype)

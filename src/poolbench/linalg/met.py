@@ -11,7 +11,7 @@ from torch import Tensor
 
 from poolbench.linalg.matrix import Dense, Matrix, Sparse
 from poolbench.linalg.products import rows
-from poolbench.linalg.spgemm import CSR, spgemm
+from poolbench.linalg.spgemm import CSR, Blocks, spgemm
 
 #: Multiply-adds of a dense block that take as long as one term of a product of two lists of entries. Measured on one
 #: core of an x86 CPU, float32, forward and backward.
@@ -55,20 +55,17 @@ def _entries_are_faster(a: Sparse) -> bool:
 
 def _blocks(a: Sparse, weight: Tensor) -> Sparse:
     """M by dense blocks, a graph after the other: every entry of a block is one of M."""
-    n = a.nodes.sizes
-    start = torch.cumsum(n * n, 0) - n * n  # of each block in the flat values
-    first, size = a.nodes.expand(a.nodes.ptr[:-1]), a.nodes.expand(n)  # of a node's graph
-    origin = a.nodes.expand(start) + (torch.arange(first.numel(), device=n.device) - first) * size  # of its row
-    areas = [m * m for m in a.nodes.host_sizes]
+    places, areas = Blocks(a.nodes), [m * m for m in a.nodes.host_sizes]
     value = a.weights.to(weight.dtype)
-    flat = value.new_zeros(sum(areas)).index_add(0, origin[a.row] + a.col - first[a.row], value)
+    flat = value.new_zeros(places.slots).index_add(0, places.shift[a.row] + a.col, value)
     blocks = [v.view(m, m) for m, v in zip(a.nodes.host_sizes, flat.split(areas), strict=True)]
-    with torch.autocast(n.device.type, enabled=False):
-        blocks = [_normalized(_horner(v, _eye(v), weight)) for v in blocks]
-    crow = torch.cat([origin, origin.new_full((1,), sum(areas))])
-    row = rows(crow, sum(areas))
-    col = torch.arange(sum(areas), device=n.device) - origin[row] + first[row]
-    return Sparse(crow, col, torch.cat([m.reshape(-1) for m in blocks]) if blocks else flat, a.nodes, a.symmetric)
+    with torch.autocast(value.device.type, enabled=False):
+        blocks = [_normalized(_horner(v, torch.eye(len(v), dtype=v.dtype, device=v.device), weight)) for v in blocks]
+    row = rows(places.start, places.slots)
+    col = torch.arange(places.slots, device=row.device) - places.shift[row]
+    return Sparse(
+        places.start, col, torch.cat([m.reshape(-1) for m in blocks]) if blocks else flat, a.nodes, a.symmetric
+    )
 
 
 def _polynomial(a: Sparse, weight: Tensor) -> CSR:
@@ -106,10 +103,6 @@ def _horner(a: Tensor, eye: Tensor, weight: Tensor) -> Tensor:
     for w in reversed(lower):
         p = a @ p + w * eye
     return p
-
-
-def _eye(a: Tensor) -> Tensor:
-    return torch.eye(len(a), dtype=a.dtype, device=a.device)
 
 
 def _normalized(p: Tensor) -> Tensor:

@@ -139,6 +139,15 @@ class Ragged(Nodes):
         return self._index
 
     @property
+    def numbers(self) -> Tensor:
+        """Number of each node inside its graph: [n], from 0."""
+        return torch.arange(self.num_rows, device=self.ptr.device) - self.expand(self.ptr[:-1])
+
+    def together(self, order: Tensor) -> Tensor:
+        """The nodes `order` with those of each graph together, graph by graph, otherwise in the same order."""
+        return order[torch.argsort(self.index[order], stable=True)]
+
+    @property
     def plan(self) -> products.Plan:
         if self._plan is None:
             self._plan = products.Plan(self.ptr, self.host_sizes, self.index)
@@ -187,6 +196,13 @@ class Padded(Nodes):
     def index(self) -> Tensor:
         return torch.arange(self.num_graphs, device=self.device).repeat_interleave(self.width)
 
+    @property
+    def real(self) -> Tensor:
+        """`mask`, all True where there is none: [b, k]."""
+        if self.mask is not None:
+            return self.mask
+        return torch.ones(self.num_graphs, self.width, dtype=torch.bool, device=self.device)
+
     def sum(self, v: Tensor) -> Tensor:
         return self.zero_padding(v).sum(1)
 
@@ -211,10 +227,7 @@ class Padded(Nodes):
         return v if self.mask is None else v.masked_fill(~_like(self.mask, v), 0.0)
 
     def blocks(self, v: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
-        mask = self.mask
-        if mask is None:
-            mask = torch.ones(self.num_graphs, self.width, dtype=torch.bool, device=self.device)
-        return [(torch.arange(self.num_graphs, device=self.device), v, mask)]
+        return [(torch.arange(self.num_graphs, device=self.device), v, self.real)]
 
 
 def _like(v: Tensor, other: Tensor) -> Tensor:

@@ -439,9 +439,20 @@ def transpose(crow: Tensor, col: Tensor, columns: int) -> tuple[Tensor, Tensor, 
 
 def pointers(index: Tensor, count: int) -> Tensor:
     """Row pointers [count + 1] of entries whose rows are `index` (in any order)."""
-    ptr = index.new_zeros(count + 1)
-    torch.cumsum(torch.bincount(index, minlength=count), 0, out=ptr[1:])
+    return offsets(torch.bincount(index, minlength=count))
+
+
+def offsets(sizes: Tensor) -> Tensor:
+    """Where each of some segments begins and the last one ends: [0, sizes[0], sizes[0] + sizes[1], ...]."""
+    ptr = sizes.new_zeros(sizes.numel() + 1)
+    torch.cumsum(sizes, 0, out=ptr[1:])
     return ptr
+
+
+def ranges(start: Tensor, ptr: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """start[g], start[g] + 1, ... for each segment g of `ptr`, one after the other, and the segment of each."""
+    segment = rows(ptr, count)
+    return torch.arange(count, device=ptr.device) + (start - ptr[:-1]).index_select(0, segment), segment
 
 
 def invert(perm: Tensor) -> Tensor:
@@ -476,6 +487,13 @@ def segment_sum(x: Tensor, ptr: Tensor, index: Tensor) -> Tensor:
     if not x.numel():
         return x.new_zeros(ptr.numel() - 1, *x.shape[1:])
     return call(_SegmentSum, x.reshape(x.shape[0], -1), ptr, index).reshape(ptr.numel() - 1, *x.shape[1:])
+
+
+def merge(value: Tensor, index: Tensor, count: int) -> Tensor:
+    """Sum of the values that share an index: [count]. Sorted first, so that the order of additions is fixed."""
+    order = torch.argsort(index, stable=True)
+    index = index[order]
+    return segment_sum(value[order], pointers(index, count), index)
 
 
 def segment_max(x: Tensor, ptr: Tensor, index: Tensor) -> Tensor:

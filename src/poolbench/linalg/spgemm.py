@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from poolbench.linalg.nodes import Ragged
-from poolbench.linalg.products import call, pointers, rows, segment_sum, through
+from poolbench.linalg.products import call, merge, pointers, rows, through
 
 CSR = tuple[Tensor, Tensor, Tensor]
 
@@ -177,6 +177,4 @@ def _collect(terms: Tensor, index: Tensor, count: int) -> Tensor:
     """Sum of the terms of each index, in a fixed order: [count]."""
     if terms.device.type == "cpu":  # one thread adds them up as they come
         return terms.new_zeros(count).index_add_(0, index, terms)
-    order = torch.argsort(index, stable=True)
-    index = index[order]
-    return segment_sum(terms[order], pointers(index, count), index)
+    return merge(terms, index, count)

@@ -45,8 +45,7 @@ class Autoencoder(GraphModel):
             raise ValueError("model=autoencoder reconstructs numbers, and these node features are categories")
         self.inverse_lift = inverse_lift
         self.before = Block(mp, [self.in_channels, *[hidden] * depth], activation, norm, dropout, data.edges)
-        args = {**pool.args, "return_selection": True}
-        self.pool = build_pool(Part(pool.cls, args), 0, hidden, data.mean_nodes)
+        self.pool = build_pool(pool, 0, hidden, data.mean_nodes, lifts=True)
         lifted = self.pool.out_channels(hidden)
         self.after = Block(mp, [lifted, *[hidden] * depth], activation, norm, dropout)
         self.last = LAYERS[mp](hidden, data.in_channels)

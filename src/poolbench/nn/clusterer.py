@@ -48,7 +48,7 @@ class Clusterer(GraphModel):
                 )
             pool = replace(pool, args={**pool.args, "k": data.classes})
         self.block = Block(mp, [self.in_channels, *[hidden] * depth], activation, norm, dropout, data.edges)
-        self.pool = build_pool(replace(pool, args={**pool.args, "return_selection": True}), 0, hidden, data.mean_nodes)
+        self.pool = build_pool(pool, 0, hidden, data.mean_nodes, lifts=True)
 
     @classmethod
     def refuses(cls, pool: type[Operator]) -> str | None:

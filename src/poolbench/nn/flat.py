@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 
 from poolbench.linalg import Connectivity, Matrix
@@ -17,10 +16,11 @@ from poolbench.nn.model import (
     GraphModel,
     ModelOutput,
     Part,
-    add_penalties,
     build_readout,
     check_choices,
+    combined,
     head,
+    penalties,
 )
 from poolbench.pool.base.src import GlobalPool, Operator
 
@@ -89,13 +89,6 @@ class Global(GraphModel):
         for block in self.blocks:
             x = block(x, a, edges)
             layers.append(x)
-        if self.jumping == "cat":
-            x = torch.cat(layers, -1)
-        elif self.jumping == "lstm":
-            x = self.jump(layers)
-        elif self.jumping != "none":
-            stacked = torch.stack(layers)
-            x = stacked.sum(0) if self.jumping == "sum" else stacked.amax(0)
-        losses: dict[str, Tensor] = {}
-        add_penalties(losses, [self.readout])
+        x = self.jump(layers) if self.jumping == "lstm" else combined(layers, self.jumping)
+        losses = penalties([self.readout])
         return ModelOutput(self.head(self.readout(x, a.nodes)), losses, [a.nodes.sizes])

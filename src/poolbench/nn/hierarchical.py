@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from poolbench.linalg import Connectivity, Matrix
@@ -15,11 +14,13 @@ from poolbench.nn.model import (
     GraphModel,
     ModelOutput,
     Part,
-    add_penalties,
+    at_level,
     build_pool,
     build_readout,
     check_choices,
+    combined,
     head,
+    penalties,
 )
 from poolbench.pool.base.src import GlobalPool, Operator, SRCPool
 
@@ -100,16 +101,8 @@ class Hierarchical(GraphModel):
             out = self.pool_once(pool, x, a, level, coarsenings)
             x, a = out.x, out.a
             sizes.append(out.sizes)
-            losses.update({f"{name}_{level + 1}": value for name, value in out.losses.items()})
+            losses |= at_level(out.losses, level)
         x = self.blocks[-1](x, a)
         summaries.append(self.readouts[-1](x, a.nodes))
-        add_penalties(losses, self.readouts)
-        return ModelOutput(self.head(self._combine(summaries)), losses, sizes)
-
-    def _combine(self, summaries: list[Tensor]) -> Tensor:
-        if self.jumping == "cat":
-            return torch.cat(summaries, -1)
-        if len(summaries) == 1:
-            return summaries[0]
-        stacked = torch.stack(summaries)
-        return stacked.sum(0) if self.jumping == "sum" else stacked.amax(0)
+        losses |= penalties(self.readouts)
+        return ModelOutput(self.head(combined(summaries, self.jumping)), losses, sizes)

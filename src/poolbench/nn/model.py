@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
+from poolbench.errors import whole
 from poolbench.linalg import Connectivity, Matrix
 from poolbench.linalg.coarsening import Coarsening
 from poolbench.nn.encoder import Channels, Encoder
@@ -146,8 +148,8 @@ def check_choices(**values: Any) -> None:
         if name in values and values[name] not in choices:
             raise ValueError(f"model.{name}={values[name]!r} is not one of {', '.join(choices)}")
     for name in ("levels", "depth", "hidden", "head_layers"):
-        if name in values and (isinstance(values[name], bool) or int(values[name]) != values[name] or values[name] < 1):
-            raise ValueError(f"model.{name}={values[name]!r}: a whole number of at least 1 is expected")
+        if name in values:
+            whole(f"model.{name}", values[name])
     if not 0.0 <= values.get("dropout", 0.0) < 1.0:
         raise ValueError(f"model.dropout={values['dropout']!r}: a share in [0, 1) is expected")
 
@@ -161,8 +163,10 @@ def head(in_channels: int, hidden: int, out_channels: int, layers: int, activati
     return MLP(widths, activation, dropout)
 
 
-def build_pool(part: Part, level: int, in_channels: int, mean_nodes: float) -> SRCPool:
+def build_pool(part: Part, level: int, in_channels: int, mean_nodes: float, lifts: bool = False) -> SRCPool:
     """A hierarchical operator for one level (0, 1, ...), what depends on data and model filled in.
+
+    `lifts`: the model needs the selection.
 
     `ratio` and `k` may be lists, one entry a level. An operator with a number of clusters k and no ratio of its own
     gets k = floor(ceil(mean) * ratio_1 ... ratio_level), as MinCutPool's authors do, where k is null.
@@ -176,17 +180,32 @@ def build_pool(part: Part, level: int, in_channels: int, mean_nodes: float) -> S
             args["k"] = clusters(mean_nodes, ratios)
     if "in_channels" in names:
         args["in_channels"] = in_channels
+    if lifts:
+        args["return_selection"] = True
     pool = part.cls(**args)
     assert isinstance(pool, SRCPool)
     return pool
 
 
-def add_penalties(losses: dict[str, Tensor], readouts: Iterable[nn.Module]) -> None:
-    """Add the weight penalties of readouts (hierarchical operators return theirs with their losses)."""
-    for number, readout in enumerate(readouts):
-        weights = readout.penalty() if isinstance(readout, Operator) else None
-        if weights is not None:
-            losses[f"regularization_readout_{number + 1}"] = weights
+def at_level(losses: Mapping[str, Tensor], level: int) -> dict[str, Tensor]:
+    """The losses of the pool at a level (0, 1, ...), by name and level."""
+    return {f"{name}_{level + 1}": value for name, value in losses.items()}
+
+
+def penalties(readouts: Iterable[nn.Module]) -> dict[str, Tensor]:
+    """The weight penalties of readouts (hierarchical operators return theirs with their losses)."""
+    found = [readout.penalty() if isinstance(readout, Operator) else None for readout in readouts]
+    return {f"regularization_readout_{number + 1}": p for number, p in enumerate(found) if p is not None}
+
+
+def combined(parts: list[Tensor], jumping: str) -> Tensor:
+    """Features or readouts of several layers, each [.., f], as one: side by side, their sum or maximum, or the last."""
+    if jumping == "none":
+        return parts[-1]
+    if jumping == "cat":
+        return torch.cat(parts, -1)
+    stacked = torch.stack(parts)
+    return stacked.sum(0) if jumping == "sum" else stacked.amax(0)
 
 
 def clusters(mean_nodes: float, ratios: Sequence[float | None]) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from poolbench.errors import whole
 from poolbench.linalg import RAW, Connectivity, Matrix
 from poolbench.linalg.coarsening import Coarsening
 from poolbench.nn.model import DataFacts, GraphModel, ModelOutput, Part, build_pool
@@ -33,8 +34,7 @@ class Spectral(GraphModel):
     task = "structure"
 
     def __init__(self, data: DataFacts, pool: Part, eigenvectors: int = 10) -> None:
-        if isinstance(eigenvectors, bool) or int(eigenvectors) != eigenvectors or eigenvectors < 1:
-            raise ValueError(f"model.eigenvectors={eigenvectors!r}: a whole number of at least 1 is expected")
+        eigenvectors = whole("model.eigenvectors", eigenvectors)
         if data.vocabulary is not None:
             raise ValueError("model=spectral takes signals that are numbers, and these node features are categories")
         signals = data.in_channels + eigenvectors

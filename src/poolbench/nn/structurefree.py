@@ -6,19 +6,11 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from poolbench.errors import whole
 from poolbench.linalg import Connectivity, Matrix
 from poolbench.linalg.coarsening import Coarsening
 from poolbench.nn.mlp import ACTIVATIONS, MLP
-from poolbench.nn.model import (
-    DataFacts,
-    GraphModel,
-    ModelOutput,
-    Part,
-    add_penalties,
-    build_readout,
-    check_choices,
-    head,
-)
+from poolbench.nn.model import DataFacts, GraphModel, ModelOutput, Part, build_readout, check_choices, head, penalties
 from poolbench.pool.base.src import GlobalPool, Operator
 
 
@@ -47,8 +39,7 @@ class StructureFree(GraphModel):
     ) -> None:
         super().__init__(data, hidden)
         check_choices(hidden=hidden, activation=activation, dropout=dropout, head_layers=head_layers)
-        if isinstance(node_layers, bool) or int(node_layers) != node_layers or node_layers < 0:
-            raise ValueError(f"model.node_layers={node_layers!r}: a whole number of at least 0 is expected")
+        node_layers = whole("model.node_layers", node_layers, 0)
         self.nodes = MLP([self.in_channels, *[hidden] * node_layers], activation, dropout) if node_layers else None
         self.activation = ACTIVATIONS[activation]
         width = hidden if node_layers else self.in_channels
@@ -70,6 +61,5 @@ class StructureFree(GraphModel):
         x = self.encode(x)
         if self.nodes is not None:
             x = self.activation(self.nodes(x))
-        losses: dict[str, Tensor] = {}
-        add_penalties(losses, [self.readout])
+        losses = penalties([self.readout])
         return ModelOutput(self.head(self.readout(x, a.nodes)), losses, [a.nodes.sizes])

@@ -16,11 +16,12 @@ from poolbench.nn.model import (
     GraphModel,
     ModelOutput,
     Part,
-    add_penalties,
+    at_level,
     build_pool,
     build_readout,
     check_choices,
     head,
+    penalties,
 )
 from poolbench.pool.base.src import GlobalPool, Operator, SRCPool
 
@@ -64,8 +65,7 @@ class UNet(GraphModel):
         self.skip = skip
         settings: dict[str, Any] = dict(mp=mp, activation=activation, norm=norm, dropout=dropout)
         self.first = Block(widths=[self.in_channels, hidden], edges=data.edges, **settings)
-        pools = [build_pool(Part(pool.cls, {**pool.args, "return_selection": True}), level, hidden, data.mean_nodes)
-                 for level in range(levels)]  # fmt: skip
+        pools = [build_pool(pool, level, hidden, data.mean_nodes, lifts=True) for level in range(levels)]
         self.pools = nn.ModuleList(pools)
         self.down = nn.ModuleList(Block(widths=[op.out_channels(hidden), hidden], **settings) for op in pools)
         joined = 2 * hidden if skip == "cat" else hidden
@@ -98,11 +98,11 @@ class UNet(GraphModel):
             way.append((x, a, out.s, pool))
             x, a = block(out.x, out.a), out.a
             sizes.append(out.sizes)
-            losses.update({f"{name}_{level + 1}": value for name, value in out.losses.items()})
+            losses |= at_level(out.losses, level)
         for (above, a, s, pool), block in zip(reversed(way), self.up, strict=True):
             lifted = pool.lift(x, s)
             x = block(torch.cat([above, lifted], -1) if self.skip == "cat" else above + lifted, a)
         if self.readout is not None:
             x = self.readout(x, nodes)
-            add_penalties(losses, [self.readout])
+            losses |= penalties([self.readout])
         return ModelOutput(self.head(x), losses, sizes)

@@ -91,7 +91,7 @@ class Found:
         """The record of each run of a line, None where there is none."""
         mine = self._by_setting.get(planned.key, {})
         return {
-            (seed, task.fold): mine.get((seed, task.config["split"]["seed"], task.fold))
+            (seed, task.fold): mine.get((seed, task.config.split.seed, task.fold))
             for task in planned.tasks
             for seed in task.seeds
         }

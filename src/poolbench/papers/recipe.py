@@ -26,15 +26,15 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from poolbench.config import Config, plain, replace
 from poolbench.errors import PoolBenchError, nearest
-from poolbench.jobs.search import dimensions
+from poolbench.jobs.search import searched
 from poolbench.records.changes import canonical
 from poolbench.records.identity import EXECUTION_KEYS, canonical_json, without
 from poolbench.statistics import MARGIN
 
-Config = dict[str, Any]
 Compose = Callable[[Sequence[str], Sequence[int]], list[Config]]
-"""Overrides and seeds to the resolved configuration of each seed."""
+"""Overrides and seeds to the configuration of each seed."""
 
 FOLDER = "reproduce"
 KEYS = ("experiment", "metrics", "scale", "seeds", "published", "margin", "quick", "variants", "datasets", "rows",
@@ -210,7 +210,7 @@ class Task:
 
     @property
     def fold(self) -> int | None:
-        return self.config["fold"]
+        return self.config.fold
 
 
 @dataclass(frozen=True)
@@ -223,9 +223,13 @@ class Planned:
 
 
 def setting(config: Mapping[str, Any]) -> str:
-    """What the runs of a line have in common: the configuration less execution, seeds, fold and what a search chose."""
-    searched = dimensions(config) if config.get("search") else ()
-    apart = ["seed", "split", "fold", "search.chosen", *searched]
+    """What the runs of a line have in common: the configuration less execution, seeds, fold and what a search chose.
+
+    Args:
+        config: plain dictionaries, such as a record holds.
+    """
+    chosen = searched(config["search"]["space"], config) if config.get("search") else ()
+    apart = ["seed", "split", "fold", "search.chosen", *chosen]
     # The number of devices is execution to a configuration, and yet part of what a run is.
     execution = [key for key in EXECUTION_KEYS if key != "trainer.devices"]
     return canonical_json(without(canonical(config), [*execution, *apart]))
@@ -251,12 +255,12 @@ def plan(
         if extra and not number:
             _only_execution(compose(words, [0])[0], configs[0], extra)
         tasks = [task for config in configs for task in _tasks(config, recipe.quick.folds if quick else None)]
-        planned.append(Planned(line, tuple(tasks), setting(configs[0])))
+        planned.append(Planned(line, tuple(tasks), setting(plain(configs[0]))))
     return planned
 
 
-def _only_execution(plain: Config, config: Config, extra: Sequence[str]) -> None:
-    if setting(plain) != setting(config):
+def _only_execution(without_extra: Config, config: Config, extra: Sequence[str]) -> None:
+    if setting(plain(without_extra)) != setting(plain(config)):
         raise PoolBenchError(
             f"{' '.join(extra)} changes what is run, and the table would be another one: a reproduction takes only "
             "what says where and how it runs, such as trainer=gpu, trainer.accelerator= and logger="
@@ -264,15 +268,12 @@ def _only_execution(plain: Config, config: Config, extra: Sequence[str]) -> None
 
 
 def _tasks(config: Config, most_folds: int | None) -> Iterator[Task]:
-    from poolbench.data.protocols import Nested
     from poolbench.learn.build import build_protocol
 
-    protocol = build_protocol(config["protocol"], config["split"]["seed"], config["paths"])
-    seeds: tuple[int, ...] = (config["seed"],)
-    if isinstance(protocol, Nested):
-        seeds = tuple(config["seed"] * protocol.runs + number for number in range(protocol.runs))
+    protocol = build_protocol(config.protocol, config.split.seed, config.paths.data, config.paths.mirror)
+    seeds = protocol.seeds(config.seed)
     if protocol.folds is None:
         yield Task(config, seeds)
         return
     for fold in range(min(protocol.folds, most_folds or protocol.folds)):
-        yield Task({**config, "fold": fold}, seeds)
+        yield Task(replace(config, fold=fold), seeds)

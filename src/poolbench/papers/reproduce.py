@@ -19,6 +19,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NoReturn
 
+from poolbench.config import Config, plain, replace, with_values
+from poolbench.disk import write_text
 from poolbench.errors import PoolBenchError, RunError, nearest
 from poolbench.jobs import launcher, sweep
 from poolbench.papers.comparison import (
@@ -44,7 +46,6 @@ from poolbench.papers.recipe import (
     recipes,
 )
 from poolbench.records.changes import canonical
-from poolbench.records.disk import write_text
 from poolbench.records.equivalence import Links
 from poolbench.records.gathered import found_records
 from poolbench.records.identity import canonical_json
@@ -183,7 +184,7 @@ def do(name: str, left: Sequence[tuple[Planned, Task]], results: Path, jobs: int
 
 def _words(task: Task) -> tuple[str, ...]:
     fold = () if task.fold is None else (f"fold={task.fold}",)
-    return (f"seed={task.config['seed']}", *fold)
+    return (f"seed={task.config.seed}", *fold)
 
 
 # ----------------------------------------------------------------------------------------------------------- the plan
@@ -220,8 +221,8 @@ def _runs(count: int) -> str:
 
 def epochs(task: Task) -> int:
     """The most epochs that a task can take; a nested fold has the trials of its search, too."""
-    runs, search = len(task.seeds), task.config.get("search") or {}
-    return int(task.config["trainer"]["max_epochs"]) * (runs + int(search.get("trials", 0)))
+    search = task.config.search
+    return task.config.trainer.max_epochs * (len(task.seeds) + (search.trials if search else 0))
 
 
 class Clock:
@@ -242,11 +243,12 @@ class Clock:
         from poolbench.records import provenance
 
         config = planned.tasks[0].config
-        here = hardware_name(provenance.hardware(), config)
-        known = self._seconds[here, _work(config)]
+        values = plain(config)
+        here = hardware_name(provenance.hardware(), values)
+        known = self._seconds[here, _work(values)]
         if not known:
             try:
-                known.append(measure(config, planned.tasks[0].fold))
+                known.append(measure(config))
             except RunError:
                 return None
         return median(known)
@@ -258,20 +260,13 @@ def _work(config: Mapping[str, Any]) -> str:
     return canonical_json([known[key] for key in ("pool", "model", "dataset", "batch_size")])
 
 
-def measure(config: Mapping[str, Any], fold: int | None) -> float:
+def measure(config: Config) -> float:
     """Seconds of an epoch of a run, whose record is thrown away: the faster of two, as the first one warms up."""
     from poolbench.jobs.run import run
 
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        record = run({
-            **config,
-            "fold": fold,
-            "trainer": {**config["trainer"], "max_epochs": 2},
-            "callbacks": {**config["callbacks"], "progress": "none"},
-            "paths": {**config["paths"], "results": folder},
-            "search": None,
-            "evaluate_test": False,
-        })  # fmt: skip
+        short = {"trainer.max_epochs": 2, "callbacks.progress": "none", "paths.results": folder, "evaluate_test": False}
+        record = run(replace(with_values(config, short), search=None))
     return min(row["time"] for row in record.curve)
 
 

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from poolbench.linalg import Matrix, Ragged, Sparse
+from poolbench.linalg import Matrix, Ragged, Sparse, merged_entries
 from poolbench.linalg.products import bag, call, expand, pointers, segment_max, spmm, through
-from poolbench.pool.base.layers import Initializer, Linear
+from poolbench.pool.base.layers import Initializer, Linear, SquareLinear, not_half
 from poolbench.pool.base.pairscore import PairScore, pair_softmax
 from poolbench.pool.base.postprocess import post_process
 from poolbench.pool.base.selection import OverlapSelection
@@ -94,15 +94,15 @@ class ASAPPool(SRCPool):
         kernel: dict[str, Any] = {"kernel_initializer": kernel_initializer}
         options = {**kernel, "bias_initializer": bias_initializer}
         self.gnn = gnn
-        self.query = _SquareLinear(in_channels, **options)
+        self.query = SquareLinear(in_channels, **options)
         self.attention = PairScore(in_channels, **options)
         self.neighbours = Linear(in_channels, 1, **options)
         self.centre = Linear(in_channels, 1, bias=False, **kernel)
         self.own = Linear(in_channels, 1, **options)
 
     def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> EgoSelection:
-        with torch.autocast(x.device.type, enabled=False):  # in a half type many scores would tie
-            x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        with torch.autocast(x.device.type, enabled=False):
+            x = not_half(x)
             h = x if self.gnn is None else self.gnn(x, a).to(x.dtype)
             self._know_widths(x, h)
             egos = a.view(with_self_loops)
@@ -181,11 +181,7 @@ class EgoSelection(OverlapSelection):
 
 def with_self_loops(a: Matrix) -> Sparse:
     """a with a self-loop of weight 1 for each node that has none; each entry stands once, none is 0."""
-    a = a.sparse()
-    if not a.distinct:
-        a = Sparse.from_edges(a.row, a.col, a.value, a.nodes, a.symmetric)
-    if a.value is not None and not bool((real := a.value.detach() != 0).all()):
-        a = a.filter(real)
+    a = merged_entries(a).without_zeros()
     # The new entry goes to the end of its row, by index arithmetic.
     n, e = a.nodes.num_rows, a.col.numel()
     alone = torch.ones(n, dtype=torch.int64, device=a.col.device)
@@ -270,14 +266,3 @@ class _Fitness(Function):
 def _fitness(alpha: Tensor, x: Tensor, heads: Tensor, bias: Tensor, egos: Sparse, a: Sparse) -> Tensor:
     own, around, here = egos.with_value(alpha).matmul(x @ heads.T).unbind(-1)
     return own + a.matmul(around + bias) - a.degree().to(x.dtype) * here
-
-
-class _SquareLinear(Linear):
-    """A linear layer that is as wide as its input."""
-
-    def __init__(self, in_channels: int | None, **options: Any) -> None:
-        super().__init__(in_channels, in_channels or 0, **options)
-
-    def initialize_parameters(self, x: Tensor) -> None:
-        self.out_features = x.shape[-1]
-        super().initialize_parameters(x)

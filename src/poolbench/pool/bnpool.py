@@ -10,12 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from poolbench.linalg import Dense, Matrix, Ragged, Sparse
+from poolbench.linalg import Dense, Matrix, Ragged, Sparse, merged_entries
 from poolbench.linalg.products import segment_sum
 from poolbench.pool.base.layers import Activation, AssignmentMLP
 from poolbench.pool.base.postprocess import post_process
 from poolbench.pool.base.src import DenseSelection, SoftPool
-from poolbench.pool.diffpool import merged_entries
 
 BLOCK = 2**22  # pairs of nodes at work at once: 16 MiB in float32
 

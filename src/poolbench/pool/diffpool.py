@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from poolbench.linalg import GCN, Dense, Matrix, Sparse
+from poolbench.errors import whole
+from poolbench.linalg import GCN, Dense, Matrix, Sparse, merged_entries
 from poolbench.linalg.matrix import EPS
 from poolbench.linalg.products import through
-from poolbench.pool.base.layers import Activation, Constraint, Initializer, Linear, Regularizer, root
+from poolbench.pool.base.layers import Activation, Constraint, Initializer, Linear, Regularizer, SquareLinear, root
 from poolbench.pool.base.layers import activation as as_function
 from poolbench.pool.base.src import DenseSelection, SoftPool
 
@@ -65,9 +66,7 @@ class DiffPool(SoftPool):
         **unknown: Any,
     ) -> None:
         super().__init__(k, return_selection, **unknown)
-        if channels is not None and (isinstance(channels, bool) or int(channels) != channels or channels < 1):
-            raise ValueError(f"channels={channels!r}: the number of features is a whole number of at least 1, or None")
-        self.channels = None if channels is None else int(channels)
+        self.channels = None if channels is None else whole("channels", channels)
         self.activation = as_function(activation)
         self.normalize_link_loss = normalize_link_loss
         options: dict[str, Any] = {
@@ -77,7 +76,9 @@ class DiffPool(SoftPool):
         }
         width = self.channels or in_channels
         self.embedding = (
-            _Square(bias=False, **options) if width is None else Linear(in_channels, width, bias=False, **options)
+            SquareLinear(None, bias=False, **options)
+            if width is None
+            else Linear(in_channels, width, bias=False, **options)
         )
         self.assignment = Linear(in_channels, self.k, bias=False, **options)
 
@@ -116,17 +117,6 @@ class _Filtered(DenseSelection):
     def __init__(self, s: DenseSelection, filtered: Tensor) -> None:
         super().__init__(s.s, s.nodes, s.pooled.mask)
         self.filtered = filtered
-
-
-class _Square(Linear):
-    """As many outputs as inputs, both inferred at the first call."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(None, 0, **options)
-
-    def initialize_parameters(self, input: Tensor) -> None:
-        self.out_features = input.shape[-1]
-        super().initialize_parameters(input)
 
 
 class _Link(Function):
@@ -189,11 +179,3 @@ def _squared_norm(a: Matrix) -> Tensor:
     merged = a.view(merged_entries).sparse()
     squares = merged if merged.value is None else merged.with_value(merged.value.to(torch.float64).square())
     return merged.nodes.sum(squares.degree().to(torch.float64))
-
-
-def merged_entries(a: Matrix) -> Matrix:
-    """The same matrix, with one part for each entry."""
-    a = a.sparse()
-    if a.distinct:
-        return a
-    return Sparse.from_edges(a.row, a.col, a.value, a.nodes, a.symmetric)

@@ -11,17 +11,17 @@ from torch import Tensor
 
 from poolbench.linalg import Matrix, Ragged, Sparse
 from poolbench.linalg.products import invert
-from poolbench.pool.base.layers import Initializer
+from poolbench.pool.base.layers import Initializer, not_half
 from poolbench.pool.base.matching import matched_edges
 from poolbench.pool.base.pairscore import PairScore, pair_softmax
-from poolbench.pool.base.partition import REDUCTIONS, Partition, merged
-from poolbench.pool.base.postprocess import post_process
-from poolbench.pool.base.src import SparseSelection, SRCPool
+from poolbench.pool.base.partition import Partition
+from poolbench.pool.base.partitionpool import PartitionPool
+from poolbench.pool.base.src import SparseSelection
 
 METHODS = ("softmax", "tanh", "sigmoid")
 
 
-class EdgePool(SRCPool):
+class EdgePool(PartitionPool):
     r"""Contracts edges of high score, no two of which meet: about half of the nodes remain.
 
         r_ij = w . [x_i || x_j] + b                        for each edge i -> j
@@ -49,13 +49,9 @@ class EdgePool(SRCPool):
         edge_score_method: "softmax", "tanh" or "sigmoid".
         dropout: probability with which r is set to 0 in training.
         add_to_edge_score: added to e, 0.5 so that the scores of a softmax have a mean near 1.
-        remove_self_loops: drop the diagonal of A'.
-        connect_red_op: "sum", "mean", "max" or "min" of the weights of parallel edges.
-        degree_norm: A'_ij / sqrt(d_i d_j).
-        edge_weight_norm: divide A' by the largest |weight| of its graph.
-        return_selection: also return S.
         kernel_initializer, bias_initializer: of w and b.
         in_channels: f, inferred at the first call where it is None.
+        remove_self_loops, connect_red_op, degree_norm, edge_weight_norm, return_selection: see `PartitionPool`.
 
     Raises: ValueError for an argument out of these.
     """
@@ -65,35 +61,22 @@ class EdgePool(SRCPool):
         edge_score_method: str = "softmax",
         dropout: float = 0.0,
         add_to_edge_score: float = 0.5,
-        remove_self_loops: bool = True,
-        connect_red_op: str = "sum",
-        degree_norm: bool = False,
-        edge_weight_norm: bool = False,
-        return_selection: bool = False,
         kernel_initializer: Initializer = "glorot_uniform",
         bias_initializer: Initializer = "zeros",
         in_channels: int | None = None,
         **unknown: Any,
     ) -> None:
-        super().__init__(return_selection=return_selection, **unknown)
+        super().__init__(**unknown)
         if edge_score_method not in METHODS:
             raise ValueError(f"edge_score_method={edge_score_method!r}: one of {', '.join(METHODS)}")
-        if connect_red_op not in REDUCTIONS:
-            raise ValueError(f"connect_red_op={connect_red_op!r}: one of {', '.join(REDUCTIONS)}")
         if not 0.0 <= dropout < 1.0:
             raise ValueError(f"dropout={dropout!r}: a probability, at least 0 and below 1")
         self.edge_score_method, self.dropout, self.add_to_edge_score = edge_score_method, dropout, add_to_edge_score
-        self.connect_red_op = connect_red_op
-        self.post = {
-            "remove_self_loops": remove_self_loops, "degree_norm": degree_norm, "edge_weight_norm": edge_weight_norm,
-        }  # fmt: skip
         options = {"kernel_initializer": kernel_initializer, "bias_initializer": bias_initializer}
         self.projection = PairScore(in_channels, **options)
 
     def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> Partition:
-        a = a.sparse()
-        if a.value is not None and not bool((real := a.value.detach() != 0).all()):
-            a = a.filter(real)
+        a = a.sparse().without_zeros()
         e = self.score(x, a)
         taken = matched_edges(a.row, a.col, self.rank(e.detach(), a), x.shape[0])
         return contraction(
@@ -102,8 +85,8 @@ class EdgePool(SRCPool):
 
     def score(self, x: Tensor, a: Sparse) -> Tensor:
         """e of each entry of a: [e]."""
-        with torch.autocast(x.device.type, enabled=False):  # in a half type many scores would tie
-            x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        with torch.autocast(x.device.type, enabled=False):
+            x = not_half(x)
             source, target = self.projection(x, x)
             if self.edge_score_method == "softmax" and not (self.dropout and self.training):
                 return pair_softmax(target, source, a) + self.add_to_edge_score
@@ -117,9 +100,6 @@ class EdgePool(SRCPool):
     def rank(self, e: Tensor, a: Sparse) -> Tensor:
         """Place of each edge in the order in which they are tried: [e] int64."""
         return invert(torch.argsort(e, descending=True, stable=True))
-
-    def connect(self, a: Matrix, s: SparseSelection) -> Sparse:  # type: ignore[override]
-        return post_process(merged(a.sparse(), s, self.connect_red_op), **self.post)
 
 
 def contraction(row: Tensor, col: Tensor, score: Tensor, nodes: Ragged) -> Partition:

@@ -11,6 +11,7 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from poolbench.errors import whole
 from poolbench.linalg import Matrix, Nodes, Padded
 from poolbench.linalg.coarsening import Coarsening
 from poolbench.linalg.products import expand, pointers, segment_sum
@@ -113,9 +114,7 @@ class EigenPool(HostDensePool):
         **unknown: Any,
     ) -> None:
         super().__init__(k, seed=seed, return_selection=return_selection, **unknown)
-        if isinstance(num_modes, bool) or int(num_modes) != num_modes or num_modes < 1:
-            raise ValueError(f"num_modes={num_modes!r}: a whole number of at least 1 is expected")
-        self.num_modes, self.normalized = int(num_modes), normalized
+        self.num_modes, self.normalized = whole("num_modes", num_modes), normalized
 
     def out_channels(self, in_channels: int) -> int:
         return self.num_modes * in_channels

@@ -118,7 +118,7 @@ def complement_matching(pattern: Sparse, draws: Tensor) -> Tensor:
 
         left, turn = left[~crowded], turn + 1
         order = left[torch.argsort(mix(draws[left] + turn))]
-        u, v = _in_twos(order[torch.argsort(nodes.index[order], stable=True)], nodes)
+        u, v = _in_twos(nodes.together(order), nodes)
         open_ = ~_among(u * n + v, edges)
         u, v = u[open_], v[open_]
         mate[u], mate[v] = v, u

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from poolbench.errors import whole
 from poolbench.linalg import Matrix, Sparse
-from poolbench.linalg.products import invert, rows, segment_sum
-from poolbench.pool.base.draws import node_draws, numbers, uniform
-from poolbench.pool.base.layers import Initializer, Linear
+from poolbench.linalg.products import invert
+from poolbench.pool.base.draws import node_draws, uniform
+from poolbench.pool.base.layers import Initializer, Linear, not_half
 from poolbench.pool.base.partition import CentredPartition, neighbourhoods
 from poolbench.pool.base.partitionpool import PartitionPool
 
@@ -81,15 +82,13 @@ class KMISPool(PartitionPool):
         **unknown: Any,
     ) -> None:
         super().__init__(**unknown)
-        if isinstance(order_k, bool) or int(order_k) != order_k or order_k < 1:
-            raise ValueError(f"order_k={order_k!r}: the number of hops is a whole number of at least 1")
         if scorer not in SCORERS:
             raise ValueError(f"scorer={scorer!r}: one of {', '.join(SCORERS)}")
         if score_heuristic not in HEURISTICS:
             raise ValueError(f"score_heuristic={score_heuristic!r}: greedy, w-greedy or None")
         if reduce_red_op not in ("sum", None):
             raise ValueError(f"reduce_red_op={reduce_red_op!r}: sum, or None for the members alone")
-        self.order_k, self.scorer, self.score_heuristic = int(order_k), scorer, score_heuristic
+        self.order_k, self.scorer, self.score_heuristic = whole("order_k", order_k), scorer, score_heuristic
         self.reduce_red_op, self.seed, self.return_score = reduce_red_op, seed, return_score
         self.precomputable = scorer != "linear"
         if scorer == "linear":
@@ -111,14 +110,13 @@ class KMISPool(PartitionPool):
         """pi: [n]."""
         if self.scorer == "linear":
             with torch.autocast(x.device.type, enabled=False):  # in a half type many scores would tie
-                half = x.dtype in (torch.float16, torch.bfloat16)
-                return self.projection(x.float() if half else x).squeeze(-1).sigmoid()
+                return self.projection(not_half(x)).squeeze(-1).sigmoid()
         if self.scorer == "degree":
-            return in_degree(a).to(x.dtype)
+            return a.column_sums().to(x.dtype)
         if self.scorer == "random":
             return uniform(node_draws(a, self.seed)).to(x.dtype)
         if self.scorer == "canonical":
-            return -numbers(a.nodes).to(x.dtype)
+            return -a.nodes.numbers.to(x.dtype)
         return x.new_ones(x.shape[0])
 
     def priority(self, pi: Tensor, pattern: Sparse) -> Tensor:
@@ -163,11 +161,3 @@ def smallest_within(pattern: Sparse, value: Tensor, k: int) -> Tensor:
     for _ in range(k):
         value = value.scatter_reduce(0, row, value.index_select(0, col), "amin")
     return value
-
-
-def in_degree(a: Sparse) -> Tensor:
-    """Column sums, weights included: [n]."""
-    if a.symmetric:
-        return a.degree()
-    crow, row, entry = a.transposed()
-    return segment_sum(a.weights.index_select(0, entry), crow, rows(crow, row.numel()))

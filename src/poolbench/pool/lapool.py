@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from poolbench.linalg import Matrix, Ragged, Sparse
-from poolbench.linalg.products import expand, pointers, rows, segment_sum
+from poolbench.linalg.products import expand, offsets, pointers, rows, segment_sum
+from poolbench.pool.base.layers import not_half
 from poolbench.pool.base.selection import OverlapSelection
 from poolbench.pool.base.src import SRCPool
 
@@ -81,7 +82,7 @@ class LaPool(SRCPool):
         a = a.sparse()
         edges = a.filter((a.row != a.col) & (a.weights.detach() != 0))
         with torch.autocast(x.device.type, enabled=False):
-            x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+            x = not_half(x)
             pairs = Pairs.of(leading_nodes(x.detach(), edges, strict=self.leaders == "gt"), a.nodes)
             cosine = pairs.cosine(x)
             beta = self._beta(edges, pairs, cosine.dtype)
@@ -154,7 +155,7 @@ class Pairs:
         (followers,) = follows.nonzero(as_tuple=True)
         pooled = Ragged.from_index(nodes.index[leaders], nodes.num_graphs)
         counts = [(n - k, k) for n, k in zip(nodes.host_sizes, pooled.host_sizes, strict=True)]
-        ptr = _starts(pooled.sizes[nodes.index[followers]])
+        ptr = offsets(pooled.sizes[nodes.index[followers]])
         index = rows(ptr, sum(m * k for m, k in counts))
         number = torch.arange(index.numel(), device=index.device) - ptr.index_select(0, index)
         return cls(leaders, followers, nodes, pooled, Ragged(ptr, index=index), number, counts)
@@ -223,8 +224,8 @@ def hop_counts(edges: Sparse, pairs: Pairs) -> Tensor:
     nodes, pooled, device = pairs.nodes, pairs.pooled, pairs.number.device
     copies = (pooled.sizes + WORD - 1) // WORD
     graph = torch.repeat_interleave(copies)
-    start = _starts(nodes.sizes[graph])  # first row of each copy
-    first = _starts(copies)  # first copy of each graph
+    start = offsets(nodes.sizes[graph])  # first row of each copy
+    first = offsets(copies)  # first copy of each graph
     total = int(start[-1])
     copy = rows(start, total)
     node = torch.arange(total, device=device) - start[copy] + nodes.ptr[graph[copy]]
@@ -234,7 +235,7 @@ def hop_counts(edges: Sparse, pairs: Pairs) -> Tensor:
         """Row of a node in the copy of its graph that holds leader `number`."""
         return start[first[graph] + number // WORD] + node - nodes.ptr[graph]
 
-    leader_number = torch.arange(pairs.leaders.numel(), device=device) - pooled.expand(pooled.ptr[:-1])
+    leader_number = pooled.numbers
     one = torch.ones_like(leader_number)
     reached = torch.zeros(total, dtype=torch.int64, device=device)
     reached[place(pooled.index, pairs.leaders, leader_number)] = one << leader_number % WORD
@@ -272,7 +273,7 @@ class _Neighbours:
             crow, order = pointers(row, edges.nodes.num_rows), torch.argsort(row)
             col = torch.cat([col, edges.row])[order]
         degree = crow.diff()[node]
-        ptr = _starts(degree)
+        ptr = offsets(degree)
         row = rows(ptr, int(ptr[-1]))
         entry = torch.arange(row.numel(), device=col.device)
         self.col = col[entry + (crow[:-1][node] - ptr[:-1])[row]] - node[row] + row
@@ -317,8 +318,3 @@ def path_lengths(edges: Sparse, pairs: Pairs) -> Tensor:
         f, k = f + m, k + c
     out = torch.cat(blocks) if blocks else torch.zeros(0, dtype=torch.float64)
     return out.to(device=pairs.number.device)
-
-
-def _starts(sizes: Tensor) -> Tensor:
-    """[b] sizes -> [b + 1] where each begins, and the end."""
-    return torch.cat([sizes.new_zeros(1), torch.cumsum(sizes, 0)])

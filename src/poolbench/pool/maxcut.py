@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from poolbench.linalg import Matrix, Propagation, Ragged, Sparse
+from poolbench.errors import whole
+from poolbench.linalg import Matrix, Propagation, Sparse
 from poolbench.linalg.products import invert, pointers
-from poolbench.pool.base.draws import mix, numbers
-from poolbench.pool.base.layers import Activation, Initializer, Linear, activation
+from poolbench.pool.base.draws import mix
+from poolbench.pool.base.layers import Activation, Initializer, Linear, SquareLinear, activation, not_half
 from poolbench.pool.base.partition import CentredPartition, KeptCentres
 from poolbench.pool.base.partitionpool import PartitionPool
 from poolbench.pool.base.src import SoftPool
@@ -87,12 +88,10 @@ class MaxCutPool(PartitionPool):
         **unknown: Any,
     ) -> None:
         super().__init__(edge_weight_norm=edge_weight_norm, **unknown)
-        if isinstance(max_iter, bool) or int(max_iter) != max_iter or max_iter < 0:
-            raise ValueError(f"max_iter={max_iter!r}: the number of rounds is a whole number of at least 0")
         if ties not in TIES:
             raise ValueError(f"ties={ties!r}: one of {', '.join(TIES)}")
         self.ratio, self.ties = check_ratio(ratio), ties
-        self.assign_all_nodes, self.max_iter = assign_all_nodes, int(max_iter)
+        self.assign_all_nodes, self.max_iter = assign_all_nodes, whole("max_iter", max_iter, 0)
         self.loss_coeff, self.return_score = loss_coeff, return_score
         self.network = ScoreNetwork(
             in_channels, mp_units, mp_activation, mlp_units, mlp_activation, score_activation, delta,
@@ -101,8 +100,8 @@ class MaxCutPool(PartitionPool):
 
     def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> CentredPartition | KeptCentres:
         a = a.sparse()
-        with torch.autocast(x.device.type, enabled=False):  # in a half type many scores would tie
-            z = self.network(x.float() if x.dtype in (torch.float16, torch.bfloat16) else x, a)
+        with torch.autocast(x.device.type, enabled=False):
+            z = self.network(not_half(x), a)
             self.add_loss("maxcut", self.loss_coeff * SoftPool.per_graph(cut(z, a), a.nodes))
         if self.return_score:
             self._score = z
@@ -173,17 +172,6 @@ class ScoreNetwork(nn.Module):
         return self.score_activation(self.last(x)).squeeze(-1)
 
 
-class SquareLinear(Linear):
-    """A linear layer as wide as its input."""
-
-    def __init__(self, in_features: int | None, **options: Any) -> None:
-        super().__init__(in_features, in_features or 0, **options)
-
-    def initialize_parameters(self, x: Tensor) -> None:
-        self.out_features = x.shape[-1]
-        super().initialize_parameters(x)
-
-
 def cut(z: Tensor, a: Sparse) -> Tensor:
     """z'Az / sum_ij A_ij of each graph, 0 where the sum is: [b]. For z in {-1, 1}: 1 - 2 (weight cut) / (weight)."""
     total = a.total().to(z.dtype)
@@ -217,15 +205,10 @@ def follow(kept: Tensor, a: Sparse, rank: Tensor, max_iter: int) -> Tensor:
         first[1:] = node[1:] != node[:-1]
         centre[node[first]] = at_rank[choice[first]]
 
-    kept = _graph_by_graph(at_rank[rank[kept].sort().values], nodes)
+    kept = nodes.together(at_rank[rank[kept].sort().values])
     start = pointers(nodes.index[kept], nodes.num_graphs)
-    draws = torch.empty_like(rank).index_copy_(0, _graph_by_graph(at_rank, nodes), mix(numbers(nodes)))
+    draws = torch.empty_like(rank).index_copy_(0, nodes.together(at_rank), mix(nodes.numbers))
     (lost,) = (centre < 0).nonzero(as_tuple=True)
     graph = nodes.index[lost]
     centre[lost] = kept[start[graph] + draws[lost] % start.diff()[graph]]
     return centre
-
-
-def _graph_by_graph(node: Tensor, nodes: Ragged) -> Tensor:
-    """`node` with those of each graph together, otherwise in the same order."""
-    return node[torch.argsort(nodes.index[node], stable=True)]

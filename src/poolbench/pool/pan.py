@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import UninitializedParameter
 
+from poolbench.errors import whole
 from poolbench.linalg import Matrix, Ragged, Sparse
 from poolbench.linalg.met import met_matrix
-from poolbench.linalg.products import rows, segment_sum
-from poolbench.pool.base.layers import Activation, activation
+from poolbench.pool.base.layers import Activation, activation, not_half
 from poolbench.pool.base.postprocess import post_process
 from poolbench.pool.base.selection import KeptSelection
 from poolbench.pool.base.src import SRCPool
@@ -87,9 +87,9 @@ class PANPool(SRCPool):
 
     def select(self, x: Tensor, a: Matrix, i: Tensor | None, m: Matrix | None = None) -> METSelection:
         with torch.autocast(x.device.type, enabled=False):  # in a half type many scores would tie
-            x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+            x = not_half(x)
             met = self.met(a, m, x.shape[0])
-            y = self.beta[0] * self.projection(x) + self.beta[1] * column_sums(met).to(x.dtype)
+            y = self.beta[0] * self.projection(x) + self.beta[1] * met.column_sums().to(x.dtype)
         if self.min_score is None:
             gate, kept = self.gate(y), top_k(y.detach(), met.nodes, self.ratio)
         else:
@@ -132,17 +132,7 @@ class METSelection(KeptSelection):
 
 def path_weights(filter_size: int) -> nn.Parameter:
     """w, all equal at first: [L + 1]. Raises ValueError where L is no whole number of at least 1."""
-    if isinstance(filter_size, bool) or int(filter_size) != filter_size or filter_size < 1:
-        raise ValueError(f"filter_size={filter_size!r}: the longest path is a whole number of at least 1")
-    return nn.Parameter(torch.ones(int(filter_size) + 1))
-
-
-def column_sums(a: Sparse) -> Tensor:
-    """Sum of the entries of each column: [n]."""
-    if a.symmetric:
-        return a.degree()
-    crow, row, entry = a.transposed()
-    return segment_sum(a.weights.index_select(0, entry), crow, rows(crow, row.numel()))
+    return nn.Parameter(torch.ones(whole("filter_size", filter_size) + 1))
 
 
 def above(y: Tensor, nodes: Ragged, min_score: float) -> Tensor:

@@ -10,12 +10,13 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from poolbench.errors import whole
 from poolbench.linalg import Matrix, Nodes, Ragged, Sparse
 from poolbench.linalg.coarsening import Coarsening
+from poolbench.pool.base.codingtree import hierarchy
 from poolbench.pool.base.hostgraph import Array, host_graphs, on_host, one_thread
 from poolbench.pool.base.partitionpool import PartitionPool
 from poolbench.pool.base.selection import SparseSelection
-from poolbench.pool.codingtree import hierarchy
 
 
 class NestedSelection(SparseSelection):
@@ -73,9 +74,7 @@ class SEPPool(PartitionPool):
         self, levels: int = 1, degree_norm: bool = True, return_selection: bool = False, **merging: Any
     ) -> None:
         super().__init__(degree_norm=degree_norm, return_selection=return_selection, **merging)
-        if isinstance(levels, bool) or int(levels) != levels or levels < 1:
-            raise ValueError(f"levels={levels!r}: a whole number of at least 1 is expected")
-        self.levels = int(levels)
+        self.levels = whole("levels", levels)
 
     @on_host
     def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> SparseSelection:
@@ -86,7 +85,7 @@ class SEPPool(PartitionPool):
         return s
 
     def connect(self, a: Matrix, s: SparseSelection) -> Sparse:  # type: ignore[override]
-        merged = super().connect(a, s)  # type: ignore[arg-type]
+        merged = super().connect(a, s)
         above = getattr(s, "above", [])
         if not above:
             return merged

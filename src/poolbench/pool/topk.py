@@ -127,8 +127,7 @@ def top_k(y: Tensor, nodes: Ragged, ratio: float | int) -> Tensor:
 def _by_score(y: Tensor, nodes: Ragged) -> Tensor:
     """The nodes graph by graph in decreasing order of y [n], equal ones by node number: [n]."""
     if y.dtype == torch.float64:
-        order = torch.argsort(y, descending=True, stable=True)
-        return order[torch.argsort(nodes.index[order], stable=True)]
+        return nodes.together(torch.argsort(y, descending=True, stable=True))
     # The bits of a float, those below its sign inverted where it is negative, are ordered as floats are: one sort
     # instead of two. -0 becomes 0.
     bits = (y.to(torch.float32) + 0.0).view(torch.int32)

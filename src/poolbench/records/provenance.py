@@ -120,9 +120,9 @@ def package_version(name: str) -> str | None:
 def _machine() -> Mapping[str, Any]:
     return {
         "platform": platform.platform(),
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "cores": os.cpu_count(),
-        "cores_usable": _usable_cores(),
+        "cores_usable": usable_cores(),
         "memory": _memory(),
         "gpus": _gpus(),
     }
@@ -133,7 +133,8 @@ def hardware() -> dict[str, Any]:
     return {**_machine(), "gpus": list(_machine()["gpus"])}
 
 
-def _cpu_model() -> str | None:
+def cpu_model() -> str | None:
+    """The name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -143,11 +144,12 @@ def _cpu_model() -> str | None:
     return names.get("model name") or names.get("hardware") or platform.processor() or platform.machine() or None
 
 
-def _usable_cores() -> int | None:
+def usable_cores() -> int:
+    """The cores that this process may use."""
     try:
         return len(os.sched_getaffinity(0))
-    except (AttributeError, OSError):
-        return os.cpu_count()
+    except (AttributeError, OSError):  # macOS
+        return os.cpu_count() or 1
 
 
 def _memory() -> int | None:

@@ -30,7 +30,9 @@ FLOORS = ("linalg", "pool", "nn", "data", "learn")
 ENTRY = ("poolbench.learn.train",)
 """Modules that every run imports, beside the classes that its configuration names."""
 
-EXECUTION_MODULES = tuple(f"poolbench.learn.{name}" for name in ("diagnostics", "loggers", "pictures", "progress"))
+EXECUTION_MODULES = tuple(
+    f"poolbench.learn.{name}" for name in ("diagnostics", "loggers", "memory", "pictures", "progress")
+)
 """Modules of those floors that report on a run and cannot change it."""
 
 PEERS = {"poolbench.pool.peers.pyg": "torch-geometric", "poolbench.pool.peers.tgp": "torch-geometric-pool"}
@@ -93,7 +95,6 @@ def _find_root(top: str, search: tuple[str, ...], installed: bool) -> Path | Non
     return root.parent if place.name == "__init__.py" else root
 
 
-@cache
 def _module(dotted: str) -> Module | None:
     """The module `dotted`, if it is ours or the user's own."""
     root = _root_of(dotted.partition(".")[0])
@@ -125,10 +126,14 @@ class Source:
 _SOURCES: dict[Path, tuple[tuple[int, int], Source]] = {}
 
 
+def _stamp(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_mtime_ns, stat.st_size
+
+
 def _source(path: Path) -> Source:
     """The parsed file, kept until its time or size changes."""
-    stat = path.stat()
-    stamp = (stat.st_mtime_ns, stat.st_size)
+    stamp = _stamp(path)
     known = _SOURCES.get(path)
     if known is None or known[0] != stamp:
         known = (stamp, _parse(path.read_bytes()))
@@ -293,15 +298,6 @@ def _from(package: str, name: str) -> Iterator[Module]:
             yield Module(f"{package}.{inner}", path, base.root)
 
 
-@cache
-def _follows(module: Module) -> tuple[Module, ...]:
-    """What is imported where `module` is: the packages around it, and what it imports itself."""
-    # User code imports this package, and this package never user code; beyond one's own folder begins the library of
-    # somebody else.
-    roots = (module.root, PACKAGE_ROOT.parent)
-    return (*_parents(module), *dict.fromkeys(found for found in _imported_by(module) if found.root in roots))
-
-
 def _imported_by(module: Module) -> Iterator[Module]:
     source = _source(module.path)
     for name, level, names in source.imports:
@@ -359,11 +355,6 @@ def imported_modules(targets: Iterable[str]) -> dict[str, Module]:
     Args:
         targets: dotted names of classes, functions or modules, such as `poolbench.pool.mincut.MinCutPool`.
     """
-    forget()
-    return _imported(targets)
-
-
-def _imported(targets: Iterable[str]) -> dict[str, Module]:
     todo = [m for target in targets for m in _target_modules(target)]
     seen: dict[str, Module] = {}
     while todo:
@@ -371,8 +362,23 @@ def _imported(targets: Iterable[str]) -> dict[str, Module]:
         if module.name in seen or not _counts(module):
             continue
         seen[module.name] = module
-        todo += _follows(module)
+        todo += _needed_by(module)
     return dict(sorted(seen.items()))
+
+
+_NEEDED: dict[tuple[Module, tuple[str, ...]], tuple[tuple[int, int], list[Module]]] = {}
+
+
+def _needed_by(module: Module) -> list[Module]:
+    """The packages around a module and what it imports, kept until its file changes: versions share most modules."""
+    key, stamp = (module, tuple(sys.path)), _stamp(module.path)
+    known = _NEEDED.get(key)
+    if known is None or known[0] != stamp:
+        # User code imports this package, and this package never user code; beyond one's own folder begins the library
+        # of somebody else.
+        imported = [m for m in _imported_by(module) if m.root in (module.root, PACKAGE_ROOT.parent)]
+        known = _NEEDED[key] = (stamp, [*_parents(module), *imported])
+    return known[1]
 
 
 def code_version(targets: Iterable[str]) -> str:
@@ -387,19 +393,13 @@ def code_version(targets: Iterable[str]) -> str:
             modules that the job imports by itself. Code of the user's own is hashed with what it imports from the
             same folder.
     """
-    forget()
-    return _version(targets)
-
-
-def _version(targets: Iterable[str]) -> str:
-    modules = _imported(targets)
+    modules = imported_modules(targets)
     lines = sorted(filter(None, map(_line, modules.values())))
     lines += [f"{package} {package_version(package)}" for name, package in PEERS.items() if name in modules]
     text = "\n".join(lines)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-@cache
 def _line(module: Module) -> str:
     """What a module adds to a version; nothing where it says nothing, as the `__init__` of many a folder."""
     source = _source(module.path)
@@ -435,24 +435,10 @@ def config_targets(config: Any) -> list[str]:
 
 
 def installed_code(config: Mapping[str, Any]) -> str:
-    """The version of the installed code for a configuration, as the files were when they were first looked at."""
-    if _place != (PACKAGE_ROOT, *sys.path):
-        forget()
-    return _installed((*ENTRY, *map(today, config_targets(config))))
+    """The version of the installed code for a configuration."""
+    return _code((*ENTRY, *map(today, config_targets(config))))
 
 
 @cache
-def _installed(targets: tuple[str, ...]) -> str:
-    return _version(targets)
-
-
-_place: tuple[Path | str, ...] = ()
-"""Where modules were last looked for."""
-
-
-def forget() -> None:
-    """Look at the files anew: where modules are, and what they say."""
-    global _place  # noqa: PLW0603 - one process has one set of files
-    _place = (PACKAGE_ROOT, *sys.path)
-    for cached in (_module, _follows, _line, _installed):
-        cached.cache_clear()
+def _code(targets: tuple[str, ...]) -> str:
+    return code_version(targets)

@@ -16,7 +16,7 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
 from poolbench.errors import RunError
-from poolbench.report.leaderboard import BASELINE, Board, Cell, Column, Metric, Row
+from poolbench.report.leaderboard import BASELINE, Board, Cell, Column, Gauge, Metric, Row
 from poolbench.statistics import LEVEL, Ranking
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _styled() -> Any:
 def draw(board: Board) -> list[Drawn]:
     """All figures of a board for which it holds numbers."""
     with _styled():
-        made = [_scores(board), *(_costs(board, name, i) for i, name in enumerate(board.hardware, 1))]
+        made = [_scores(board), *(_costs(board, gauge, i) for i, gauge in enumerate(board.gauges, 1))]
         made += [_ranks(board), _curves(board), _diagnostics(board)]
     return [figure for figure in made if figure is not None]
 
@@ -231,32 +231,32 @@ def pareto(points: Sequence[tuple[float, float]], sign: int = 1) -> list[int]:
     return front
 
 
-def _costs(board: Board, hardware: str, number: int) -> Drawn | None:
-    """Score against time per epoch and against peak memory on one kind of hardware, with the Pareto front."""
-    columns = [c for c in board.columns if any(hardware in board.cells[row, c].costs for row in board.rows)]
+def _costs(board: Board, gauge: Gauge, number: int) -> Drawn | None:
+    """Score against time per epoch and against peak memory by one gauge, with the Pareto front."""
+    columns = [c for c in board.columns if any(gauge in board.cells[row, c].costs for row in board.rows)]
     looks = _looks(board)
     figure, axes = _panels(len(columns), 2, 3.9, 2.6)
     shown: set[Row] = set()
     for (left, right), column in zip(axes, columns, strict=True):
-        shown |= _cost_panel(left, board, column, hardware, looks, "epoch", 1.0)
-        shown |= _cost_panel(right, board, column, hardware, looks, "memory", 1e-6)
+        shown |= _cost_panel(left, board, column, gauge, looks, "epoch", 1.0)
+        shown |= _cost_panel(right, board, column, gauge, looks, "memory", 1e-6)
         left.set_xlabel("seconds a training epoch")
-        right.set_xlabel("peak memory, MB")
+        right.set_xlabel(f"peak memory ({gauge.memory}), MB")
     if not shown:
         return None
     _legend(figure, board, looks, shown)
-    text = f"Test score against time and memory on {hardware}, with the Pareto front, for {_joined(columns)}."
-    name = "costs" if len(board.hardware) == 1 else f"costs-{number}"
-    return Drawn(name, f"Score against cost on {hardware}", text, figure)
+    text = f"Test score against time and memory on {gauge}, with the Pareto front, for {_joined(columns)}."
+    name = "costs" if len(board.gauges) == 1 else f"costs-{number}"
+    return Drawn(name, f"Score against cost on {gauge}", text, figure)
 
 
 def _cost_panel(
-    place: Axes, board: Board, column: Column, hardware: str, looks: dict[Row, _Look], what: str, scale: float
+    place: Axes, board: Board, column: Column, gauge: Gauge, looks: dict[Row, _Look], what: str, scale: float
 ) -> set[Row]:
     points = {}
     for row in board.rows:
         cell = board.cells[row, column]
-        cost = cell.costs.get(hardware)
+        cost = cell.costs.get(gauge)
         spent = getattr(cost, what) if cost else None
         if spent and cell.estimate is not None:
             points[row] = (spent * scale, cell.estimate.mean)

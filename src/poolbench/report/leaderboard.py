@@ -16,7 +16,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean, median
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -124,9 +124,27 @@ class Column:
     """What n counts: `splits` that were resampled, or `seeds` on one fixed split."""
 
 
+MEMORY = {
+    "tensors": "the tensors that a training step needs at its peak",
+    "allocator": "the most that the GPU's allocator held",
+    "process": "the most that the process held, libraries and what earlier runs in it left behind included",
+}
+"""What is measured as the peak memory of a run."""
+
+
+class Gauge(NamedTuple):
+    """What costs are measured with, and are apart by: the hardware, and which of `MEMORY` is measured."""
+
+    hardware: str
+    memory: str
+
+    def __str__(self) -> str:
+        return f"{self.hardware} (memory: {self.memory})"
+
+
 @dataclass(frozen=True)
 class Cost:
-    """Medians over the runs of a cell on one kind of hardware."""
+    """Medians over the runs of a cell by one gauge."""
 
     epoch: float | None
     """Seconds a training epoch, see `epoch_seconds`."""
@@ -170,13 +188,13 @@ class Cell:
         return max((r.record.parameters for r in self.runs if r.record.parameters is not None), default=None)
 
     @cached_property
-    def costs(self) -> dict[str, Cost]:
-        """By hardware, which is never mixed."""
-        by_hardware: dict[str, list[Record]] = defaultdict(list)
+    def costs(self) -> dict[Gauge, Cost]:
+        """By gauge: hardware is never mixed, nor are measures of memory."""
+        by_gauge: dict[Gauge, list[Record]] = defaultdict(list)
         for run in self.runs:
-            if run.status == "done":
-                by_hardware[hardware(run.record)].append(run.record)
-        return {name: _cost(records) for name, records in sorted(by_hardware.items())}
+            if run.status == "done" and (gauge := gauge_of(run.record)):
+                by_gauge[gauge].append(run.record)
+        return {gauge: _cost(records) for gauge, records in sorted(by_gauge.items())}
 
 
 @dataclass(frozen=True)
@@ -330,8 +348,8 @@ class Board:
         return f"{row.label}, {row.model}" if several else row.label
 
     @property
-    def hardware(self) -> list[str]:
-        return sorted({name for cell in self.cells.values() for name in cell.costs})
+    def gauges(self) -> list[Gauge]:
+        return sorted({gauge for cell in self.cells.values() for gauge in cell.costs})
 
 
 def _paired(cell: Cell, baseline: Cell, comparisons: int) -> Comparison | None:
@@ -370,6 +388,20 @@ def epoch_seconds(record: Record) -> float | None:
     alone = _get(record.config, "trainer.accelerator") == "cpu" and _get(record.config, "trainer.threads") == 1
     worked = record.time.epoch_cpu if alone else None
     return worked if worked is not None else record.time.epoch
+
+
+def gauge_of(record: Record) -> Gauge | None:
+    """What the costs of a run were measured with; None where nothing was."""
+    if record.memory_peak is None and epoch_seconds(record) is None:
+        return None
+    return Gauge(hardware(record), memory_measure(record))
+
+
+def memory_measure(record: Record) -> str:
+    """Which of `MEMORY` the peak memory is. Before runs said so, it was the GPU's or else the process's."""
+    gpu = bool(record.provenance.hardware.get("gpus"))
+    before = "allocator" if gpu and _get(record.config, "trainer.accelerator") != "cpu" else "process"
+    return record.diagnostics.get("memory") or before
 
 
 def hardware(record: Record) -> str:

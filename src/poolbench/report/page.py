@@ -23,6 +23,7 @@ from poolbench.records.record import RECORD, Record
 from poolbench.report.figures import Drawn
 from poolbench.report.leaderboard import (
     BASELINE,
+    MEMORY,
     Board,
     Cell,
     Column,
@@ -32,6 +33,7 @@ from poolbench.report.leaderboard import (
     answers,
     epoch_seconds,
     hardware,
+    memory_measure,
     p_number,
     score,
 )
@@ -85,6 +87,8 @@ def _options(names: Iterable[str]) -> str:
     return "".join(f"<option>{escape(name)}</option>" for name in sorted(set(names), key=str.lower))
 
 
+_MEASURES = "; ".join(f"{name}: {text}" for name, text in MEMORY.items())
+
 _READING = f"""<p>A number with ± is the mean over n resampled splits (or seeds on one fixed split) and half the width
 of its {LEVEL:.0%} interval. Resampled splits share graphs, so the variance of the mean is (1/n + n_test/n_train) s²
 (Nadeau &amp; Bengio, 2003), in intervals and tests alike. Pools are compared with {BASELINE} on the same splits; p is
@@ -92,8 +96,8 @@ corrected after Holm over the settings that are compared on a dataset, and the i
 pair alone. “No detectable difference” names the true difference that so many runs would have shown with probability
 {POWER}: it is no proof that two pools are alike. Failed, pruned and missing runs are counted and are in no mean. A
 control shows what a pool is worth that learns nothing: {BASELINE} pools not at all, random-dense and random-sparse pool
-at random. Time and memory are medians over runs, apart for each kind of hardware; time is that of the processor where
-one thread of it did everything.</p>
+at random. Time and memory are medians over runs, apart for each kind of hardware and measure of memory; time is that of
+the processor where one thread of it did everything; memory is one of {_MEASURES}.</p>
 <p>Point at a number for its details, click it for its records. The address of this page holds the filters and the
 order.</p>"""
 
@@ -147,8 +151,8 @@ def _leaderboard(board: Board) -> str:
              ("dataset", "dataset", ""), ("test score", "score", best_first), ("s", "std", ""), ("n", "n", "-"),
              ("without a number", "lost", "-"), (f"against {BASELINE}", "difference", best_first), ("Holm p", "p", ""),
              ("parameters", "parameters", "")]  # fmt: skip
-    for i, name in enumerate(board.hardware):
-        suffix = f", {name}" if len(board.hardware) > 1 else ""
+    for i, gauge in enumerate(board.gauges):
+        suffix = f", {gauge}" if len(board.gauges) > 1 else ""
         heads += [(f"time an epoch{suffix}", f"time{i}", ""), (f"peak memory{suffix}", f"memory{i}", "")]
     versus = {(v.row, v.column): v for v in board.versus}
     pairs = [(row, column) for column in board.columns for row in board.rows]
@@ -161,7 +165,7 @@ def _leaderboard(board: Board) -> str:
         f'<button type="button">{escape(name)}</button></th>'
         for name, key, first in heads
     )
-    on = f" Time and memory: {escape(board.hardware[0])}." if len(board.hardware) == 1 else ""
+    on = f" Time and memory: {escape(str(board.gauges[0]))}." if len(board.gauges) == 1 else ""
     caption = (
         f'<caption><span class="shown"></span>s is the standard deviation over the n splits or seeds.{on}</caption>'
     )
@@ -203,8 +207,8 @@ def _entries(board: Board, row: Row, column: Column, versus: Versus | None, opti
         (p_number(versus.corrected if versus else None), versus and versus.corrected, ""),
         ("–" if cell.parameters is None else f"{cell.parameters:,}", cell.parameters, ""),
     ]  # fmt: skip
-    for name in board.hardware:
-        cost = cell.costs.get(name)
+    for gauge in board.gauges:
+        cost = cell.costs.get(gauge)
         numbers += [
             (time_text(cost.epoch if cost else None), cost and cost.epoch, ""),
             (memory_text(cost.memory if cost else None), cost and cost.memory, ""),
@@ -368,7 +372,7 @@ def _run_data(run: Run, column: Column, link: Link) -> dict[str, Any]:
     values = (
         "", run.status, run.seed, "–" if fold is None else str(fold),
         "–" if found is None else column.metric.text(found), "–" if epoch is None else str(epoch),
-        time_text(epoch_seconds(record)), memory_text(record.memory_peak), hardware(record),
+        time_text(epoch_seconds(record)), _memory(record), hardware(record),
         f"{record.code or '–'}{' (close)' if run.close else ''}",
         f"{git[:8]}{' + changes' if record.provenance.dirty else ''}" if git else "–",
     )  # fmt: skip
@@ -378,6 +382,11 @@ def _run_data(run: Run, column: Column, link: Link) -> dict[str, Any]:
         "values": values,
         "reason": "" if run.status == "done" else run.reason,
     }
+
+
+def _memory(record: Record) -> str:
+    peak = record.memory_peak
+    return memory_text(peak) if peak is None else f"{memory_text(peak)} ({memory_measure(record)})"
 
 
 def _href(record: Record, results: Path, out: Path, gathered: bool, places: Mapping[Key, Path]) -> str:

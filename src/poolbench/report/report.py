@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from poolbench.errors import PoolBenchError, nearest
 from poolbench.records.changes import upgrade
@@ -16,6 +16,8 @@ from poolbench.records.record import Record
 from poolbench.records.version import installed_code
 from poolbench.report.leaderboard import Board, Place, boards, dataset_name, flatten, protocol_name
 from poolbench.report.tables import tables, to_csv
+
+T = TypeVar("T")
 
 LEGACY = "legacy-"
 """Protocols of this prefix repeat how an old paper did it, and stand in a table only where they are asked for."""
@@ -64,7 +66,7 @@ def build(
     links = links or Links()
     found = counted(records, links, current)
     installed = any(one.kind for one in found)
-    chosen = _answering(found if installed else _by_most(found, links), query)
+    chosen = answering(found if installed else _by_most(found, links), query, lambda one: one.record)
     notes = [f"Only runs with {' '.join(query)}."] if query else []
     notes += _code_notes(chosen, installed, all_code)
     shown = [one for one in chosen if all_code or one.kind]
@@ -132,15 +134,15 @@ def _parsed(word: str) -> tuple[str, list[str]]:
     return key, values.split(",")
 
 
-def _answering(found: Sequence[Counted], query: Sequence[str]) -> list[Counted]:
-    """What has one of the values for every key of the query."""
+def answering(found: Sequence[T], query: Sequence[str], record_of: Callable[[T], Record]) -> list[T]:
+    """What has one of the values for every key of the query. Raises `PoolBenchError` where nothing has."""
     kept = list(found)
     for key, values in map(_parsed, query):
-        said = [_said(one.record, key) for one in found]
-        answering = {id(one) for one, texts in zip(found, said, strict=True)
-                     if any(_same(value, text) for value in values for text in texts)}  # fmt: skip
+        said = [_said(record_of(one), key) for one in found]
+        answer = {id(one) for one, texts in zip(found, said, strict=True)
+                  if any(_same(value, text) for value in values for text in texts)}  # fmt: skip
         if not any(said):
-            known = {name for one in found for name in _names(one.record)}
+            known = {name for one in found for name in _names(record_of(one))}
             raise PoolBenchError(f"{key} is no key of these records{nearest(key, sorted(known))}")
         all_said = sorted({text for texts in said for text in texts})
         for value in values:
@@ -149,7 +151,7 @@ def _answering(found: Sequence[Counted], query: Sequence[str]) -> list[Counted]:
                     f"; there are {', '.join(all_said)}" if len(all_said) < 40 else ""
                 )
                 raise PoolBenchError(f"no record has {key}={value}{choices}")
-        kept = [one for one in kept if id(one) in answering]
+        kept = [one for one in kept if id(one) in answer]
     if not kept:
         raise PoolBenchError(f"no record answers {' '.join(query)}")
     return kept

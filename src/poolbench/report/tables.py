@@ -9,7 +9,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from poolbench.report.leaderboard import BASELINE, DATASETS_FOR_BOOTSTRAP, Board, Cell, Column, Cost, Row, p_number
+from poolbench.report.leaderboard import (
+    BASELINE,
+    DATASETS_FOR_BOOTSTRAP,
+    MEMORY,
+    Board,
+    Cell,
+    Column,
+    Cost,
+    Gauge,
+    Row,
+    p_number,
+)
 from poolbench.statistics import LEVEL, POWER
 
 FORMATS = ("md", "tex", "csv")
@@ -37,7 +48,7 @@ class Table:
 def tables(board: Board) -> list[Table]:
     """All tables of a board that have something to say."""
     made = [results(board), against_baseline(board), over_datasets(board), ranks(board)]
-    made += [costs(board, hardware, i) for i, hardware in enumerate(board.hardware, 1)]
+    made += [costs(board, gauge, i) for i, gauge in enumerate(board.gauges, 1)]
     return [table for table in [*made, failures(board)] if table.rows]
 
 
@@ -231,28 +242,28 @@ def ranks(board: Board) -> Table:
     return Table("ranks", title, caption, header, rows, 1, tuple(records))
 
 
-def costs(board: Board, hardware: str, number: int = 1) -> Table:
-    """Time and memory on one kind of hardware, which is never mixed with another."""
+def costs(board: Board, gauge: Gauge, number: int = 1) -> Table:
+    """Time and memory by one gauge, which is never mixed with another."""
     rows, records = [], []
     for row in board.rows:
-        found = [board.cells[row, column].costs.get(hardware) for column in board.columns]
+        found = [board.cells[row, column].costs.get(gauge) for column in board.columns]
         if any(found):
             parameters = _parameters(board.cells[row, column] for column in board.columns)
             rows.append((board.name(row), parameters, *map(_cost_text, found)))
         for column, cost in zip(board.columns, found, strict=True):
             if cost:
                 records.append({
-                    **_identity(board, row, column), "hardware": hardware, "seconds_per_epoch": cost.epoch,
-                    "peak_memory_bytes": cost.memory, "runs": cost.n,
+                    **_identity(board, row, column), "hardware": gauge.hardware, "seconds_per_epoch": cost.epoch,
+                    "peak_memory_bytes": cost.memory, "memory": gauge.memory, "runs": cost.n,
                     "parameters": board.cells[row, column].parameters,
                 })  # fmt: skip
     header = ("pool", "parameters", *(column.dataset for column in board.columns))
     caption = (
         "Median over runs of the median time of a training epoch (of the processor where one thread of it did "
-        "everything, else of the clock), and of the peak memory of the process or the GPU."
+        f"everything, else of the clock), and of the peak memory: {MEMORY[gauge.memory]}."
     )
-    name = "costs" if len(board.hardware) == 1 else f"costs-{number}"
-    title = f"Time and memory on {hardware}, {board.protocol}"
+    name = "costs" if len(board.gauges) == 1 else f"costs-{number}"
+    title = f"Time and memory on {gauge}, {board.protocol}"
     return Table(name, title, caption, header, tuple(rows), 1, tuple(records))
 
 
@@ -274,6 +285,8 @@ def memory_text(size: float | None) -> str:
     """Bytes as MB (10^6) or GB (10^9)."""
     if size is None:
         return "–"
+    if size < 1e7:
+        return f"{size / 1e6:.1f} MB"
     return f"{size / 1e6:.0f} MB" if size < 1e9 else f"{size / 1e9:.2f} GB"
 
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from poolbench.config import Config
+from poolbench.disk import cannot_write
 from poolbench.errors import PoolBenchError
-from poolbench.jobs.search import dimensions
-from poolbench.records.disk import cannot_write
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -32,25 +32,27 @@ KEY = re.compile(r"\b(local-)?[0-9a-f]{40,}\b|\bwandb_v\d+_\w+")
 # ---------------------------------------------------------------------------------------------------------------- sweep
 
 
-def sweep(config: Mapping[str, Any], words: Sequence[str], metric: tuple[str, str]) -> str:
+def sweep(config: Config, space: Mapping[str, BaseDistribution], words: Sequence[str], metric: tuple[str, str]) -> str:
     """The file that `wandb sweep` takes, for the search space of a configuration.
 
     Args:
-        config: the resolved configuration with its `search`. words: of the command line, the search's apart.
+        config: with its `search`. space: its dimensions. words: of the command line, the search's apart.
         metric: name and mode (min, max) of what is searched by.
     """
-    search = config["search"]
+    search, logger = config.search, config.logger
+    assert search is not None
+    known = (logger.arguments if logger else {}).get("project", "poolbench")
     program = ["${env}", "poolbench", "train", *words, "evaluate_test=false", "${args_no_hyphens}"]
     made = {
-        "name": f"{config['names']['pool']}-{config['dataset'].get('name') or config['names']['dataset']}",
-        "project": os.environ.get("WANDB_PROJECT") or config["logger"].get("project", "poolbench"),
-        "method": METHODS[search["sampler"]],
+        "name": f"{config.names.pool}-{config.dataset_name}",
+        "project": os.environ.get("WANDB_PROJECT") or known,
+        "method": METHODS[search.sampler],
         "metric": {"name": metric[0], "goal": {"min": "minimize", "max": "maximize"}[metric[1]]},
-        "run_cap": search["trials"],
-        "parameters": {key: _parameter(found) for key, found in dimensions(config).items()},
+        "run_cap": search.trials,
+        "parameters": {key: _parameter(found) for key, found in space.items()},
         "command": program,
     }
-    if search["prune"]:
+    if search.prune:
         made["early_terminate"] = {"type": "hyperband", "min_iter": 10}
     return yaml.safe_dump(made, sort_keys=False)
 

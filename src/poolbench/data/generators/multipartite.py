@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from poolbench.data.dataset import GraphDataset
-from poolbench.data.features import Features, NodeFeatures
+from poolbench.data.features import NodeFeatures
 from poolbench.data.generators.stream import Stream, generated, whole
 from poolbench.data.raw import RawGraphs
 
@@ -46,6 +46,8 @@ class Multipartite(GraphDataset):
     Raises `PoolBenchError` for a value that makes no such graphs.
     """
 
+    generated = True
+
     def __init__(
         self,
         clusters: int = 10,
@@ -62,9 +64,6 @@ class Multipartite(GraphDataset):
         self.graphs_per_class = whole(self.name, "graphs_per_class", graphs_per_class, 1)
         self.seed = whole(self.name, "seed", seed, 0)
         self.features = NodeFeatures(features, use_node_attr=use_node_attr, max_degree=max_degree)
-
-    def node_features(self, raw: RawGraphs) -> Features:
-        return self.features(raw)
 
     def load(self) -> RawGraphs:
         """Make the graphs; nothing is read or written."""

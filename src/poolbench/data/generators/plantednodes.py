@@ -10,7 +10,7 @@ import torch
 
 from poolbench.data import target
 from poolbench.data.dataset import GraphDataset
-from poolbench.data.features import Features, NodeFeatures
+from poolbench.data.features import NodeFeatures
 from poolbench.data.generators.stream import Stream, generated, whole
 from poolbench.data.raw import RawGraphs
 from poolbench.data.target import Target
@@ -45,6 +45,8 @@ class PlantedNodes(GraphDataset):
 
     Raises `PoolBenchError` for a value that makes no such graph.
     """
+
+    generated = True
 
     def __init__(
         self,
@@ -99,9 +101,6 @@ class PlantedNodes(GraphDataset):
 
     def target(self, raw: RawGraphs) -> Target:
         return target.nothing(raw)
-
-    def node_features(self, raw: RawGraphs) -> Features:
-        return self.features(raw)
 
     def load(self) -> RawGraphs:
         """Make the graph; nothing is read or written."""

@@ -17,7 +17,7 @@ import torch
 
 from poolbench.data import target
 from poolbench.data.dataset import GraphDataset
-from poolbench.data.features import Features, NodeFeatures
+from poolbench.data.features import NodeFeatures
 from poolbench.data.generators.stream import whole
 from poolbench.data.raw import RawGraphs
 from poolbench.data.target import Target
@@ -28,6 +28,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 class PointCloud(GraphDataset):
     """Base: one undirected graph, the coordinates its node attributes; nothing is random."""
 
+    generated = True
+
     def __init__(
         self, name: str, features: str | Sequence[str] = "auto", use_node_attr: bool = True, max_degree: int = 135
     ) -> None:
@@ -36,9 +38,6 @@ class PointCloud(GraphDataset):
 
     def target(self, raw: RawGraphs) -> Target:
         return target.nothing(raw)
-
-    def node_features(self, raw: RawGraphs) -> Features:
-        return self.features(raw)
 
     def points(self) -> tuple[Array, Array]:
         """Coordinates [N, 2] and undirected edges [m, 2]."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from poolbench.data.dataset import GraphDataset
-from poolbench.data.features import Features, NodeFeatures
+from poolbench.data.features import NodeFeatures
 from poolbench.data.generators.stream import Stream, generated, whole
 from poolbench.data.raw import RawGraphs
 from poolbench.errors import PoolBenchError
@@ -45,6 +45,8 @@ class PlantedGraphs(GraphDataset):
 
     Raises `PoolBenchError` for a value that makes no such graphs.
     """
+
+    generated = True
 
     def __init__(
         self,
@@ -89,9 +91,6 @@ class PlantedGraphs(GraphDataset):
                 f"planted: expected inside between 0 and 1, degree > 0 and noise >= 0, "
                 f"got inside={self.inside}, degree={self.degree}, noise={self.noise}"
             )
-
-    def node_features(self, raw: RawGraphs) -> Features:
-        return self.features(raw)
 
     def load(self) -> RawGraphs:
         """Make the graphs; nothing is read or written."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import tempfile
@@ -13,9 +12,11 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from poolbench.data.blocks import GraphWriter, read_folder
+from poolbench.data.cache import CacheNotWritable, cache_dir, kept, workspace
 from poolbench.data.dataset import GraphDataset
 from poolbench.data.raw import RawGraphs
 from poolbench.data.sources import fetch
+from poolbench.data.sources.unpack import unpack
 from poolbench.errors import PoolBenchError
 
 PARSED = "parsed-v1"
@@ -49,7 +50,7 @@ class ArchivedDataset(GraphDataset):
 
     def __init__(self, name: str, folder: str, data: str | Path | None = None, mirror: str | None = None) -> None:
         self.name = name
-        self.cache = fetch.cache_dir(data)
+        self.cache = cache_dir(data)
         self.mirror = mirror
         self.folder = self.cache / folder
 
@@ -64,10 +65,11 @@ class ArchivedDataset(GraphDataset):
         """Put the files of the archive into the new folder `target`."""
         place = target / self.into
         place.parent.mkdir(parents=True, exist_ok=True)
-        fetch.unpack(archive, place, lambda path: self._wanted(self.into + path), folders=True)
 
-    def _wanted(self, path: str) -> bool:
-        return path in self.files or bool(re.match(self.kept, path))
+        def wanted(path: str) -> bool:
+            return self.into + path in self.files or bool(re.match(self.kept, self.into + path))
+
+        unpack(archive, place, wanted, folders=True)
 
     def official_split(self, raw: RawGraphs) -> dict[str, Tensor] | None:
         parts = {"train": raw.train, "val": raw.val, "test": raw.test}
@@ -85,12 +87,12 @@ class ArchivedDataset(GraphDataset):
         if parsed := self._parsed():
             return parsed
         try:
-            with fetch.workspace(self.cache, f"{self.folder.parent.name}-{self.folder.name}") as work:
+            with workspace(self.cache, f"{self.folder.parent.name}-{self.folder.name}") as work:
                 if parsed := self._parsed():
                     return parsed
                 self._make(work)
                 return read_folder(self.folder / PARSED)[0]
-        except fetch.CacheNotWritable:
+        except CacheNotWritable:
             # A shared cache may be read-only and hold the files: they are then parsed by each process. What is
             # mapped stays readable after its folder is gone.
             if not self._present():
@@ -101,16 +103,10 @@ class ArchivedDataset(GraphDataset):
 
     def _parsed(self) -> RawGraphs | None:
         """The parsed form, or None where there is none, it is damaged, or the files it was made from have changed."""
-        path = self.folder / PARSED
-        try:
-            raw, facts = read_folder(path)
-        except (FileNotFoundError, NotADirectoryError):
+        found = kept(self.folder / PARSED, read_folder, "reading the dataset anew")
+        if found is None:
             return None
-        except OSError as error:
-            raise PoolBenchError(f"{path} cannot be read ({error.strerror}); make it readable or remove it") from error
-        except PoolBenchError as error:
-            fetch.log.warning("%s; reading the dataset anew", error)
-            return None
+        raw, facts = found
         return raw if not self._present() or facts["files"] == self._signature(self.folder) else None
 
     def _make(self, work: Path) -> None:
@@ -162,26 +158,19 @@ class ArchivedDataset(GraphDataset):
 
     def _provenance(self) -> dict[str, Any]:
         """What was noted when the files came, or what can be said of files that somebody put there."""
-        try:
-            return dict(json.loads((self.folder / _MAIN / "provenance.json").read_text()))
-        except (OSError, ValueError):
-            lines = [f"{fetch.file_sha256(self.folder / name)}  {name}\n" for name in self.files]
-            where = self.folder.relative_to(self.cache).as_posix()
-            return {
-                "kind": "cache",
-                "where": where,
-                "sha256": None,
-                "retrieved": fetch.now(),
-                "files_sha256": hashlib.sha256("".join(lines).encode()).hexdigest(),
-            }
+        return fetch.noted(self.folder / _MAIN) or {
+            "kind": "cache",
+            "where": self.folder.relative_to(self.cache).as_posix(),
+            "sha256": None,
+            "retrieved": fetch.now(),
+            "files_sha256": fetch.files_sha256(self.folder, self.files),
+        }
 
     def _find(self, mirror_paths: Sequence[str], url: str, work: Path) -> fetch.Archive:
         """A file that stands beside the dataset's folder or in it, else in the mirror, else on its host."""
         name = mirror_paths[0].rpartition("/")[2]
-        places = (self.folder.parent / name, self.folder / name)
-        if own := next((path for path in places if path.is_file()), None):
-            facts = {"kind": "cache", "where": own.name, "sha256": fetch.file_sha256(own), "retrieved": fetch.now()}
-            return fetch.Archive(own, facts, str(own))
+        if own := fetch.at_hand(self.folder.parent / name, self.folder / name):
+            return own
         try:
             return fetch.fetch_archive(self.name, mirror_paths, url, work, self.mirror)
         except fetch.Absent as error:

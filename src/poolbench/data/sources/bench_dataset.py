@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from poolbench.data.features import Features, NodeFeatures
+from poolbench.data.features import NodeFeatures
 from poolbench.data.raw import RawGraphs
 from poolbench.data.sources import unpickle
 from poolbench.data.sources.files import FileDataset
-from poolbench.errors import PoolBenchError, nearest
+from poolbench.errors import PoolBenchError, nearest, one_line
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -63,9 +63,6 @@ class BenchDataset(FileDataset):
         super().__init__(name, COLLECTION, {self.file: f"{HOST}/{self.file}"}, f"{COLLECTION}/{name}", data, mirror)
         self.features = NodeFeatures(features, use_node_attr=use_node_attr, max_degree=max_degree)
 
-    def node_features(self, raw: RawGraphs) -> Features:
-        return self.features(raw)
-
     def official_split(self, raw: RawGraphs) -> dict[str, Tensor]:
         return {part: getattr(raw, part) for part in _PARTS}
 
@@ -82,8 +79,9 @@ class BenchDataset(FileDataset):
         try:
             return self._graphs(adjacency, colours, classes)
         except (AttributeError, IndexError, TypeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise PoolBenchError(f"{path} holds something that is no graph ({reason}); fetch it again") from error
+            raise PoolBenchError(
+                f"{path} holds something that is no graph ({one_line(error)}); fetch it again"
+            ) from error
 
     def _graphs(self, adjacency: list[Any], colours: list[Array], classes: list[Array]) -> RawGraphs:
         labels = np.concatenate([_of_one_hot(rows) for rows in colours])

@@ -27,7 +27,7 @@ LENGTH = 5
 """How many words are predicted."""
 VOCABULARY = 5000
 """How many words can be predicted; after them come `unknown` and `end`."""
-UNKNOWN, END = "__UNK__", "__EOS__"
+UNKNOWN = "__UNK__"
 
 
 def with_next_tokens(tree: Array, attributed: Array, graph: Array) -> tuple[Array, Array]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from poolbench.data.cache import cache_dir, workspace
 from poolbench.data.dataset import GraphDataset
 from poolbench.data.raw import RawGraphs
 from poolbench.data.sources import fetch
@@ -39,7 +39,7 @@ class FileDataset(GraphDataset):
         mirror: str | None = None,
     ) -> None:
         self.name, self.collection, self.addresses = name, collection, dict(addresses)
-        self.cache = fetch.cache_dir(data)
+        self.cache = cache_dir(data)
         self.mirror = mirror
         self.folder = self.cache / folder
 
@@ -54,7 +54,7 @@ class FileDataset(GraphDataset):
         """
         if folder := self._held():
             return self._parse(folder)
-        with fetch.workspace(self.cache, self.folder.relative_to(self.cache).as_posix().replace("/", "-")) as work:
+        with workspace(self.cache, self.folder.relative_to(self.cache).as_posix().replace("/", "-")) as work:
             if folder := self._held():
                 return self._parse(folder)  # another process was quicker
             return self._fetch(work)
@@ -102,11 +102,10 @@ class FileDataset(GraphDataset):
 
     def _provenance(self, folder: Path) -> dict[str, Any]:
         """What was noted when the files came, or what can be said of files that somebody put there."""
-        try:
-            return dict(json.loads((folder / "provenance.json").read_text()))
-        except (OSError, ValueError):
-            where = folder.relative_to(self.cache).as_posix()
-            return {"kind": "cache", "where": where, "retrieved": fetch.now(), **_sha256(folder, self.addresses)}
+        if facts := fetch.noted(folder):
+            return facts
+        where = folder.relative_to(self.cache).as_posix()
+        return {"kind": "cache", "where": where, "retrieved": fetch.now(), **_sha256(folder, self.addresses)}
 
 
 def _folder_of(where: str, files: int) -> str:
@@ -116,8 +115,7 @@ def _folder_of(where: str, files: int) -> str:
 
 def _sha256(folder: Path, files: Mapping[str, str]) -> dict[str, Any]:
     """SHA-256 of the only file, or over the names and hashes of all."""
-    hashes = {file: fetch.file_sha256(folder / file) for file in sorted(files)}
-    if len(hashes) == 1:
-        return {"sha256": next(iter(hashes.values()))}
-    lines = "".join(f"{digest}  {file}\n" for file, digest in hashes.items())
-    return {"sha256": None, "files_sha256": hashlib.sha256(lines.encode()).hexdigest()}
+    names = sorted(files)
+    if len(names) == 1:
+        return {"sha256": fetch.file_sha256(folder / names[0])}
+    return {"sha256": None, "files_sha256": fetch.files_sha256(folder, names)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from poolbench.data.cache import cache_dir, workspace
 from poolbench.data.sources import fetch
 from poolbench.errors import PoolBenchError, nearest
 
@@ -41,11 +42,11 @@ def published_folds(name: str, data: str | Path | None = None, mirror: str | Non
     if f"{group}/{dataset}" not in known:
         raise PoolBenchError(f"protocol.folds={name} is unknown{nearest(name, known)}; there are {', '.join(known)}")
     file = f"{group}/{dataset}_splits.json"
-    cache = fetch.cache_dir(data)
+    cache = cache_dir(data)
     path = cache / COLLECTION / file
     if path.is_file():
         return path
-    with fetch.workspace(cache, f"folds-{group}-{dataset}") as work:
+    with workspace(cache, f"folds-{group}-{dataset}") as work:
         if not path.is_file():  # another process may have been quicker
             try:
                 found = fetch.fetch_archive(name, [f"{COLLECTION}/{file}"], f"{HOST}/{file}", work, mirror)

@@ -64,14 +64,12 @@ class Peptides(ArchivedDataset):
         self.mirror_paths = [f"LRGB/{archive}", archive]
 
     def parse(self, folder: Path, origin: str, out: GraphWriter) -> None:
-        start = 0
         for part, count in PARTS.items():
             read = _File(self.name, folder / "raw" / f"{part}.pt", origin)
             graphs = read.graphs(count)
             for first in range(0, count, _BLOCK):
                 read.write(graphs[first : first + _BLOCK], out)
-            out.put(part, np.arange(start, start + count))
-            start += count
+            out.put(part, np.arange(out.graphs - count, out.graphs))
 
     def node_features(self, raw: RawGraphs) -> Features:
         assert raw.node_labels is not None

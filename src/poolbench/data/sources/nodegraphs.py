@@ -18,7 +18,7 @@ from poolbench.data.sources import unpickle
 from poolbench.data.sources.files import FileDataset
 from poolbench.data.sources.nodegraph_names import NODE_GRAPHS
 from poolbench.data.target import Target
-from poolbench.errors import PoolBenchError, nearest
+from poolbench.errors import PoolBenchError, nearest, one_line
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -84,7 +84,7 @@ class NodeGraph(FileDataset):
         return {"train": torch.arange(labelled), "val": torch.arange(labelled, labelled + 500), "test": test}
 
     def node_features(self, raw: RawGraphs) -> Features:
-        x, names, vocabulary = self.features(raw)
+        x, names, vocabulary = super().node_features(raw)
         if self.normalize:
             x = x / x.abs().sum(dim=1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
         return Features(x, names, vocabulary)
@@ -145,9 +145,7 @@ def read_planetoid(stem: Path) -> tuple[sp.csr_matrix, sp.csr_matrix, Array]:
         col = np.concatenate([np.asarray(ends, dtype=np.int64) for ends in graph.values()])
         adjacency = sp.csr_matrix((np.ones(len(row), dtype=bool), (row, col)), shape=(n, n))
     except (AttributeError, IndexError, TypeError, ValueError) as error:
-        raise PoolBenchError(
-            f"{stem}.* are no Planetoid files ({' '.join(str(error).split())}); fetch them again"
-        ) from error
+        raise PoolBenchError(f"{stem}.* are no Planetoid files ({one_line(error)}); fetch them again") from error
     return x, adjacency, y
 
 
@@ -167,5 +165,5 @@ def _csr(path: Path, held: dict[str, Array], name: str) -> sp.csr_matrix:
         matrix = sp.csr_matrix((values, indices, indptr), shape=tuple(shape))
         matrix.check_format(full_check=True)
     except (TypeError, ValueError) as error:
-        raise PoolBenchError(f"{path}: {name} is no matrix ({' '.join(str(error).split())}); fetch it again") from error
+        raise PoolBenchError(f"{path}: {name} is no matrix ({one_line(error)}); fetch it again") from error
     return matrix

@@ -26,7 +26,7 @@ from poolbench.data.sources.archived import ArchivedDataset
 from poolbench.data.sources.official import OGBMetric
 from poolbench.data.sources.ogb_names import OGB_NAMES
 from poolbench.data.target import Target
-from poolbench.errors import PoolBenchError, nearest
+from poolbench.errors import PoolBenchError, nearest, one_line
 
 HOST = "http://snap.stanford.edu/ogb/data"
 COLLECTION = "ogb"
@@ -35,6 +35,10 @@ BLOCK = 1 << 19
 """Lines of the edge file that are held at a time (more for a single graph that has more)."""
 _PIECE = 1 << 22
 _PPA_CLASSES, _PPA_COLUMNS = 37, 7
+
+MOLECULES = ("node-feat", "edge-feat")
+FILES = {"classes": ("edge-feat",), "words": ("node-feat", "node_is_attributed", "node_depth")}
+"""Further files by kind of dataset; those of molecules for the others."""
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -64,7 +68,7 @@ class OGBDataset(ArchivedDataset):
         self.facts = OGB_NAMES[name]
         self.url = f"{HOST}/{self.facts.archive}"
         self.mirror_paths = [f"ogb/{self.facts.archive}", self.facts.archive, self.facts.archive.rpartition("/")[2]]
-        lists = ["num-node-list", "num-edge-list", "edge", "graph-label", *_files_of(name)]
+        lists = ["num-node-list", "num-edge-list", "edge", "graph-label", *FILES.get(self.facts.kind, MOLECULES)]
         parts = [f"split/{self.facts.split}/{part}.csv.gz" for part in ("train", "valid", "test")]
         self.files = [*(f"raw/{kind}.csv.gz" for kind in lists), *parts]
 
@@ -98,11 +102,6 @@ class OGBDataset(ArchivedDataset):
             return Target("numbers", found.y, found.outputs, self.facts.metric, "min", "mse", evaluate)
         assert raw.targets is not None
         return Target("binary", raw.targets.float(), self.facts.tasks, self.facts.metric, evaluate=evaluate)
-
-
-def _files_of(name: str) -> tuple[str, ...]:
-    kinds = {"classes": ("edge-feat",), "words": ("node-feat", "node_is_attributed", "node_depth")}
-    return kinds.get(OGB_NAMES[name].kind, ("node-feat", "edge-feat"))
 
 
 def parse(name: str, folder: Path, out: GraphWriter, origin: str | None = None) -> None:
@@ -325,8 +324,7 @@ class _Lines:
         except (StopIteration, pd.errors.EmptyDataError):
             return np.zeros((0, self.columns), dtype=self.dtype)
         except (OSError, EOFError, zlib.error, ValueError, OverflowError) as error:
-            reason = " ".join(str(error).split())
-            raise self.files.error(self.kind, f"cannot be read ({reason})") from error
+            raise self.files.error(self.kind, f"cannot be read ({one_line(error)})") from error
         if rows.shape[1] != self.columns:
             raise self.files.error(self.kind, f"has {rows.shape[1]} columns, expected {self.columns}")
         if self.below is not None and ((rows < 0) | (rows >= np.array(self.below))).any():

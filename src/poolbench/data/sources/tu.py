@@ -8,7 +8,6 @@ are any. All ids in the files start at 1.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import re
 import warnings
@@ -20,11 +19,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from poolbench.data.cache import CacheNotWritable, cache_dir, kept, workspace
 from poolbench.data.dataset import GraphDataset
 from poolbench.data.features import Features, NodeFeatures, edge_features
 from poolbench.data.raw import RawGraphs
 from poolbench.data.sources import fetch
 from poolbench.data.sources.tu_names import TU_NAMES
+from poolbench.data.sources.unpack import unpack
 from poolbench.data.twins import check_how, deduplicate
 from poolbench.errors import PoolBenchError, nearest
 
@@ -71,12 +72,9 @@ class TUDataset(GraphDataset):
         self.features = NodeFeatures(features, use_node_attr=use_node_attr, max_degree=max_degree)
         check_how(deduplicate)
         self.deduplicate = deduplicate
-        self.cache = fetch.cache_dir(data)
+        self.cache = cache_dir(data)
         self.mirror = mirror
         self.folder = self.cache / COLLECTION / self.name
-
-    def node_features(self, raw: RawGraphs) -> Features:
-        return self.features(raw)
 
     def edge_features(self, raw: RawGraphs) -> Features | None:
         return edge_features(raw)
@@ -95,9 +93,9 @@ class TUDataset(GraphDataset):
         if parsed := self._load_parsed():
             return parsed
         try:
-            with fetch.workspace(self.cache, f"{COLLECTION}-{self.name}") as work:
+            with workspace(self.cache, f"{COLLECTION}-{self.name}") as work:
                 return self._load_parsed() or self._save(self._read(work))
-        except fetch.CacheNotWritable:
+        except CacheNotWritable:
             # A shared cache may be read-only and hold the files: they are then parsed by each process.
             if folder := self._raw_folder():
                 return self._parse(folder)
@@ -107,16 +105,10 @@ class TUDataset(GraphDataset):
 
     def _load_parsed(self) -> RawGraphs | None:
         """The parsed form, or None where there is none, it is damaged, or the files it was made from have changed."""
-        path = self.folder / PARSED
-        try:
-            raw, facts = RawGraphs.load_facts(path)
-        except (FileNotFoundError, NotADirectoryError):
+        found = kept(self.folder / PARSED, RawGraphs.load_facts, "reading the dataset anew")
+        if found is None:
             return None
-        except OSError as error:
-            raise PoolBenchError(f"{path} cannot be read ({error.strerror}); make it readable or remove it") from error
-        except PoolBenchError as error:
-            fetch.log.warning("%s; reading the dataset anew", error)
-            return None
+        raw, facts = found
         folder = self._raw_folder()
         stale = folder is not None and facts.get("files") is not None and facts["files"] != self._signature(folder)
         return None if stale else raw
@@ -128,7 +120,7 @@ class TUDataset(GraphDataset):
 
     def _signature(self, folder: Path) -> dict[str, list[int]]:
         """Size and time of each file: tells that somebody has put other files there."""
-        stats = {path.name: path.stat() for path in sorted(folder.glob(f"{self.name}_*.txt"))}
+        stats = {path.name: path.stat() for path in self._files(folder)}
         return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
 
     # ------------------------------------------------------------ the files
@@ -143,10 +135,8 @@ class TUDataset(GraphDataset):
         if folder := self._raw_folder():
             return self._parse(folder)
         zip_name = f"{self.name}.zip"
-        places = (self.folder.parent / zip_name, self.folder / zip_name)
-        if own := next((path for path in places if path.is_file()), None):
-            facts = {"kind": "cache", "where": own.name, "sha256": fetch.file_sha256(own), "retrieved": fetch.now()}
-            return self._unpack(fetch.Archive(own, facts, str(own)), work)
+        if own := fetch.at_hand(self.folder.parent / zip_name, self.folder / zip_name):
+            return self._unpack(own, work)
         if shipped := fetch.shipped_folder(self.name):
             return self._parse(shipped.path)
         return self._unpack(self._fetch(work), work)
@@ -170,7 +160,7 @@ class TUDataset(GraphDataset):
 
     def _unpack(self, archive: fetch.Archive, work: Path) -> RawGraphs:
         """Unpack and parse in the workspace: only what is a sound dataset moves to its place, and at once."""
-        names = fetch.unpack(archive, work / "raw", lambda n: n.startswith(f"{self.name}_") or n == "README.txt")
+        names = unpack(archive, work / "raw", lambda n: n.startswith(f"{self.name}_") or n == "README.txt")
         if f"{self.name}_A.txt" not in names:
             raise PoolBenchError(
                 f"archive {archive.origin} holds no {self.name}_A.txt, so it is not TU dataset {self.name}; "
@@ -193,22 +183,17 @@ class TUDataset(GraphDataset):
 
     def _provenance(self, folder: Path) -> dict[str, Any]:
         """What was noted when the files came, or what can be said of files that somebody put there."""
-        try:
-            return dict(json.loads((folder / "provenance.json").read_text()))
-        except (OSError, ValueError):
-            pass
+        if facts := fetch.noted(folder):
+            return facts
         shipped = fetch.shipped_folder(self.name)
         if shipped and shipped.path == folder:
             facts = shipped.provenance
         else:
             facts = {"kind": "cache", "where": f"{COLLECTION}/{self.name}", "sha256": None, "retrieved": fetch.now()}
-        return {**facts, "files_sha256": _files_sha256(folder, self.name)}
+        return {**facts, "files_sha256": fetch.files_sha256(folder, (path.name for path in self._files(folder)))}
 
-
-def _files_sha256(folder: Path, name: str) -> str:
-    """SHA-256 over the names and hashes of the files of a dataset that came without an archive."""
-    lines = [f"{fetch.file_sha256(path)}  {path.name}\n" for path in sorted(folder.glob(f"{name}_*.txt"))]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    def _files(self, folder: Path) -> list[Path]:
+        return sorted(folder.glob(f"{self.name}_*.txt"))
 
 
 # ---------------------------------------------------------------- parsing

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import scipy.sparse
 
-from poolbench.errors import PoolBenchError
+from poolbench.errors import PoolBenchError, one_line
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -66,9 +66,7 @@ def load(file: BinaryIO, origin: str) -> Any:
     except OSError:
         raise
     except Exception as error:  # a damaged pickle raises whatever its bytes happen to mean
-        raise PoolBenchError(
-            f"{origin} is no pickle of arrays ({' '.join(str(error).split())}); fetch it again"
-        ) from error
+        raise PoolBenchError(f"{origin} is no pickle of arrays ({one_line(error)}); fetch it again") from error
 
 
 def load_npz(path: Path, names: tuple[str, ...]) -> dict[str, Array]:
@@ -82,7 +80,7 @@ def load_npz(path: Path, names: tuple[str, ...]) -> dict[str, Array]:
     except KeyError as error:
         raise PoolBenchError(f"{path} holds no array {error.args[0].split(chr(39))[1][:-4]}; fetch it again") from error
     except (zipfile.BadZipFile, EOFError, ValueError) as error:
-        raise PoolBenchError(f"{path} is damaged ({' '.join(str(error).split())}); fetch it again") from error
+        raise PoolBenchError(f"{path} is damaged ({one_line(error)}); fetch it again") from error
 
 
 def _array(file: BinaryIO, origin: str) -> Array:

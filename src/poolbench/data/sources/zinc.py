@@ -25,7 +25,7 @@ from poolbench.data.raw import RawGraphs
 from poolbench.data.sources import fetch
 from poolbench.data.sources.archived import ArchivedDataset
 from poolbench.data.target import Target
-from poolbench.errors import PoolBenchError
+from poolbench.errors import PoolBenchError, one_line
 
 URL = "https://www.dropbox.com/s/feo9qle74kg48gy/molecules.zip?dl=1"
 INDEX_URL = "https://raw.githubusercontent.com/graphdeeplearning/benchmarking-gnns/master/data/molecules"
@@ -62,14 +62,12 @@ class ZINC(ArchivedDataset):
                 shutil.copyfile(found.path, place)
 
     def parse(self, folder: Path, origin: str, out: GraphWriter) -> None:
-        start = 0
         for part, count in PARTS.items():
             read = _Files(folder / "raw" / f"{part}.pickle", folder / "raw" / f"{part}.index", origin)
             molecules = read.chosen(count)
             for first in range(0, count, _BLOCK):
                 read.write(molecules[first : first + _BLOCK], out)
-            out.put(part, np.arange(start, start + count))
-            start += count
+            out.put(part, np.arange(out.graphs - count, out.graphs))
 
     def node_features(self, raw: RawGraphs) -> Features:
         assert raw.node_labels is not None
@@ -106,8 +104,7 @@ class _Files:
             with open(self.pickled, "rb") as file:
                 molecules = _Unpickler(file).load()
         except Exception as error:  # a damaged pickle raises any type
-            reason = " ".join(str(error).split())
-            raise self.error(self.pickled, f"cannot be read ({reason})") from error
+            raise self.error(self.pickled, f"cannot be read ({one_line(error)})") from error
         if not isinstance(molecules, list) or not 0 <= min(index) <= max(index) < len(molecules):
             raise self.error(self.pickled, f"is no list of molecules up to number {max(index)}")
         return [molecules[at] for at in index]
@@ -118,8 +115,7 @@ class _Files:
             bonds = [_tensor(molecule["bond_type"]) for molecule in molecules]
             values = [float(_tensor(molecule["logP_SA_cycle_normalized"])) for molecule in molecules]
         except Exception as error:  # of whatever is in the place of a tensor
-            reason = " ".join(str(error).split())
-            raise self.error(self.pickled, f"holds something that is no molecule ({reason})") from error
+            raise self.error(self.pickled, f"holds something that is no molecule ({one_line(error)})") from error
         for atom, bond in zip(atoms, bonds, strict=True):
             if bond.shape != (len(atom), len(atom)):
                 raise self.error(self.pickled, f"holds {len(atom)} atoms with bonds of shape {list(bond.shape)}")

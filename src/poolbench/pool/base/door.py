@@ -94,7 +94,9 @@ def leave(form: Form, x: Tensor, a: Matrix) -> tuple[Tensor, Matrix | Tensor, Te
         assert isinstance(a, Dense)
         if a.nodes.mask is not None and bool(a.nodes.mask.all()):
             a = Dense(a.value, None, a.symmetric)
-        value = a.value if form.kind in ("dense", "edge_index") else _torch_sparse(a.value, form.kind)
+        value = a.value
+        if form.kind in ("coo", "csr"):
+            value = value.to_sparse() if form.kind == "coo" else value.to_sparse_csr()
         return x, value, a.nodes.mask, sizes, None
     if isinstance(a, Dense):
         if a.nodes.mask is None:
@@ -166,7 +168,3 @@ def _given(a: Sparse, kind: str) -> tuple[Tensor, Tensor | None]:
         return index, value
     coo = torch.sparse_coo_tensor(index, value, (n, n), check_invariants=False)
     return (coo.coalesce(), None) if kind == "coo" else (coo.coalesce().to_sparse_csr(), None)
-
-
-def _torch_sparse(a: Tensor, kind: str) -> Tensor:
-    return a.to_sparse() if kind == "coo" else a.to_sparse_csr()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from poolbench.linalg import Ragged, Sparse
+from poolbench.linalg import Sparse
 
 _GOLDEN = 0x9E3779B97F4A7C15  # steps between the states of successive seeds
 
@@ -40,14 +40,8 @@ def standing(a: Sparse) -> Tensor:
     in float64 and compared in float32, so that the order of summation does not show either.
     """
     degree = a.with_value(a.weights.detach().double()).degree().float()
-    order = torch.argsort(degree, descending=True, stable=True)
-    order = order[torch.argsort(a.nodes.index[order], stable=True)]
-    return torch.empty_like(order).index_copy_(0, order, numbers(a.nodes))
-
-
-def numbers(nodes: Ragged) -> Tensor:
-    """Number of each node inside its graph: [n], from 0."""
-    return torch.arange(nodes.num_rows, device=nodes.ptr.device) - nodes.expand(nodes.ptr[:-1])
+    order = a.nodes.together(torch.argsort(degree, descending=True, stable=True))
+    return torch.empty_like(order).index_copy_(0, order, a.nodes.numbers)
 
 
 def _shift(v: Tensor, bits: int) -> Tensor:

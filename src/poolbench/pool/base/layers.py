@@ -173,6 +173,22 @@ class AssignmentMLP(nn.Module):
         return self.layers[-1](x)
 
 
+class SquareLinear(Linear):
+    """A linear layer as wide as its input."""
+
+    def __init__(self, in_features: int | None, **options: Any) -> None:
+        super().__init__(in_features, in_features or 0, **options)
+
+    def initialize_parameters(self, x: Tensor) -> None:
+        self.out_features = x.shape[-1]
+        super().initialize_parameters(x)
+
+
+def not_half(x: Tensor) -> Tensor:
+    """x, in float32 where it is in a half type: many scores would tie there."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
 def row_softmax(x: Tensor) -> Tensor:
     """Softmax over the last axis, in float32 under autocast on every device (the CPU's own would stay in bf16)."""
     return x.softmax(-1, dtype=torch.float32 if torch.is_autocast_enabled(x.device.type) else None)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from poolbench.linalg import Matrix, Sparse
-from poolbench.pool.base.partition import REDUCTIONS, CentredPartition, merged
+from poolbench.pool.base.partition import REDUCTIONS, merged
 from poolbench.pool.base.postprocess import post_process
-from poolbench.pool.base.src import SRCPool
+from poolbench.pool.base.src import SparseSelection, SRCPool
 
 
 class PartitionPool(SRCPool):
-    """Base of the operators whose `select` returns a `CentredPartition`; on its own it has none.
+    """Base of the operators whose `select` returns a partition of the nodes; on its own it has none.
 
         X' = S'X,   A'_ab = sum of A_ij over i in a, j in b, without self-loops
 
@@ -44,5 +44,5 @@ class PartitionPool(SRCPool):
             "remove_self_loops": remove_self_loops, "degree_norm": degree_norm, "edge_weight_norm": edge_weight_norm,
         }  # fmt: skip
 
-    def connect(self, a: Matrix, s: CentredPartition) -> Sparse:  # type: ignore[override]
+    def connect(self, a: Matrix, s: SparseSelection) -> Sparse:  # type: ignore[override]
         return post_process(merged(a.sparse(), s, self.connect_red_op), **self.post)

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from poolbench.errors import whole
 from poolbench.linalg import RAW, Connectivity, Dense, Matrix, Nodes, Padded, Ragged, Sparse, to_flat
 from poolbench.linalg.coarsening import Coarsening
 from poolbench.pool.base.door import Form, PoolOutput, enter, leave
@@ -243,11 +244,9 @@ class SoftPool(SRCPool):
         self, k: int, return_selection: bool = False, k_per_graph: float | None = None, **unknown: Any
     ) -> None:
         super().__init__(return_selection=return_selection, **unknown)
-        if isinstance(k, bool) or int(k) != k or k < 1:
-            raise ValueError(f"k={k!r}: the number of clusters is a whole number of at least 1")
         if k_per_graph is not None and (isinstance(k_per_graph, bool) or not 0.0 < k_per_graph <= 1.0):
             raise ValueError(f"k_per_graph={k_per_graph!r}: a share of the nodes in (0, 1] is expected, or None")
-        self.k = int(k)
+        self.k = whole("k", k)
         self.k_per_graph = k_per_graph
 
     def clusters(self, nodes: Nodes) -> Tensor | None:

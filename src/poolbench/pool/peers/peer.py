@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from poolbench.linalg import Dense, Matrix, Nodes, Padded, Ragged, Sparse
+from poolbench.linalg.products import invert
 from poolbench.pool.base.selection import Selection
 from poolbench.pool.base.src import SRCPool
 
@@ -86,7 +87,7 @@ def by_graph(
         index, weight: the pooled edges, [2, e] and [e] or None. graph: of each pooled row, [k].
     """
     order = torch.argsort(graph, stable=True)
-    rank = torch.empty_like(order).index_copy(0, order, torch.arange(order.numel(), device=order.device))
+    rank = invert(order)
     nodes = Ragged.from_index(graph[order], num_graphs)
     return x.index_select(0, order), Sparse.from_edges(rank[index[0]], rank[index[1]], weight, nodes), order
 

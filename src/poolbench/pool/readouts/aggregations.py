@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from poolbench.errors import whole
 from poolbench.linalg import Nodes
 from poolbench.pool.base.layers import Linear
 from poolbench.pool.base.src import GlobalPool
@@ -80,7 +81,7 @@ class SetPool(GlobalPool):
 
     def __init__(self, channels: int, in_channels: int | None = None, **unknown: Any) -> None:
         super().__init__(**unknown)
-        self.channels = _count("channels", channels)
+        self.channels = whole("channels", channels)
         self.projection = Linear(in_channels, self.channels)
 
     def out_channels(self, in_channels: int) -> int:
@@ -138,7 +139,7 @@ class Set2SetPool(SetPool):
 
     def __init__(self, channels: int, steps: int = 3, in_channels: int | None = None, **unknown: Any) -> None:
         super().__init__(channels, in_channels, **unknown)
-        self.steps = _count("steps", steps)
+        self.steps = whole("steps", steps)
         self.lstm = nn.LSTMCell(2 * self.channels, self.channels)  # torch.compile traces no nn.LSTM
 
     def out_channels(self, in_channels: int) -> int:
@@ -209,7 +210,7 @@ class SetTransformerPool(AttentionPool):
         from torch_geometric.nn.aggr import SetTransformerAggregation  # seconds to import
 
         super().__init__(channels, in_channels, **unknown)
-        self.seeds = _count("seeds", seeds)
+        self.seeds = whole("seeds", seeds)
         _check_attention(self.channels, heads, dropout)
         self.blocks = SetTransformerAggregation(
             self.channels, self.seeds, encoders, decoders, heads, layer_norm=layer_norm, dropout=dropout
@@ -262,7 +263,7 @@ class GraphMultisetTransformerPool(AttentionPool):
         super().__init__(channels, in_channels, **unknown)
         _check_attention(self.channels, heads, dropout)
         self.blocks = GraphMultisetTransformer(
-            self.channels, _count("seeds", seeds), encoders, heads, layer_norm=layer_norm, dropout=dropout
+            self.channels, whole("seeds", seeds), encoders, heads, layer_norm=layer_norm, dropout=dropout
         )
 
     def attend(self, x: Tensor, real: Tensor) -> Tensor:
@@ -272,14 +273,8 @@ class GraphMultisetTransformerPool(AttentionPool):
         return self.blocks.pma2(x).squeeze(1)
 
 
-def _count(name: str, value: int) -> int:
-    if isinstance(value, bool) or int(value) != value or value < 1:
-        raise ValueError(f"{name}={value!r}: a whole number of at least 1 is expected")
-    return int(value)
-
-
 def _check_attention(channels: int, heads: int, dropout: float) -> None:
-    if channels % _count("heads", heads):
+    if channels % whole("heads", heads):
         raise ValueError(f"heads={heads}: channels={channels} is not a multiple of it")
     if not 0.0 <= dropout < 1.0:
         raise ValueError(f"dropout={dropout!r}: a share in [0, 1) is expected")

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from poolbench.errors import whole
 from poolbench.linalg import Nodes
 from poolbench.pool.base.layers import Constraint, Initializer, Linear, Regularizer
 from poolbench.pool.base.src import GlobalPool
@@ -40,9 +41,7 @@ class GlobalAttentionPool(GlobalPool):
         **unknown: Any,
     ) -> None:
         super().__init__(**unknown)
-        if isinstance(channels, bool) or int(channels) != channels or channels < 1:
-            raise ValueError(f"channels={channels!r}: the width of the result is a whole number of at least 1")
-        self.channels = int(channels)
+        self.channels = whole("channels", channels)
         options: dict[str, Any] = {
             "kernel_initializer": kernel_initializer,
             "bias_initializer": bias_initializer,

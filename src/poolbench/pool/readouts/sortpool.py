@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from poolbench.errors import whole
 from poolbench.linalg import Nodes, Padded, Ragged
 from poolbench.pool.base.src import GlobalPool
 
@@ -32,9 +33,7 @@ class SortPool(GlobalPool):
 
     def __init__(self, k: int, flatten: bool = False, **unknown: Any) -> None:
         super().__init__(**unknown)
-        if isinstance(k, bool) or int(k) != k or k < 1:
-            raise ValueError(f"k={k!r}: the number of rows of each graph is a whole number of at least 1")
-        self.k = int(k)
+        self.k = whole("k", k)
         self.flatten = flatten
 
     def out_channels(self, in_channels: int) -> int:
@@ -44,9 +43,7 @@ class SortPool(GlobalPool):
         x, nodes = _real(x, nodes)
         key = x.detach()[:, -1] if x.shape[1] else x.new_zeros(x.shape[0])
         # A stable sort by feature, then by graph: the rank of a node is its place less its graph's start.
-        order = torch.argsort(key, descending=True, stable=True)
-        order = order[torch.argsort(nodes.index[order], stable=True)]
-        rank = torch.arange(order.numel(), device=x.device) - nodes.expand(nodes.ptr[:-1])
+        order, rank = nodes.together(torch.argsort(key, descending=True, stable=True)), nodes.numbers
         (first,) = (rank < self.k).nonzero(as_tuple=True)
         out = x.new_zeros(nodes.num_graphs * self.k, x.shape[1])
         out = out.index_copy(0, nodes.index[first] * self.k + rank[first], x.index_select(0, order[first]))

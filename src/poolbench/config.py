@@ -1,0 +1,320 @@
+"""The configuration of a run on one page: every key, its type, its range, its choices. conf/ holds the values.
+
+Hydra composes plain dictionaries, and records keep them. `read` makes a `Config` of one, or refuses it in one line;
+`plain` makes the same dictionaries again. What a run is made of (operator, model, dataset and so on) is a `Part`: a
+class, and the arguments of its constructor, which alone knows what they may be.
+
+A key with a default stands in no file of conf/: it is absent unless it was given.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import types
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec.structs import replace
+
+from poolbench.errors import PoolBenchError, nearest
+
+__all__ = ["Callbacks", "Config", "Names", "Part", "Paths", "Search", "Split", "Trainer", "has", "hint",
+           "plain", "read", "replace", "with_values"]  # fmt: skip
+
+LARGEST = 2**53
+"""The largest whole number up to which every reader of JSON keeps each one."""
+
+Whole = Annotated[int, Meta(ge=0, le=LARGEST)]
+Count = Annotated[int, Meta(ge=1, le=LARGEST)]
+Amount = Whole | Annotated[float, Meta(ge=0, le=LARGEST)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+
+Precision = Literal[16, 32, 64, "16", "32", "64", "bf16", "16-true", "16-mixed", "bf16-true", "bf16-mixed", "32-true",
+                    "64-true"]  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------------------ the keys
+
+
+class Part(Struct, frozen=True):
+    """A part of the run, written `{_target_: module.Class, **arguments}`."""
+
+    target: str
+    arguments: dict[str, Any]  # plain values; a part within a part (model.readout) is a mapping with its _target_
+
+    @classmethod
+    def of(cls, key: str, value: Any) -> Part:
+        """The part that a mapping describes. Raises `PoolBenchError` that names `key`, where it stands."""
+        if not isinstance(value, Mapping):
+            raise PoolBenchError(f"{key}={value!r}: a mapping with a _target_ is expected")
+        target = value.get("_target_")
+        if not isinstance(target, str) or not target:
+            raise PoolBenchError(f"{key} has no _target_: give the class as module.Class")
+        arguments = {name: inner for name, inner in value.items() if name != "_target_"}
+        _check_plain(key, arguments)
+        return cls(target, arguments)
+
+
+class Split(Struct, frozen=True):
+    seed: Whole  # which graphs are trained, validated and tested on
+
+
+class Names(Struct, frozen=True):
+    """What was chosen of each group, for people to read; no part of a run's identity. None: it is not known."""
+
+    pool: str | None
+    model: str | None
+    dataset: str | None
+    protocol: str | None
+
+
+class Trainer(Struct, frozen=True, kw_only=True):
+    """Arguments of pytorch_lightning.Trainer, threads and compile apart."""
+
+    accelerator: Literal["auto", "cpu", "cuda", "gpu", "mps"]
+    devices: Annotated[int, Meta(ge=-1, le=LARGEST)] | list[Whole] | str  # how many, or which; -1, auto: all there are
+    strategy: str  # auto, or ddp and the like, which start a process a device
+    precision: Precision  # of the arithmetic; bf16-mixed for autocast
+    max_epochs: Count
+    gradient_clip_val: Amount | None  # None: gradients are taken as they are
+    deterministic: bool | Literal["warn"]  # false: kernels that sum in any order may be used
+    threads: Count  # of torch
+    compile: bool  # torch.compile the model
+    min_epochs: Whole | UnsetType = UNSET
+    max_steps: Annotated[int, Meta(ge=-1, le=LARGEST)] | UnsetType = UNSET  # -1: no bound
+    min_steps: Whole | UnsetType = UNSET
+    limit_train_batches: Whole | Share | UnsetType = UNSET  # how many batches of an epoch, or which share of them
+    accumulate_grad_batches: Count | UnsetType = UNSET  # batches a step
+    gradient_clip_algorithm: Literal["norm", "value"] | UnsetType = UNSET
+    detect_anomaly: bool | UnsetType = UNSET  # autograd's search for what made a NaN
+    benchmark: bool | UnsetType = UNSET  # cuDNN's
+    num_nodes: Count | UnsetType = UNSET  # machines that share a run
+    sync_batchnorm: bool | UnsetType = UNSET
+
+    @property
+    def starts_processes(self) -> bool:
+        """Whether further processes are started for the other devices."""
+        return self.strategy.startswith("ddp")
+
+
+class Callbacks(Struct, frozen=True):
+    monitor: str  # the number of the curve by which epochs are selected; auto: the protocol's choice
+    mode: Literal["auto", "min", "max"]  # whether less or more of it is better
+    patience: Count  # stop after so many epochs without a better one
+    resume_every: Amount  # seconds between two resume checkpoints at the least
+    progress: Literal["auto", "bar", "lines", "none"]
+    pictures_every: Whole  # epochs between two pictures of what the first pool does; 0: none
+
+    def __post_init__(self) -> None:
+        if self.monitor != "auto" and self.mode == "auto":
+            raise PoolBenchError(
+                f"callbacks.monitor={self.monitor}: say whether more is better: callbacks.mode=min or max"
+            )
+
+
+class Paths(Struct, frozen=True):
+    """Where files lie; no part of a run, and so in no record."""
+
+    results: str
+    data: str | None  # None: the user's cache folder
+    mirror: str | None  # a folder or base URL laid out as the official hosts are
+
+
+class Search(Struct, frozen=True, omit_defaults=True):
+    """A search of hyper-parameters (`jobs.search`)."""
+
+    sampler: Literal["tpe", "random", "grid"]
+    trials: Count
+    concurrency: Count  # trials that may run at a time
+    prune: bool  # stop trials that are worse than the median of those before
+    space: dict[str, Any]  # keys of the configuration: a list of values, or {low: a, high: b} with log: true or step: s
+    chosen: dict[str, Any] | None = None  # of a final run of nested cross-validation: the values of the best trial
+
+
+class Config(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A run, or several where the protocol has folds."""
+
+    seed: Whole  # initialisation, batch order, draws
+    split: Split
+    fold: Whole | None  # of a protocol that has folds; None: all of them, one run each
+    batch_size: Count
+    loss_weights: Amount | dict[str, Amount]  # of the operator's auxiliary losses: for all of them, or by name
+    evaluate_test: bool  # false: the test split is never looked at
+    force: bool  # true: run again what is done, as another attempt
+    group: str | None  # of the run in W&B
+    tags: list[str]  # of the run in W&B
+    names: Names
+    pool: Part  # an operator, a readout or a control of poolbench.pool, or one's own
+    model: Part  # the network around it
+    protocol: Part  # how graphs are split, and which epoch counts
+    dataset: Part
+    optimizer: Part
+    scheduler: Part | None  # None: the learning rate stays as it is
+    trainer: Trainer
+    callbacks: Callbacks
+    logger: Part | None  # beside the curve, which is always written
+    paths: Paths
+    search: Search | None = None
+    job_type: str | None = None  # of the run in W&B
+
+    def __post_init__(self) -> None:
+        if self.search is not None and self.trainer.starts_processes:
+            raise PoolBenchError("trainer=ddp starts its own processes and does not go with a search: give one device")
+
+    @property
+    def dataset_name(self) -> str | None:
+        """What people call the dataset."""
+        return self.dataset.arguments.get("name") or self.names.dataset
+
+
+# ----------------------------------------------------------------------------------------- from dictionaries, and back
+
+
+def read(values: Mapping[str, Any]) -> Config:
+    """The configuration that plain dictionaries hold; nothing is shared with them.
+
+    Raises `PoolBenchError`, in one line that names the key: it is unknown or missing, or its value is no such thing.
+    """
+    return _struct(Config, "", copy.deepcopy(values))
+
+
+def plain(config: Config) -> dict[str, Any]:
+    """The plain dictionaries that `read` would make `config` of; nothing is shared with it."""
+    values = msgspec.to_builtins(config)
+    for key in _PARTS:
+        found = values[key]
+        values[key] = {"_target_": None} if found is None else {"_target_": found["target"], **found["arguments"]}
+    return values
+
+
+def with_values(config: Config, values: Mapping[str, Any]) -> Config:
+    """`config` with other values at dotted keys, such as `optimizer.lr`.
+
+    Raises `PoolBenchError` for a key that the configuration has not, and as `read` does.
+    """
+    changed = plain(config)
+    for key, value in values.items():
+        if not has(changed, key):
+            raise PoolBenchError(f"{key} is no key of the configuration{hint(changed, key)}")
+        node: Any = changed
+        *path, last = key.split(".")
+        for name in path:
+            node = node[name]
+        node[last] = value
+    return read(changed)
+
+
+def has(values: Mapping[str, Any], key: str) -> bool:
+    """Whether plain dictionaries hold a dotted key."""
+    node: Any = values
+    for name in key.split("."):
+        if not isinstance(node, Mapping) or name not in node:
+            return False
+        node = node[name]
+    return True
+
+
+def hint(values: Mapping[str, Any], key: str) -> str:
+    """' (did you mean X?)' for a dotted key that plain dictionaries do not hold; '' where nothing is near."""
+    node: Any = values
+    prefix = ""
+    for name in key.split("."):
+        if not isinstance(node, Mapping) or name not in node:
+            break
+        node, prefix = node[name], f"{prefix}{name}."
+    return nearest(name, map(str, node), prefix=prefix) if isinstance(node, Mapping) else ""
+
+
+def _check_plain(key: str, value: Any) -> None:
+    """Refuse what no JSON file holds, so that no constructor need ask whether a number is one."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            _check_plain(f"{key}.{name}", inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _check_plain(key, inner)
+    elif isinstance(value, float) and math.isnan(value):
+        raise PoolBenchError(f"{key}=nan: a number is expected")
+    elif isinstance(value, int) and abs(value) > LARGEST:
+        raise PoolBenchError(f"{key}={value}: a whole number of at most {LARGEST} is expected")
+    elif value is not None and not isinstance(value, bool | int | float | str):
+        raise PoolBenchError(f"{key}={value!r}: a number, a word, true, false, null, a list or a mapping is expected")
+
+
+# ------------------------------------------------------------------------------------------- types, and words for them
+
+
+@cache
+def _fields(kind: Any) -> dict[str, tuple[tuple[Any, ...], bool]]:
+    """Of each key of a struct the types that it may have, and whether it must be there."""
+    return {field.name: (_options(field.type), field.required) for field in msgspec.structs.fields(kind)}
+
+
+def _options(kind: Any) -> tuple[Any, ...]:
+    """The members of a union; of anything else itself."""
+    members = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+    return tuple(member for member in members if member is not UnsetType)
+
+
+_PARTS = tuple(name for name, (options, _) in _fields(Config).items() if Part in options)
+
+
+def _struct(kind: Any, prefix: str, values: Any) -> Any:
+    """The struct that a mapping describes. prefix: what stands before its keys, the last dot included."""
+    if not isinstance(values, Mapping):
+        raise PoolBenchError(f"{prefix.rstrip('.') or 'the configuration'}={values!r}: a mapping is expected")
+    fields = _fields(kind)
+    for name in values:
+        if name not in fields:
+            near = nearest(str(name), fields, prefix=prefix)
+            raise PoolBenchError(f"{prefix}{name} is no key of the configuration{near}")
+    for name, (options, required) in fields.items():
+        if required and name not in values:
+            raise PoolBenchError(f"{prefix}{name} is missing: {_expected(options)} is expected")
+    return kind(**{name: _value(prefix + name, value, fields[name][0]) for name, value in values.items()})
+
+
+def _value(key: str, value: Any, options: Sequence[Any]) -> Any:
+    """A value that may be of any of these types."""
+    if value is None and type(None) in options:
+        return None
+    for option in options:
+        if option is Part:
+            return None if value == {"_target_": None} and type(None) in options else Part.of(key, value)
+        if isinstance(option, type) and issubclass(option, Struct):
+            return _struct(option, f"{key}.", value)
+        if get_origin(option) is dict and isinstance(value, Mapping):
+            inner = _options(get_args(option)[1])
+            return {str(name): _value(f"{key}.{name}", each, inner) for name, each in value.items()}
+    try:
+        return msgspec.convert(value, Union[tuple(options)])  # noqa: UP007 (of a tuple)
+    except msgspec.ValidationError:
+        if get_origin(options[0]) is Literal and len(options) == 1:
+            choices = ", ".join(dict.fromkeys(map(str, get_args(options[0]))))
+            raise PoolBenchError(f"{key}={value!r} is not one of {choices}") from None
+        raise PoolBenchError(f"{key}={value!r}: {_expected(options, value)} is expected") from None
+
+
+def _expected(options: Sequence[Any], value: Any = None) -> str:
+    """What a value may be, in words. value: what it was, which says whether an upper bound is worth a word."""
+    said = [word for option in options for word in _words(option, value)]
+    said = [word for word in said if word.replace("a whole", "a") not in said or "whole" not in word]
+    return " or ".join(filter(None, (", ".join(said[:-1]), said[-1])))
+
+
+def _words(option: Any, value: Any) -> list[str]:
+    if get_origin(option) is Literal:
+        return [str(choice) for choice in get_args(option)]
+    if get_origin(option) is Annotated:
+        kind, bounds = get_args(option)
+        number = "a whole number" if kind is int else "a number"
+        told = bounds.le == 1 or (isinstance(value, int | float) and value > bounds.le)
+        return [f"{number} from {bounds.ge} to {bounds.le}" if told else f"{number} of at least {bounds.ge}"]
+    if get_origin(option) is list:
+        return ["a list of words" if get_args(option)[0] is str else "a list of numbers"]
+    names = {bool: ["true", "false"], str: ["a word"], type(None): ["null"], Part: ["a mapping with a _target_"]}
+    return names.get(option, ["a mapping"])

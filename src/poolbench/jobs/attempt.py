@@ -1,0 +1,277 @@
+"""One attempt at a run: trained, recorded, logged; and what is printed of it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from poolbench.config import Config, plain, with_values
+from poolbench.errors import PoolBenchError, RunError, RunFailed
+from poolbench.jobs.search import Pruned
+from poolbench.loading import loading
+from poolbench.records import attempts
+from poolbench.records.digests import chain
+from poolbench.records.provenance import provenance
+from poolbench.records.record import (
+    PARTS,
+    SCHEMA,
+    Metrics,
+    Provenance,
+    Record,
+    Seeds,
+    Splits,
+    Status,
+    Time,
+    write_record,
+)
+
+if TYPE_CHECKING:
+    from poolbench.data.prepared import Prepared
+    from poolbench.learn.build import Parts
+    from poolbench.learn.train import Trainable
+
+log = logging.getLogger(__name__)
+
+Watch = Callable[[int, float], None]
+
+#: Where the first process of a distributed run tells the others its attempt's folder.
+LEADER = "POOLBENCH_ATTEMPT"
+
+
+def follow(config: Config, prepared: Prepared, id: str, code: str) -> Any:
+    """One of the further processes of a distributed run: it trains along, and the first one keeps the books.
+
+    Returns nothing: nobody asks such a process for a record.
+    """
+    with loading():
+        from poolbench.learn.train import Trainable, train
+    quiet = with_values(config, {"callbacks.progress": "none"})
+    folder = os.environ.get(LEADER)
+    resume = Path(folder) / attempts.CHECKPOINT if folder else None
+    train(quiet, prepared, Trainable.of(quiet, prepared), resume=resume, identity=_resumed(id, code))
+
+
+def _resumed(id: str, code: str) -> str:
+    """What a checkpoint is of: a run, and the version of the code that does it."""
+    return f"{id} {code}"
+
+
+def do(
+    config: Config,
+    parts: Parts,
+    prepared: Prepared,
+    trainable: Trainable,
+    id: str,
+    code: str,
+    watch: Watch | None,
+    facts: Mapping[str, Any],
+) -> Record:
+    """Do a run, or go on with it where it was left; returns its record. For the arguments and errors see `run.one_run`.
+
+    Args:
+        trainable: what is to be trained on `prepared`. id: of the run. code: version of the code.
+    """
+    from poolbench.learn.loggers import Loggers, RunInfo
+    from poolbench.learn.outcome import Outcome
+    from poolbench.learn.train import train
+
+    raw, split, values = prepared.raw, prepared.split, plain(config)
+    attempt = attempts.begin_attempt(Path(config.paths.results), id, code)
+    os.environ[LEADER] = str(attempt.folder)  # for the processes that a distributed strategy starts
+    outcome = Outcome()
+    name = run_name(config)
+    info = RunInfo(id, attempt.number, attempt.folder, name, values, config.group, config.job_type or "train",
+                   tuple(config.tags))  # fmt: skip
+    opened: list[Loggers] = []
+
+    def write(status: Status, reason: str | None = None) -> tuple[Record, Path]:
+        epoch, curve = outcome.selected_epoch, outcome.curve
+        data = {**raw.provenance, "fingerprint": raw.fingerprint(), "features": prepared.x.names}
+        made = Record(
+            schema=SCHEMA,
+            id=id,
+            attempt=attempt.number,
+            status=status,
+            reason=reason,
+            task=outcome.task,
+            config={key: value for key, value in values.items() if key != "paths"},  # where files lie is nobody's
+            splits=Splits(hash=split.hash, **{**split.as_dict(), **split.sizes}),
+            metrics=Metrics(**{part: outcome.metrics.get(part, {}) for part in PARTS}),
+            selected_epoch=epoch,
+            curve=curve,
+            losses=outcome.losses,
+            diagnostics={**outcome.diagnostics, **facts},
+            time=Time(**{name: outcome.time.get(name) for name in Time.__struct_fields__}),
+            memory_peak=outcome.memory_peak,
+            parameters=outcome.parameters,
+            seeds=Seeds(seed=config.seed, split=config.split.seed),
+            provenance=Provenance(**provenance(data=data, split=split.hash), code=code),
+            outcomes=outcome.outcomes,
+            digests=chain(curve) if curve else None,
+            selected=curve[epoch] if curve and epoch is not None else None,
+        )
+        return made, write_record(attempt.folder, made)
+
+    def first_epoch(epoch: int) -> None:
+        if epoch:
+            print(f"run {id} goes on from epoch {epoch}")
+        opened.append(Loggers(info, parts.loggers, first_epoch=epoch))
+        attempts.note_start(attempt.folder)
+
+    def each_picture(epoch: int, png: bytes) -> None:
+        path = attempt.folder / "pictures" / f"epoch-{epoch + 1:04}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(png)
+        opened[0].picture(epoch, path)
+
+    def each_epoch(epoch: int, row: dict[str, float]) -> None:
+        opened[0].log(epoch, row)
+        attempts.note_epoch(attempt.folder)
+
+    status: str = "failed"
+    interrupts: list[int] = []
+    try:
+        if attempt.failed:
+            raise RunError(attempt.reason)
+        with _counted(interrupts):
+            train(
+                config,
+                prepared,
+                trainable,
+                resume=attempt.folder / attempts.CHECKPOINT,
+                identity=_resumed(id, code),
+                on_start=first_epoch,
+                on_epoch=each_epoch,
+                on_picture=each_picture,
+                watch=watch,
+                outcome=outcome,
+            )
+        made, path = write("done")
+        status = "done"
+    except Pruned as pruned:
+        made, path = write("pruned", str(pruned))
+        status = "pruned"
+    except BaseException as error:
+        if interrupts or not isinstance(error, Exception):
+            attempts.note_stop(attempt.folder)
+            status = "stopped"
+            raise KeyboardInterrupt from None
+        reason = _reason(error)
+        log.debug("run %s failed", id, exc_info=True)
+        _, path = write("failed", reason)
+        raise RunFailed(f"run {id} ({name}) failed: {reason}; record: {path}", id) from error
+    finally:
+        for logger in opened:
+            if status == "done":
+                logger.summary(_summary(outcome))
+                if any(getattr(each, "artifacts", False) for each in parts.loggers):
+                    logger.artifacts({"record": path, "checkpoint": _keep_weights(outcome, attempt.folder)})
+            logger.finish(status)
+    (attempt.folder / attempts.CHECKPOINT).unlink(missing_ok=True)  # a finished run needs none
+    print(table(name, made) if status == "done" else f"{name} pruned: {made.reason}")
+    print(f"record: {path}")
+    return made
+
+
+def _keep_weights(outcome: Any, folder: Path) -> Path:
+    """Write the weights of the selected epoch beside the record; `torch.load` reads them."""
+    import torch
+
+    path = folder / "best.pt"
+    torch.save(outcome.weights, path)
+    return path
+
+
+@contextmanager
+def _counted(interrupts: list[int]) -> Iterator[None]:
+    """Count the interrupts (Ctrl-C) that arrive: a library that one hits at a bad moment can raise something else.
+
+    torch.save, for one, raises RuntimeError when it is interrupted, and the run would pass for a failed one.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: Any) -> None:
+        interrupts.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def run_name(config: Config) -> str:
+    """Readable, such as mincut-PROTEINS-s0."""
+    fold = "" if config.fold is None else f"-f{config.fold}"
+    return f"{config.names.pool}-{config.dataset_name}-s{config.seed}{fold}"
+
+
+def table(name: str, made: Record) -> str:
+    """The small table that ends a run."""
+    metrics = made.metrics.parts()
+    names = list(dict.fromkeys(name for values in metrics.values() for name in values if "loss_" not in name))
+    names.sort(key=lambda name: (name != made.diagnostics["metric"]["name"], name == "loss"))
+    lines = [headline(name, made), "        " + "".join(f"{name:>{_width(name)}}" for name in names)]
+    for part, values in metrics.items():
+        if values:
+            cells = (f"{values[name]:>{_width(name)}.4f}" if name in values else " " * _width(name) for name in names)
+            lines.append(f"{part:<8}" + "".join(cells))
+    time, selected = made.time, made.selected_epoch
+    epochs = ""
+    if selected is not None and time.epoch is not None:  # a graph kernel has none
+        epochs = f"selected epoch {selected + 1} of {len(made.curve)}, {1e3 * time.epoch:.0f} ms an epoch, "
+    lines.append(f"{epochs}{time.total:.1f} s in all, {made.parameters:,} parameters")
+    return "\n".join(lines)
+
+
+def _width(name: str) -> int:
+    return max(10, len(name) + 2)
+
+
+def headline(name: str, made: Record) -> str:
+    """The one number of a run that counts."""
+    metric = made.diagnostics.get("metric", {}).get("name", "accuracy")
+    for part in reversed(PARTS):
+        if (value := made.metrics.of(part).get(metric)) is not None:
+            return f"{name}: {part} {metric} {value:.4f}"
+    return name
+
+
+def _summary(outcome: Any) -> dict[str, Any]:
+    flat = {f"{part}/{k}": v for part, values in outcome.metrics.items() for k, v in values.items()}
+    return {
+        **flat,
+        "selected_epoch": outcome.selected_epoch,
+        "parameters": outcome.parameters,
+        "time/epoch": outcome.time.get("epoch"),
+        "memory_peak": outcome.memory_peak,
+        **_pooling(outcome.diagnostics),
+    }
+
+
+def _pooling(diagnostics: Mapping[str, Any]) -> dict[str, float]:
+    """The pooling diagnostics as single numbers, such as pool1/entropy."""
+    levels = diagnostics.get("pooling", {}).get("levels", ())
+    flat = {f"pool{number}/{name}": value for number, level in enumerate(levels, 1)
+            for name, value in {**level, **level["losses"]}.items() if name != "losses"}  # fmt: skip
+    return {name: value for name, value in flat.items() if value is not None}
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, PoolBenchError):
+        return str(error)
+    text = str(error).lower()
+    # torch says the first of a GPU, the second of the host.
+    if isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text:
+        return f"out of memory ({str(error).splitlines()[0] if text else 'host'})"
+    first = (str(error) or "no message").splitlines()[0]
+    return f"{type(error).__name__}: {first}"
