@@ -14,9 +14,9 @@ from functools import cache
 from pathlib import Path
 
 from poolbench.config import Paths
+from poolbench.disk import create
 from poolbench.errors import RunError
 from poolbench.records.attempts import iter_records
-from poolbench.records.disk import create
 from poolbench.records.provenance import PACKAGE_ROOT, cpu_model, hardware, package_version
 from poolbench.records.record import Record, encode
 

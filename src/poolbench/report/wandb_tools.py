@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from poolbench.config import Config
+from poolbench.disk import cannot_write
 from poolbench.errors import PoolBenchError
-from poolbench.records.disk import cannot_write
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
