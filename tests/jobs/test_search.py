@@ -266,15 +266,17 @@ def test_pruning_is_decided_by_the_same_trials_killed_or_not(tmp_path: Path) -> 
     assert deaths and again == whole
 
 
-def test_what_is_scored_is_what_selects_epochs() -> None:
+def test_what_is_scored_is_what_selects_epochs(tmp_path: Path) -> None:
     curve = [{"val/auc": 0.5, "train/loss": 0.0, "train/total_loss": -3.0}]
 
     def scored(monitor: str, mode: str) -> float:
         chosen = {"selection": {"monitor": monitor, "mode": mode}}
-        return score({"selected_epoch": 0, "curve": curve, "diagnostics": chosen})
+        return score(replace(made, curve=curve, selected=curve[0], diagnostics=chosen))
 
-    kernel = {"selected_epoch": None, "curve": [], "metrics": {"val": {"accuracy": 0.75}},
-              "diagnostics": {"selection": {"monitor": "val/accuracy", "mode": "max"}}}  # fmt: skip
+    made = answer(config(tmp_path))
+    kernel = replace(made, selected_epoch=None, curve=[], selected=None,
+                     metrics=Metrics(train={}, val={"accuracy": 0.75}, test={}),
+                     diagnostics={"selection": {"monitor": "val/accuracy", "mode": "max"}})  # fmt: skip
     assert score(kernel) == -0.75, "a kernel has no epochs"
     assert scored("val/auc", "max") == -0.5
     assert scored("train/loss", "last") == -3.0, "clusterings have no loss but the operator's"

@@ -138,7 +138,7 @@ def test_an_experiment_trains_a_step(experiment: str, results: Path) -> None:
     config.dataset.arguments.pop("deduplicate", None)
     if config.fold is None and "cv10" in config.names.protocol:
         config = replace(config, fold=0)
-    assert run(config)["status"] == "done"
+    assert run(config).done
 
 
 # ------------------------------------------------------------------------------------------------------------ planning

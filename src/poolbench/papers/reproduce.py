@@ -19,6 +19,7 @@ from statistics import median
 from typing import Any
 
 from poolbench.config import Config, plain, replace, with_values
+from poolbench.disk import write_text
 from poolbench.errors import PoolBenchError, RunError, nearest
 from poolbench.jobs import launcher, sweep
 from poolbench.papers.comparison import (
@@ -44,7 +45,6 @@ from poolbench.papers.recipe import (
     recipes,
 )
 from poolbench.records.changes import canonical
-from poolbench.records.disk import write_text
 from poolbench.records.equivalence import Links
 from poolbench.records.gathered import found_records
 from poolbench.records.identity import canonical_json

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from poolbench.disk import cannot_write
 from poolbench.errors import PoolBenchError
-from poolbench.records.disk import cannot_write
 
 if TYPE_CHECKING:
     from poolbench.report.report import Report
