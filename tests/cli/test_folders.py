@@ -35,9 +35,9 @@ class Every(SRCPool):
         return list(range(0, x.shape[0], self.step))
 """
 FILES = {
-    "one/pool/every.yaml": "# Every (mine): every second node.\n_target_: own_every.Every\nstep: 2\n",
-    "one/experiment/mine/wide.yaml": "# @package _global_\ndefaults:\n  - override /pool: every\nmodel: {hidden: 9}\n",
-    "two/pool/every.yaml": "# Every (another's): every third node.\n_target_: own_every.Every\nstep: 3\n",
+    "one/pool/stride.yaml": "# Every (mine): every second node.\n_target_: own_every.Every\nstep: 2\n",
+    "one/experiment/mine/wide.yaml": "# @package _global_\ndefaults:\n  - override /pool: stride\nmodel: {hidden: 9}\n",
+    "two/pool/stride.yaml": "# Every (another's): every third node.\n_target_: own_every.Every\nstep: 3\n",
     "two/pool/rms.yaml": "# Readout (mine): the mean.\n_target_: poolbench.pool.readouts.globalpool.GlobalAvgPool\n",
     "two/dataset/mine.yaml": "# My graphs.\ndefaults: [planted]\nnum_graphs: 24\n",
 }
@@ -69,14 +69,14 @@ def config(words: list[str], capsys: pytest.CaptureFixture[str]) -> dict:
 
 def test_the_option_may_stand_anywhere_and_more_than_once(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words in (
-        ["--config-dir", "one", "train", "pool=every", "dataset=mine", "-cd", "two"],
-        ["prepare", "--config-dir=one", "pool=every", "--config-dir=two", "dataset=mine"],
-        ["tune", "--config-dir", "one", "-cd", "two", "pool=every", "dataset=mine"],
-        ["wandb-sweep", "pool=every", "dataset=mine", "--config-dir", str(here / "one"), "-cd", "two"],
+        ["--config-dir", "one", "train", "pool=stride", "dataset=mine", "-cd", "two"],
+        ["prepare", "--config-dir=one", "pool=stride", "--config-dir=two", "dataset=mine"],
+        ["tune", "--config-dir", "one", "-cd", "two", "pool=stride", "dataset=mine"],
+        ["wandb-sweep", "pool=stride", "dataset=mine", "--config-dir", str(here / "one"), "-cd", "two"],
     ):
         made = config(words, capsys)
         assert made["pool"]["step"] == 2 and made["dataset"]["num_graphs"] == 24, words
-    assert config(["-cd", "two", "pool=every"], capsys)["pool"]["step"] == 3, "train may be left out"
+    assert config(["-cd", "two", "pool=stride"], capsys)["pool"]["step"] == 3, "train may be left out"
     assert config(["train", "experiment=mine/wide", "-cd", "one"], capsys)["model"]["hidden"] == 9
     assert folders.VARIABLE not in os.environ, "a command leaves nothing behind"
 
@@ -84,10 +84,10 @@ def test_the_option_may_stand_anywhere_and_more_than_once(here: Path, capsys: py
 def test_of_several_the_first_wins_and_the_variables_come_last(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert config(["train", "pool=every", "-cd", "two", "-cd", "one"], capsys)["pool"]["step"] == 3
+    assert config(["train", "pool=stride", "-cd", "two", "-cd", "one"], capsys)["pool"]["step"] == 3
     monkeypatch.setenv(folders.VARIABLE, os.pathsep.join(["one", "two"]))
-    assert config(["train", "pool=every"], capsys)["pool"]["step"] == 2
-    assert config(["train", "pool=every", "-cd", "two"], capsys)["pool"]["step"] == 3
+    assert config(["train", "pool=stride"], capsys)["pool"]["step"] == 2
+    assert config(["train", "pool=stride", "-cd", "two"], capsys)["pool"]["step"] == 3
     assert composed(["pool=rms", "dataset=mine"]).dataset.num_graphs == 24
     assert os.environ[folders.VARIABLE] == os.pathsep.join(["one", "two"])
     monkeypatch.setenv(folders.VARIABLE, "gone")
@@ -117,23 +117,23 @@ def test_lists_hints_and_readouts_know_what_lies_there(
 ) -> None:
     lines = printed(["list", "pools", "-cd", "one", "-cd", "two"], capsys).splitlines()
     assert [" ".join(line.split()) for line in lines if "mine" in line] == [
-        "every Every (mine): every second node", "rms Readout (mine): the mean"]  # fmt: skip
+        "rms Readout (mine): the mean", "stride Every (mine): every second node"]  # fmt: skip
     assert "mine" in printed(["list", "datasets", "-cd", "two"], capsys)
     assert "my graphs" in printed(["list", "datasets", "my", "graphs", "-cd", "two"], capsys).lower()
-    for words, said in ((["pool=evry"], "did you mean every"),
+    for words, said in ((["pool=strid"], "did you mean stride"),
                         (["pool=topk", "model.readout=rmss"], "did you mean rms"),
                         (["experiment=mine/wyde"], "did you mean mine/wide"),
-                        (["pool=every", "pool.stepp=1"], "did you mean pool.step")):  # fmt: skip
+                        (["pool=stride", "pool.stepp=1"], "did you mean pool.step")):  # fmt: skip
         assert cli.train([*words, "-cd", "one", "-cd", "two", "logger=none"]) == 2
         assert said in capsys.readouterr().err
-    said = printed(["train", "--help", "pool=every", "-cd", "one"], capsys)
-    assert "every" in said.partition("pool:")[2].partition("protocol:")[0] and "step: 2" in said
+    said = printed(["train", "--help", "pool=stride", "-cd", "one"], capsys)
+    assert "stride" in said.partition("pool:")[2].partition("protocol:")[0] and "step: 2" in said
 
 
 def test_it_trains_and_sweeps_with_code_of_the_current_folder(here: Path, results: Path) -> None:
-    assert cli.train(["-m", "pool=every,topk", "model.readout=rms", *QUICK, "-cd", "one", "--config-dir", "two"]) == 0
+    assert cli.train(["-m", "pool=stride,topk", "model.readout=rms", *QUICK, "-cd", "one", "--config-dir", "two"]) == 0
     records = [json.loads(path.read_text()) for path in results.glob("runs/*/*/record.json")]
-    assert {r["config"]["names"]["pool"] for r in records} == {"every", "topk"}
+    assert {r["config"]["names"]["pool"] for r in records} == {"stride", "topk"}
     assert all(r["config"]["model"]["readout"]["_target_"].endswith("GlobalAvgPool") for r in records)
     assert str(here) not in sys.path
 
@@ -141,18 +141,18 @@ def test_it_trains_and_sweeps_with_code_of_the_current_folder(here: Path, result
 def test_rerun_says_a_command_that_finds_the_folder(
     here: Path, results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.train(["pool=every", "pool.step=4", *QUICK, "-cd", "one"]) == 0
+    assert cli.train(["pool=stride", "pool.step=4", *QUICK, "-cd", "one"]) == 0
     (run,) = (path.name for path in results.glob("runs/*"))
     said = printed(["rerun", run, "--command", "--config-dir", "one"], capsys)
     words = shlex.split(said.removeprefix("command: "))[1:]
-    assert words[:4] == ["train", "--config-dir", "one", "pool=every"]
+    assert words[:4] == ["train", "--config-dir", "one", "pool=stride"]
     assert f"run {run} is done" in printed(words, capsys)
 
 
 def test_what_a_search_leaves_names_the_folder(
     here: Path, results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = yaml.safe_load(printed(["wandb-sweep", "pool=every", "dataset=planted", "--config-dir", "one"], capsys))
+    made = yaml.safe_load(printed(["wandb-sweep", "pool=stride", "dataset=planted", "--config-dir", "one"], capsys))
     assert made["command"][1:5] == ["poolbench", "train", "--config-dir", "one"]
     monkeypatch.setenv(folders.VARIABLE, "one")
     assert tune.experiment_home(results)[1] == "python train.py --config-dir one"
@@ -171,8 +171,8 @@ def test_reproduce_takes_recipes_and_experiments_from_there(
     )
     assert cli.main(["reproduce", "mine/table", "--plan"]) == 2
     assert "there is no recipe for mine/table" in capsys.readouterr().err
-    with pytest.raises(PoolBenchError, match="pool=every is unknown"):
-        reproduce.compose(["pool=every"], [0])
+    with pytest.raises(PoolBenchError, match="pool=stride is unknown"):
+        reproduce.compose(["pool=stride"], [0])
 
 
 def test_the_contract_tests_see_the_same_folders(here: Path) -> None:
@@ -185,4 +185,4 @@ def test_the_contract_tests_see_the_same_folders(here: Path) -> None:
                               capture_output=True, text=True)  # fmt: skip
         said, _, count = done.stdout.strip().rpartition(" ")
         counts.append(int(count))
-    assert said == "[('every', 2), ('rms', None)]" and counts[1] == counts[0] + 2
+    assert said == "[('stride', 2), ('rms', None)]" and counts[1] == counts[0] + 2
