@@ -21,12 +21,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import hydra
 import torch
 from omegaconf import OmegaConf
 
 from datasets_pictures import draw
-from poolbench import cli
+from poolbench.cli.door import composed
+from poolbench.cli.folders import conf_dir
+from poolbench.cli.names import choices
 from poolbench.config import Part
 from poolbench.data import twins
 from poolbench.data.dataset import GraphDataset
@@ -111,17 +112,15 @@ def known() -> dict[str, Facts]:
 
 def registered() -> set[str]:
     """The names that `dataset=` takes, less the files that ask for a name."""
-    files = {path.stem: OmegaConf.load(path) for path in (cli.conf_dir() / "dataset").glob("*.yaml")}
-    return set(cli.choices("dataset")) - {stem for stem, config in files.items() if OmegaConf.missing_keys(config)}
+    files = {path.stem: OmegaConf.load(path) for path in (conf_dir() / "dataset").glob("*.yaml")}
+    return set(choices("dataset")) - {stem for stem, config in files.items() if OmegaConf.missing_keys(config)}
 
 
 # -- measuring --------
 
 
 def dataset(name: str) -> GraphDataset:
-    cli.register_datasets()
-    with hydra.initialize_config_dir(str(cli.conf_dir()), version_base="1.3"):
-        config = hydra.compose("train", overrides=[f"dataset={name}"])
+    config = composed([f"dataset={name}"])
     chosen = Part.of("dataset", OmegaConf.to_container(config.dataset, resolve=True))
     return build_dataset(chosen, config.paths.data, config.paths.mirror)
 

@@ -11,17 +11,16 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import hydra
 import pytest
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf, open_dict
+from omegaconf import OmegaConf
 
 from configs import values
-from poolbench import cli
+from poolbench.cli.composing import compose
+from poolbench.cli.folders import conf_dir
 from poolbench.config import UNSET, Config, Part, has, hint, plain, read, replace, with_values
 from poolbench.errors import PoolBenchError
 
-CONF = cli.conf_dir()
+CONF = conf_dir()
 EXPERIMENTS = sorted(
     str(p.relative_to(CONF / "experiment").with_suffix("")) for p in (CONF / "experiment").rglob("*.yaml")
 )
@@ -30,13 +29,7 @@ LARGE = 10**26
 
 def composed(*words: str) -> dict[str, Any]:
     """What Hydra composes, as plain dictionaries."""
-    cli.register_datasets()
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        config = hydra.compose("train", overrides=list(words), return_hydra_config=True)
-    HydraConfig.instance().set_config(config)
-    with open_dict(config):
-        del config["hydra"]
-    return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+    return OmegaConf.to_container(compose(words), resolve=True)  # type: ignore[return-value]
 
 
 SEARCH = {"sampler": "tpe", "trials": 3, "concurrency": 1, "prune": False, "space": {"optimizer.lr": [0.1]}}

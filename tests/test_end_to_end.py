@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from poolbench import cli
-from poolbench.jobs.launcher import usable_cores
+from poolbench.records.provenance import usable_cores
 
 ROOT = Path(__file__).parents[1]
 MIRROR = os.environ.get("POOLBENCH_MIRROR")  # tests themselves run without

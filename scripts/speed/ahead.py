@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ from poolbench.data.coarsen import PackedCoarsenings, Recipe, coarsen_dataset
 from poolbench.linalg import Dense, Sparse
 from poolbench.linalg.coarsening import Coarsening
 from poolbench.pool.base.src import SRCPool
+from poolbench.records.provenance import usable_cores
 from poolbench.records.version import code_version
 from speed.forms import Form
 from speed.work import Work
@@ -20,7 +20,7 @@ from speed.work import Work
 def coarsened(form: Form, pool: SRCPool, graphs: Work, whole: bool) -> PackedCoarsenings:
     """The graphs coarsened by `pool`, which was built of `form`; of a whole dataset the answer is kept in the cache."""
     if whole:
-        return coarsen(pool, graphs, recipe(form, pool, graphs), cores())
+        return coarsen(pool, graphs, recipe(form, pool, graphs), usable_cores())
     with tempfile.TemporaryDirectory() as folder:
         return coarsen(pool, graphs, recipe(form, pool, graphs), 1, Path(folder))
 
@@ -42,8 +42,3 @@ def _coarsen(pool: SRCPool, a: Sparse | Dense) -> Coarsening:
     view = a.view(pool.connectivity)
     assert isinstance(view, Sparse | Dense)
     return pool.coarsen(view)
-
-
-def cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -18,6 +18,7 @@ from poolbench.linalg import Sparse
 from poolbench.nn.model import clusters
 from poolbench.pool.base.draws import mix, uniform
 from poolbench.pool.edgepool import EdgePool
+from poolbench.records.provenance import usable_cores
 from speed import ahead, forms, tables, work
 from speed.forms import Form
 from speed.harness import Worker, middle, workers
@@ -114,7 +115,7 @@ def measure(options: argparse.Namespace, report: Report) -> None:
             report.keep({"setting": setting.as_dict(), "measured": measured, "failures": failures, "facts": facts})
             lines.append(line(pool, measured, failures, facts))
         capped = "" if options.graphs is None else f"At most {options.graphs} graphs, evenly spread over the dataset."
-        report.show(f"#### {dataset}", tables.facts(facts), capped, tables.table(head(ahead.cores()), lines))
+        report.show(f"#### {dataset}", tables.facts(facts), capped, tables.table(head(usable_cores()), lines))
 
 
 def _turns(setting: Setting, options: argparse.Namespace) -> tuple[Measured, dict[str, str], dict[str, float]]:
@@ -122,7 +123,7 @@ def _turns(setting: Setting, options: argparse.Namespace) -> tuple[Measured, dic
     ours = "coarsening.PoolBench"
     ways: dict[str, tuple[str, str, dict[str, int]]] = {
         "one": (ours, "coarsen", {"processes": 1}),
-        "all": (ours, "coarsen", {"processes": ahead.cores()}),
+        "all": (ours, "coarsen", {"processes": usable_cores()}),
         "cache": (ours, "read", {}),
     }
     if any(peer.startswith("tgp") for peer in options.peers):

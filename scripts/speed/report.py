@@ -8,7 +8,7 @@ import os
 import time
 from typing import Any
 
-from poolbench.data.raw import write_atomically
+from poolbench.disk import put
 from poolbench.errors import PoolBenchError
 from poolbench.records.provenance import git_state, hardware, packages
 from speed import tables
@@ -40,9 +40,7 @@ class Report:
         whole = json.dumps({"kind": self.name, "machine": self.facts, "results": self.results}, indent=1, default=str)
         for ending, text in (("md", self.text), ("json", whole + "\n")):
             try:
-                write_atomically(
-                    self.folder / f"{self.name}.{ending}", lambda file, text=text: file.write(text.encode())
-                )
+                put(self.folder / f"{self.name}.{ending}", text.encode())
             except OSError as error:
                 raise PoolBenchError(f"--out {self.folder}: {(error.strerror or str(error)).lower()}") from error
 

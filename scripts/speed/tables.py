@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from poolbench.data.raw import write_atomically
+from poolbench.disk import put
 from poolbench.errors import PoolBenchError
 from speed.harness import Row, middle
 from speed.phases import PHASES
@@ -149,4 +149,4 @@ def write_section(page: Path, kind: str, text: str) -> None:
     if not begin or not end:
         raise PoolBenchError(f"--write {page}: there are no lines {first} and {last} in it to write between")
     new = f"{head}{begin}\n\n{text.strip()}\n\n{end}{tail}"
-    write_atomically(page, lambda file: file.write(new.encode()))
+    put(page, new.encode())

@@ -29,7 +29,7 @@ class SweepLauncher(Launcher):
     """Does the jobs of a sweep with its workers, keeps the books, and lets no job's failure end the others."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        from poolbench.cli import Task
+        from poolbench.cli.door import Task
 
         assert isinstance(task_function, Task)
         self.context, self.task, self.config = hydra_context, task_function, config

@@ -100,13 +100,6 @@ class Trainer(Struct, frozen=True, kw_only=True):
         """Whether further processes are started for the other devices."""
         return self.strategy.startswith("ddp")
 
-    @property
-    def processes(self) -> int:
-        """How many processes share a batch order."""
-        if isinstance(self.devices, list):
-            return len(self.devices)
-        return self.devices if isinstance(self.devices, int) else 1
-
 
 class Callbacks(Struct, frozen=True):
     monitor: str  # the number of the curve by which epochs are selected; auto: the protocol's choice
@@ -296,7 +289,7 @@ def _value(key: str, value: Any, options: Sequence[Any]) -> Any:
             return _struct(option, f"{key}.", value)
         if get_origin(option) is dict and isinstance(value, Mapping):
             inner = _options(get_args(option)[1])
-            return {name: _value(f"{key}.{name}", each, inner) for name, each in value.items()}
+            return {str(name): _value(f"{key}.{name}", each, inner) for name, each in value.items()}
     try:
         return msgspec.convert(value, Union[tuple(options)])  # noqa: UP007 (of a tuple)
     except msgspec.ValidationError:

@@ -126,9 +126,9 @@ def test_runs_are_found_by_id_and_what_is_not_there_is_said(results: Path, tmp_p
 
 
 def test_arguments_that_make_no_sense(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for words, said in ((["rerun"], "give a record.json"), (["rerun", "a", "b"], "b is not understood"),
+    for words, said in ((["rerun"], "missing argument 'RECORD|ID'"), (["rerun", "a", "b"], "extra argument (b)"),
                         (["rerun", "a", "--outt=b"], "did you mean --out"),
-                        (["rerun", "a", "--out"], "wants a value")):  # fmt: skip
+                        (["rerun", "a", "--out"], "'--out' requires an argument")):  # fmt: skip
         assert cli.main(words) == 2
         error = capsys.readouterr().err
         assert said in error and error.count("\n") == 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from poolbench.cli.folders import files
+from poolbench.cli.names import refuse_taken
 from poolbench.pool.base.src import GlobalPool, Operator, constructor_arguments
 
-ROOT = Path(__file__).parents[2]
 FEATURES, CLUSTERS = 4, 3
 
 
@@ -64,9 +64,9 @@ def _register(path: Path) -> Registered:
     return Registered(path.stem, cls, args)
 
 
-#: conf/pool, and a folder of one's own that POOLBENCH_POOLS names (docs/tutorial.md).
-FOLDERS = [ROOT / "conf" / "pool", *(Path(folder) for folder in [os.environ.get("POOLBENCH_POOLS")] if folder)]
-REGISTRY = [_register(path) for folder in FOLDERS for path in sorted(folder.glob("*.yaml"))]
+#: conf/pool and the folder pool/ of each that POOLBENCH_CONFIG names (docs/tutorial.md), less peers.
+refuse_taken()
+REGISTRY = [_register(path) for name, path in files("pool").items() if "/" not in name]
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ import torch
 from omegaconf import OmegaConf
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from poolbench.cli import conf_dir
+from poolbench.cli.folders import conf_dir
 from poolbench.config import Part
 from poolbench.data import blocks
 from poolbench.data.cache import CacheNotWritable

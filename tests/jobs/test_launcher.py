@@ -166,7 +166,7 @@ def test_a_sweep_knows_how_far_it_is_where_no_note_can_be_written(
     def full(path: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(sweep.records, "put", full)
+    monkeypatch.setattr(sweep, "put", full)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     jobs = [(work("who"), {"out": str(tmp_path / "out")}), (work("fails"), {"how": "failed"})]
     states, books = swept(tmp_path, jobs, InProcess())

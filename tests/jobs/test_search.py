@@ -19,7 +19,9 @@ import pytest
 import torch
 
 from configs import small
-from poolbench import cli, commands
+from poolbench import cli
+from poolbench.cli import folders
+from poolbench.cli.commands import tune
 from poolbench.config import Config, plain, replace
 from poolbench.data.store import GraphStore
 from poolbench.errors import PoolBenchError, RunError, RunFailed
@@ -264,15 +266,17 @@ def test_pruning_is_decided_by_the_same_trials_killed_or_not(tmp_path: Path) -> 
     assert deaths and again == whole
 
 
-def test_what_is_scored_is_what_selects_epochs() -> None:
+def test_what_is_scored_is_what_selects_epochs(tmp_path: Path) -> None:
     curve = [{"val/auc": 0.5, "train/loss": 0.0, "train/total_loss": -3.0}]
 
     def scored(monitor: str, mode: str) -> float:
         chosen = {"selection": {"monitor": monitor, "mode": mode}}
-        return score({"selected_epoch": 0, "curve": curve, "diagnostics": chosen})
+        return score(replace(made, curve=curve, selected=curve[0], diagnostics=chosen))
 
-    kernel = {"selected_epoch": None, "curve": [], "metrics": {"val": {"accuracy": 0.75}},
-              "diagnostics": {"selection": {"monitor": "val/accuracy", "mode": "max"}}}  # fmt: skip
+    made = answer(config(tmp_path))
+    kernel = replace(made, selected_epoch=None, curve=[], selected=None,
+                     metrics=Metrics(train={}, val={"accuracy": 0.75}, test={}),
+                     diagnostics={"selection": {"monitor": "val/accuracy", "mode": "max"}})  # fmt: skip
     assert score(kernel) == -0.75, "a kernel has no epochs"
     assert scored("val/auc", "max") == -0.5
     assert scored("train/loss", "last") == -3.0, "clusterings have no loss but the operator's"
@@ -432,7 +436,7 @@ def test_tune_ends_in_an_experiment_that_works(
     results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     home = results / "conf" / "experiment", "poolbench train --config-dir " + str(results / "conf")
-    monkeypatch.setattr(commands, "experiment_home", lambda _: home)
+    monkeypatch.setattr(tune, "experiment_home", lambda _: home)
     assert cli.main([*TUNE, "trials=3", "model.levels=1", "optimizer=adamw"]) == 0
     said = capsys.readouterr().out
     (path,) = home[0].glob("tuned_topk_planted_*.yaml")
@@ -454,9 +458,9 @@ def test_tune_ends_in_an_experiment_that_works(
 
 
 def test_experiments_lie_beside_the_others_in_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert commands.experiment_home(tmp_path) == (cli.conf_dir() / "experiment", "python train.py")
-    monkeypatch.setattr(cli, "conf_dir", lambda: tmp_path / "site-packages" / "poolbench" / "conf")
-    folder, command = commands.experiment_home(tmp_path)
+    assert tune.experiment_home(tmp_path) == (folders.conf_dir() / "experiment", "python train.py")
+    monkeypatch.setattr(folders, "conf_dir", lambda: tmp_path / "site-packages" / "poolbench" / "conf")
+    folder, command = tune.experiment_home(tmp_path)
     assert folder == tmp_path / "conf" / "experiment" and "--config-dir" in command
 
 
@@ -485,7 +489,7 @@ def test_tune_refuses_in_one_line(
 def test_what_an_operator_lacks_is_left_out_and_said(
     results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(commands, "experiment_home", lambda _: (results / "conf", "python train.py"))
+    monkeypatch.setattr(tune, "experiment_home", lambda _: (results / "conf", "python train.py"))
     assert cli.main([*TUNE, "pool=none", "trials=1"]) == 0
     assert "pool.ratio is left out: none" in capsys.readouterr().out
 
@@ -494,8 +498,8 @@ def test_what_an_operator_lacks_is_left_out_and_said(
 @pytest.mark.timeout(300)
 def test_two_workers_that_are_killed_again_and_again_end_in_the_same_study(results: Path, tmp_path: Path) -> None:
     words = [*TUNE, "trials=8", "workers=2", "callbacks.resume_every=0", "trainer.max_epochs=12"]
-    here = ("import sys\nfrom poolbench import cli, commands\nfrom pathlib import Path\n"
-            "commands.experiment_home = lambda r: (r / 'conf', 'x')\n"
+    here = ("import sys\nfrom poolbench import cli\nfrom poolbench.cli.commands import tune\nfrom pathlib import Path\n"
+            "tune.experiment_home = lambda r: (r / 'conf', 'x')\n"
             "if __name__ == '__main__':\n    sys.exit(cli.main(sys.argv[1:]))\n")  # fmt: skip
     script = tmp_path / "main.py"
     script.write_text(here)

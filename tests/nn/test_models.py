@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from omegaconf import OmegaConf
 
-from poolbench import cli, config
+from poolbench import config
+from poolbench.cli.folders import conf_dir
 from poolbench.data.store import GraphStore
 from poolbench.errors import PoolBenchError
 from poolbench.learn.build import build_model
@@ -18,15 +19,15 @@ from poolbench.nn.hierarchical import Hierarchical
 from poolbench.nn.model import DataFacts, Part, build_pool, clusters
 from poolbench.pool import GlobalSumPool, MinCutPool, NoPool, TopKPool
 
-POOLS = sorted(p.stem for p in (cli.conf_dir() / "pool").glob("*.yaml"))
+POOLS = sorted(p.stem for p in (conf_dir() / "pool").glob("*.yaml"))
 #: The networks; graph kernels (tests/learn/test_kernel.py) are no modules.
-MODELS = sorted(p.stem for p in (cli.conf_dir() / "model").glob("*.yaml") if "poolbench.nn." in p.read_text())
+MODELS = sorted(p.stem for p in (conf_dir() / "model").glob("*.yaml") if "poolbench.nn." in p.read_text())
 FACTS = DataFacts(in_channels=3, out_channels=2, mean_nodes=7.0, classes=2)
 SHAPES = {"graphs": (4, 2), "clusters": (20, 2), "reconstruction": (20, 3), "structure": (4, 4)}
 
 
 def load(group: str, name: str) -> dict:
-    values = OmegaConf.to_container(OmegaConf.load(Path(cli.conf_dir(), group, f"{name}.yaml")), resolve=True)
+    values = OmegaConf.to_container(OmegaConf.load(Path(conf_dir(), group, f"{name}.yaml")), resolve=True)
     assert isinstance(values, dict)
     return values
 

@@ -13,7 +13,10 @@ from omegaconf import OmegaConf
 
 from configs import small
 from poolbench import cli, statistics
-from poolbench.config import Config, plain, replace, with_values
+from poolbench.cli.commands import reproduce as command
+from poolbench.cli.commands.reproduce import compose
+from poolbench.cli.folders import conf_dir
+from poolbench.config import plain, replace, with_values
 from poolbench.errors import PoolBenchError
 from poolbench.learn.build import Parts
 from poolbench.papers import comparison, reproduce
@@ -35,9 +38,8 @@ from poolbench.papers.recipe import (
 from poolbench.records.counting import Counted
 from poolbench.records.equivalence import Covered, Kind, Link, Links
 from poolbench.records.record import Record
-from poolbench.reproduction import compose
 
-CONF = cli.conf_dir()
+CONF = conf_dir()
 PAPERS = sorted(path.stem for path in published_dir().glob("*.yaml"))
 EXPERIMENTS = sorted(f"{path.parent.name}/{path.stem}" for path in (CONF / "experiment").glob("*/*.yaml"))
 
@@ -67,7 +69,7 @@ def test_an_unknown_table_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(PoolBenchError, match=r"no table clustring \(did you mean clustering"):
         published_table("bianchi2020_mincut", "clustring")
     with pytest.raises(PoolBenchError, match=r"no recipe for bianchi2020_mincut/clasification \(did you mean"):
-        read_recipe(CONF, "bianchi2020_mincut/clasification")
+        read_recipe([CONF], "bianchi2020_mincut/clasification")
 
 
 # ----------------------------------------------------------------------------------------------- experiments, recipes
@@ -75,13 +77,13 @@ def test_an_unknown_table_is_refused_with_the_nearest_name() -> None:
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_an_experiment_states_its_deviations(experiment: str) -> None:
-    said = deviations(CONF, experiment)
+    said = deviations([CONF], experiment)
     assert said and all(item.endswith(".") for item in said)
 
 
-@pytest.mark.parametrize("name", recipes(CONF))
+@pytest.mark.parametrize("name", recipes([CONF]))
 def test_a_recipe_covers_the_published_table(name: str) -> None:
-    recipe = read_recipe(CONF, name)
+    recipe = read_recipe([CONF], name)
     table = published_table(recipe.paper, recipe.table)
     missing = [one for one in recipe.left_out for one in one.split(", ")]
     lines = {(line.method, line.published_dataset) for line in recipe.lines}
@@ -96,10 +98,10 @@ def test_a_recipe_covers_the_published_table(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", recipes(CONF))
+@pytest.mark.parametrize("name", recipes([CONF]))
 @pytest.mark.parametrize("quick", [False, True])
 def test_every_line_of_a_recipe_can_be_run(name: str, quick: bool) -> None:
-    recipe = read_recipe(CONF, name)
+    recipe = read_recipe([CONF], name)
     planned = plan(recipe, compose, seeds=1, quick=quick)
     assert len({one.key for one in planned}) == len(planned) == len(recipe.lines)
     for one in planned:
@@ -136,7 +138,7 @@ def test_an_experiment_trains_a_step(experiment: str, results: Path) -> None:
     config.dataset.arguments.pop("deduplicate", None)
     if config.fold is None and "cv10" in config.names.protocol:
         config = replace(config, fold=0)
-    assert run(config)["status"] == "done"
+    assert run(config).done
 
 
 # ------------------------------------------------------------------------------------------------------------ planning
@@ -394,20 +396,22 @@ explained: [B is another thing]
     return conf
 
 
-def composed(overrides: Sequence[str], seeds: Sequence[int]) -> list[Config]:
-    """Composes from the real configuration, which lacks the experiment of the test."""
-    words = [word for word in overrides if not word.startswith("experiment=")]
-    return compose(["trainer.max_epochs=2", "model.hidden=8", "callbacks.progress=none", *words], seeds)
+@pytest.fixture
+def main(own_conf: Path, results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """The command with the folder of the test, and small runs; returns what it prints."""
+    quick = ["trainer.max_epochs=2", "model.hidden=8", "callbacks.progress=none"]
+    monkeypatch.setattr(command, "compose", lambda words, seeds: compose([*quick, *words], seeds))
 
-
-def test_the_command_does_what_is_missing_and_writes_the_table(
-    own_conf: Path, results: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
     def main(*argv: str) -> str:
-        assert reproduce.main(argv, own_conf, composed, results) == 0
+        assert cli.main(["reproduce", "--config-dir", str(own_conf), *argv]) == 0
         return capsys.readouterr().out
 
-    assert main("--list") == "own/table  The table of a test\n"
+    return main
+
+
+def test_the_command_does_what_is_missing_and_writes_the_table(main: Any, results: Path) -> None:
+    lines = {line.split()[0]: " ".join(line.split()[1:]) for line in main("--list").splitlines()}
+    assert lines["own/table"] == "The table of a test" and set(lines) == {"own/table", *recipes([CONF])}
     assert "own/table: 4 runs, 4 to do" in main("own/table", "--plan") and not list(results.glob("runs/*"))
 
     main("own/table", "--quick")
@@ -438,9 +442,8 @@ def test_the_command_does_what_is_missing_and_writes_the_table(
     assert "Of the differences:\n\n- B is another thing\n" in text
 
 
-def test_two_processes_do_the_runs(own_conf: Path, results: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert reproduce.main(["own/table", "--quick", "--jobs", "2"], own_conf, composed, results) == 0
-    assert "2 of 2: 2 done" in capsys.readouterr().out
+def test_two_processes_do_the_runs(main: Any) -> None:
+    assert "2 of 2: 2 done" in main("own/table", "--quick", "--jobs", "2")
 
 
 @pytest.mark.parametrize(
@@ -449,16 +452,17 @@ def test_two_processes_do_the_runs(own_conf: Path, results: Path, capsys: pytest
         ([], "give one PAPER/TABLE"),
         (["a/b", "--list"], "give one PAPER/TABLE"),
         (["a/b", "c/d"], "give one PAPER/TABLE"),
-        (["a/b", "--jobs", "0"], "--jobs 0: a whole number of at least 1"),
-        (["a/b", "--sedes", "3"], "unrecognized arguments: --sedes"),
-        (["a/b", "--seeds", "x"], "invalid int value"),
+        (["a/b", "--jobs", "0"], "'--jobs': 0 is not in the range x>=1"),
+        (["a/b", "--sedes", "3"], "has no option --sedes (did you mean --seeds?)"),
+        (["a/b", "--seeds", "x"], "'x' is not a valid integer"),
     ],
 )
-def test_a_wrong_command_line_is_one_line(argv: list[str], said: str, tmp_path: Path) -> None:
-    with pytest.raises(PoolBenchError, match=said):
-        reproduce.options(argv, tmp_path)
+def test_a_wrong_command_line_is_one_line(argv: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["reproduce", *argv]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
 
 
 def test_a_summary_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PoolBenchError, match="holds no table"):
-        reproduce.write_summary(tmp_path, CONF)
+        reproduce.write_summary(tmp_path, [CONF])

@@ -282,7 +282,7 @@ def test_without_tgp_one_line_says_how_to_get_it(
         locate("poolbench.pool.peers.tgp.TGPPool", "pool")
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tgp" else found(name))
-    assert cli.list_choices(["pools"]) == 0
+    assert cli.main(["list", "pools"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if line.startswith("tgp")] == [
         "tgp_*: operators of tgp, which is not installed: pip install torch-geometric-pool torch_scatter"

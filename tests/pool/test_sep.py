@@ -15,7 +15,7 @@ from torch import Tensor
 from poolbench.data.coarsen import Recipe, coarsen_dataset
 from poolbench.linalg import Ragged, Sparse
 from poolbench.pool import SEPPool
-from poolbench.pool.codingtree import hierarchy
+from poolbench.pool.base.codingtree import hierarchy
 
 
 def random_graph(n: int, seed: int, density: float = 0.3) -> np.ndarray:

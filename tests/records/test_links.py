@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
-import msgspec
-import pytest
-
-from poolbench.errors import PoolBenchError
-from poolbench.records.equivalence import EQUIVALENCE, Covered, Kind, Link, Links
+from poolbench.records.equivalence import Covered, Kind, Link, Links
 from poolbench.records.record import Record
 
 COVERS = Covered(pool="p", model="m", protocol="q")
@@ -49,15 +44,3 @@ def test_what_moved_is_covered_as_before(record: Callable[..., Record]) -> None:
     assert covers.pool == "poolbench.pool.sortpool.SortPool"
     links = Links([link("old", "new", covers=covers)])
     assert links.of(made, "new") == "same" and links.of(made, "old") == "same" and links.of(made, "newer") is None
-
-
-def test_they_are_read_from_the_results_folder(tmp_path: Path) -> None:
-    assert Links.read(tmp_path).links == ()
-    path = tmp_path / EQUIVALENCE
-    path.write_bytes(msgspec.json.encode(link("a", "b")) + b"\n")
-    assert Links.read(tmp_path).links == (link("a", "b"),)
-    for wrong in (b"{}\n", b"\xff\n", b"nonsense\n", msgspec.json.encode(link("a", "b")).replace(b"same", b"alike")):
-        path.write_bytes(msgspec.json.encode(link("a", "b")) + b"\n" + wrong)
-        with pytest.raises(PoolBenchError, match="line 2: not a link") as caught:
-            Links.read(tmp_path)
-        assert str(path) in str(caught.value) and "\n" not in str(caught.value)

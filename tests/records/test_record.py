@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from poolbench import disk
 from poolbench.errors import RunError
-from poolbench.records import disk
 from poolbench.records.record import SCHEMA, Record, decode, encode, lean, read_record, write_record
 
 Maker = Callable[..., Record]

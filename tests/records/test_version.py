@@ -206,16 +206,21 @@ def test_unchanged_files_are_not_parsed_again(package: Path, monkeypatch: pytest
     assert time.perf_counter() - start < 0.1
 
 
+def forget() -> None:
+    """Let what is in the table and in the files be looked at anew."""
+    changes.today.cache_clear()
+    changes.first.cache_clear()
+    version._code.cache_clear()
+
+
 @pytest.fixture
 def moved(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     """The table of what moved, empty."""
     table: dict[str, str] = {}
     monkeypatch.setattr(changes, "MOVED", table)
-    for cached in (changes.today, changes.first, version._code):
-        cached.cache_clear()
+    forget()
     yield table
-    for cached in (changes.today, changes.first, version._code):
-        cached.cache_clear()
+    forget()
 
 
 def test_a_module_that_moves_keeps_its_version(package: Path, moved: dict[str, str]) -> None:
@@ -229,8 +234,7 @@ def test_a_module_that_moves_keeps_its_version(package: Path, moved: dict[str, s
     edit(package / "pool/mincut.py", ".src", "poolbench.pool.base.src")
     assert [code_version([target]) for target in targets] != before
     moved["poolbench.pool.src"] = "poolbench.pool.base.src"
-    changes.first.cache_clear()
-    changes.today.cache_clear()
+    forget()
     assert [code_version([target]) for target in targets] == before
     edit(package / "pool/base/src.py", "...", "x = 1")
     assert [code_version([target]) for target in targets] != before
@@ -241,8 +245,7 @@ def test_an_operator_that_moves_keeps_its_version(package: Path, moved: dict[str
     before = installed_code(config)
     (package / "pool/topk.py").rename(package / "pool/best.py")
     moved["poolbench.pool.topk"] = "poolbench.pool.best"
-    for cached in (changes.today, changes.first, version._code):
-        cached.cache_clear()
+    forget()
     assert installed_code(config) == before
     assert installed_code({"pool": {"_target_": "poolbench.pool.best.TopK"}}) == before
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from poolbench import statistics
 from poolbench.records.counting import Counted
@@ -103,7 +104,7 @@ def test_time_and_memory_are_apart_by_hardware(record: Maker) -> None:
 
 def test_two_measures_of_memory_are_never_mixed(record: Maker) -> None:
     old, new = record(0, 0.7, epoch=1.0), record(1, 0.7, epoch=3.0)
-    new = {**new, "memory_peak": 2_000_000, "diagnostics": {**new["diagnostics"], "memory": "tensors"}}
+    new = replace(new, memory_peak=2_000_000, diagnostics={**new.diagnostics, "memory": "tensors"})
     board = one([old, new])
     (cell,) = board.cells.values()
     assert {gauge.memory: (cost.memory, cost.n) for gauge, cost in cell.costs.items()} == {
@@ -113,7 +114,7 @@ def test_two_measures_of_memory_are_never_mixed(record: Maker) -> None:
 
 def test_a_run_that_nothing_was_measured_of_costs_nothing(record: Maker) -> None:
     kernel = record(0, 0.7)
-    kernel = {**kernel, "memory_peak": None, "time": {"epoch": None, "epoch_cpu": None, "total": 1.0}}
+    kernel = replace(kernel, memory_peak=None, time=Time(epoch=None, epoch_cpu=None, total=1.0))
     assert one([kernel]).gauges == []
 
 

@@ -261,10 +261,10 @@ def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["report", str(tmp_path)]) == 2
     assert "line 1" in capsys.readouterr().err
     for words, said in (
-        (["--all"], "--all is not understood"),
-        ([str(tmp_path), "elsewhere"], "elsewhere is not understood"),
-        (["--format", "pdf"], "give md, tex or csv"),
-        (["--out"], "--out wants a folder"),
+        (["--all"], "has no option --all (did you mean --all-code?)"),
+        ([str(tmp_path), "elsewhere"], "elsewhere: give one folder"),
+        (["--format", "pdf"], "'pdf' is none of md, tex, csv"),
+        (["--out"], "'--out' requires an argument"),
         (["--out", "x", "--format", "md"], "leave --format out"),
     ):
         assert cli.main(["report", *words]) == 2

@@ -9,14 +9,14 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
 
+from poolbench.config import Paths
+from poolbench.disk import create
 from poolbench.errors import RunError
 from poolbench.records.attempts import iter_records
-from poolbench.records.disk import create
 from poolbench.records.provenance import PACKAGE_ROOT, cpu_model, hardware, package_version
 from poolbench.records.record import Record, encode
 
@@ -86,12 +86,12 @@ def _git(home: Path, *arguments: str) -> str | None:
     return None if done.returncode == 0 else (done.stderr.strip().splitlines() or ["no message"])[-1]
 
 
-def run_old(record: Record, tree: Path, paths: Mapping[str, Any], out: Path) -> None:
+def run_old(record: Record, tree: Path, paths: Paths, out: Path) -> None:
     """Do a record's run again, to its end, with the code in a worktree and this interpreter; what it leaves lies in the
     results folder `out`.
 
     Args:
-        paths: `data` and `mirror`.
+        paths: whose `data` and `mirror` are taken.
 
     Raises `RunError` where no record came of it.
     """
@@ -106,8 +106,8 @@ def run_old(record: Record, tree: Path, paths: Mapping[str, Any], out: Path) -> 
         raise RunError(f"the old code came to no record: {said}")
 
 
-def _environment(tree: Path, paths: Mapping[str, Any]) -> dict[str, str]:
+def _environment(tree: Path, paths: Paths) -> dict[str, str]:
     path = os.pathsep.join(filter(None, (str(tree / "src"), os.environ.get("PYTHONPATH"))))
-    named = {"POOLBENCH_DATA": paths.get("data"), "POOLBENCH_MIRROR": paths.get("mirror")}
+    named = {"POOLBENCH_DATA": paths.data, "POOLBENCH_MIRROR": paths.mirror}
     kept = {name: value for name, value in os.environ.items() if name not in named}
     return kept | {name: str(value) for name, value in named.items() if value is not None} | {"PYTHONPATH": path}

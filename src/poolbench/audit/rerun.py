@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,11 +58,11 @@ def find(what: str, results: Path) -> Record:
 # ---------------------------------------------------------------------------------------------------------- the command
 
 
-def command(record: Record, compose: Callable[[list[str]], dict[str, Any]]) -> str | None:
+def command(record: Record, compose: Callable[[list[str]], dict[str, Any]], options: Sequence[str] = ()) -> str | None:
     """The command that makes a run again; None for one that a search chose, which no command makes alone.
 
     Args:
-        compose: the configuration that the words of a command line make, as a record holds it.
+        compose: the configuration that the words of a command line make, as a record holds it. options: of the command.
     """
     config = upgrade(record.config)
     if config.get("search"):
@@ -75,7 +75,7 @@ def command(record: Record, compose: Callable[[list[str]], dict[str, Any]]) -> s
     words = [f"{'' if key in made else '+'}{key}={_word(value)}" for key, value in wanted.items()
              if key not in made or made[key] != value]  # fmt: skip
     words += [f"~{key}" for key in made if key not in wanted]
-    return shlex.join(["poolbench", "train", *groups, *words])
+    return shlex.join(["poolbench", "train", *options, *groups, *words])
 
 
 def _values(config: Mapping[str, Any]) -> dict[str, Any]:

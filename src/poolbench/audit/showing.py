@@ -15,6 +15,7 @@ from typing import Any, Literal
 from poolbench.audit.oldcode import machine, run_old, worktrees
 from poolbench.audit.verdict import Verdict, compare
 from poolbench.audit.witnesses import Effort, Group
+from poolbench.config import Config, read, with_values
 from poolbench.errors import PoolBenchError
 from poolbench.jobs.launcher import Ended, InProcess, Job, Processes, Workers, do_quietly
 from poolbench.records.attempts import attempts_of, iter_records, run_folder
@@ -227,33 +228,28 @@ class _NotShown(Exception):
     """A witness cannot be compared."""
 
 
-def _again(config: dict[str, Any], epochs: int | None, record: Record, tree: Path | None) -> Any:
+def _again(config: Config, epochs: int | None, record: Record, tree: Path | None) -> Any:
     """A witness's run, in a worker; that of the old code first, where `tree` says where it lies."""
-    from poolbench.jobs.run import run
+    from poolbench.jobs.run import one_run
     from poolbench.jobs.search import Pruned
+    from poolbench.learn.build import Parts
 
     if tree is not None:
-        run_old(record, tree, config["paths"], Path(config["paths"]["results"]) / THEN)
+        run_old(record, tree, config.paths, Path(config.paths.results) / THEN)
 
     def watch(epoch: int, value: float) -> None:
         # An end by max_epochs would change what schedulers do.
         if epoch + 1 == epochs:
             raise Pruned("so many epochs are compared")
 
-    return run(config, watch=watch, wait=-1.0)
+    return one_run(config, Parts.of(config), watch=watch, wait=-1.0)
 
 
-def _config(record: Record, paths: Mapping[str, Any]) -> dict[str, Any]:
+def _config(record: Record, paths: Mapping[str, Any]) -> Config:
     """The configuration of a record's run, to be done again in other folders, and quietly."""
-    config = upgrade(record.config)
-    quiet = {"progress": "none", "pictures_every": 0, "resume_every": 1e9}
-    return {
-        **config,
-        "paths": dict(paths),
-        "force": True,
-        "logger": None,
-        "callbacks": {**config["callbacks"], **quiet},
-    }
+    config = read({**upgrade(record.config), "paths": paths, "force": True, "logger": None})
+    quiet = {"callbacks.progress": "none", "callbacks.pictures_every": 0, "callbacks.resume_every": 1e9}
+    return with_values(config, quiet)
 
 
 def _only(folder: Path) -> Record | None:

@@ -292,7 +292,7 @@ def _together(records: list[Record], links: Links, found: Findings) -> None:
     kinds = [links.of(record, installed_code(record.config)) for record in records]
     counts = {
         "name no version of the code: their ids cannot be checked": [identity(r) is None for r in records],
-        "without curves: of their epochs no more than the selected one can be checked": [
+        "without curves: their epochs cannot be checked, but for the selected one where there are digests": [
             r.selected_epoch is not None and not r.curve for r in records],
         "with other validation metrics at the end than in the selected epoch, as operators that draw have": [
             _measured_anew(r) for r in records],

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from poolbench.data.cache import CacheNotWritable, cache_dir, kept, workspace
-from poolbench.data.raw import write_atomically
+from poolbench.disk import put
 from poolbench.errors import PoolBenchError
 from poolbench.linalg import Dense, Padded, Ragged, Sparse
 from poolbench.linalg.coarsening import Coarsening
@@ -249,7 +249,7 @@ class PackedCoarsenings:
         }
         tensors["num_nodes"] = self.host_sizes
         meta = {"format": FORMAT, "levels": [level.facts() for level in self._levels], "digest": _digest(tensors)}
-        write_atomically(path, lambda file: torch.save({"meta": json.dumps(meta), **tensors}, file))
+        put(path, lambda file: torch.save({"meta": json.dumps(meta), **tensors}, file))
 
     @classmethod
     def load(cls, path: Path) -> PackedCoarsenings:

@@ -22,7 +22,7 @@ from msgspec import Struct
 
 from poolbench.config import Config
 from poolbench.data.cache import cache_dir
-from poolbench.records.disk import put
+from poolbench.disk import put
 from poolbench.records.identity import canonical_json
 from poolbench.records.provenance import package_version
 from poolbench.records.version import code_version

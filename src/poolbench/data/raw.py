@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from poolbench.disk import put
 from poolbench.errors import PoolBenchError
 
 FORMAT = 1
@@ -179,7 +178,7 @@ class RawGraphs:
         arrays = {key: getattr(self, key) for key in ARRAYS if getattr(self, key) is not None}
         if self.total_nodes < 2**31:
             arrays["edge_index"] = self.edge_index.to(torch.int32)  # half the file; `load` widens it again
-        write_atomically(path, lambda file: torch.save({"meta": json.dumps(meta), **arrays}, file))
+        put(path, lambda file: torch.save({"meta": json.dumps(meta), **arrays}, file))
 
     @classmethod
     def load(cls, path: Path) -> RawGraphs:
@@ -222,28 +221,3 @@ def _little_endian_blocks(value: Tensor, step: int = 1 << 22) -> Iterator[bytes]
     for start in range(0, flat.size, step):
         block = flat[start : start + step]
         yield block.astype(block.dtype.newbyteorder("<"), copy=False).tobytes()
-
-
-def write_atomically(path: Path, write: Any) -> None:
-    """Call `write(file)` on a new binary file beside `path`, then rename it: readers see all of it or none.
-
-    Raises `OSError` (no permission, disk full, ...) with nothing left behind.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", suffix=".part", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp gives 0600, which would lock out a shared cache's readers
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

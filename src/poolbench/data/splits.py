@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from poolbench.data.raw import write_atomically
+from poolbench.disk import put
 from poolbench.errors import PoolBenchError
 
 PARTS = ("train", "val", "test")
@@ -76,7 +76,7 @@ class Split:
     def save(self, path: Path | str) -> None:
         """Write as JSON, whole or not at all."""
         text = json.dumps({**self.as_dict(), "hash": self.hash})
-        write_atomically(Path(path), lambda file: file.write(text.encode()))
+        put(Path(path), text.encode())
 
     @classmethod
     def load(cls, path: Path | str, fingerprint: str, num_graphs: int) -> Split:

@@ -27,6 +27,7 @@ from poolbench.config import Config
 from poolbench.errors import PoolBenchError
 from poolbench.jobs import sweep
 from poolbench.records.attempts import DEATHS_ALLOWED, Held, lease
+from poolbench.records.provenance import usable_cores
 from poolbench.records.record import Record
 
 Work = Callable[[Config], Any]
@@ -259,14 +260,6 @@ class InProcess:
 
 #: The libraries that would otherwise take a thread a core in each worker.
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-
-
-def usable_cores() -> int:
-    """The cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS
-        return os.cpu_count() or 1
 
 
 def share_cores(n_jobs: int | None, threads: int, jobs: int) -> int:

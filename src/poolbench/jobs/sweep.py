@@ -23,9 +23,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from poolbench.disk import cannot_write, create, put
 from poolbench.errors import PoolBenchError, RunError
 from poolbench.records.attempts import Held, run_folder
-from poolbench.records.disk import cannot_write, create, put
 
 log = logging.getLogger(__name__)
 

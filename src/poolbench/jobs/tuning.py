@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from poolbench.config import Config, plain, replace
+from poolbench.disk import write_text
 from poolbench.errors import PoolBenchError
 from poolbench.jobs.search import Search, left_out, reached, score_name
-from poolbench.records.disk import write_text
 from poolbench.records.identity import EXECUTION_KEYS
 from poolbench.records.provenance import git_state
 from poolbench.records.version import installed_code

@@ -19,8 +19,8 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from poolbench.data.raw import write_atomically
 from poolbench.data.store import BatchLoader, mix
+from poolbench.disk import put
 from poolbench.errors import RunError
 from poolbench.learn.learner import Learner
 
@@ -192,7 +192,7 @@ class Keeper(pl.Callback):
         content = io.BytesIO()  # torch.save into a file makes a RuntimeError of a full disk
         torch.save(state, content)
         try:
-            write_atomically(self.resume, lambda file: file.write(content.getbuffer()))
+            put(self.resume, lambda file: file.write(content.getbuffer()))
         except OSError as error:
             raise RunError(f"cannot write {self.resume}: {(error.strerror or str(error)).lower()}") from error
         self._saved = time.monotonic()

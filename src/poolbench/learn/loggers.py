@@ -29,6 +29,7 @@ from types import SimpleNamespace
 from typing import Any, Protocol
 
 from poolbench.errors import PoolBenchError, one_line
+from poolbench.loading import loading
 
 log = logging.getLogger(__name__)
 
@@ -406,7 +407,8 @@ class WandbRun(RunLogger):
 
     `log` and `summary` only put into a queue. The thread decides between online and offline, and writes.
     Where anything fails online, it opens the run offline and writes everything again from the beginning, so that one
-    file holds the whole run. `finish` is the only method that waits.
+    file holds the whole run. `finish` is the only method that waits. The package is loaded with the first row, so that
+    the first epoch does not wait for it.
     """
 
     def __init__(
@@ -416,8 +418,8 @@ class WandbRun(RunLogger):
         self._mode = mode
         self._budget = budget
         self._arguments = arguments
-        # Here and not in the thread: two threads that import the same packages at a time can see one half loaded.
-        self._wandb = _import_wandb()
+        self._wandb: Any = None
+        self._thread: threading.Thread | None = None
         self._queue: queue.SimpleQueue[tuple[str, dict[str, Any]] | None] = queue.SimpleQueue()
         self._taken: list[tuple[str, dict[str, Any]]] = []
         self._ended = False
@@ -429,14 +431,22 @@ class WandbRun(RunLogger):
         self._probe_timeout = min(4.0, 0.15 * budget)
         # Steps that the server knows already it leaves out; an offline file of a resumed run is whole by itself.
         for row in history:
-            self.log(row["epoch"], {k: v for k, v in row.items() if k != "epoch"})
-        self._thread = threading.Thread(target=self._serve, name="poolbench-wandb", daemon=True)
-        self._thread.start()
+            self._queue.put(("log", dict(row)))
+
+    def _started(self) -> threading.Thread:
+        """The thread, which the first row starts."""
+        if self._thread is None:
+            # Not in the thread: two threads that import the same packages at a time can see one half loaded.
+            self._wandb = _import_wandb()
+            self._thread = threading.Thread(target=self._serve, name="poolbench-wandb", daemon=True)
+            self._thread.start()
+        return self._thread
 
     # ---------------------------------------------------------------------------------- called by the training thread
 
     def log(self, epoch: int, metrics: Mapping[str, float]) -> None:
         self._queue.put(("log", {**metrics, "epoch": epoch}))
+        self._started()
 
     def picture(self, epoch: int, path: Path) -> None:
         self._queue.put(("picture", {"pool": path, "epoch": epoch}))
@@ -449,16 +459,17 @@ class WandbRun(RunLogger):
 
     def finish(self, status: str = "done") -> None:
         """Wait until everything is written, at most the budget, and say in one line where the run is to be seen."""
+        thread = self._started()
         end = time.monotonic() + self._budget
         self._exit_code = int(status not in ("done", "pruned"))
         self._queue.put(None)
         # Three parts: good order; then wandb's service is killed, which makes the thread go offline; then we leave.
-        self._thread.join(0.75 * self._budget)
-        if self._thread.is_alive():
+        thread.join(0.75 * self._budget)
+        if thread.is_alive():
             OUTAGES.note(self._url)
             _quietly(_end_service)
-            self._thread.join(max(0.0, end - time.monotonic() - 1.0))
-        if self._thread.is_alive():
+            thread.join(max(0.0, end - time.monotonic() - 1.0))
+        if thread.is_alive():
             _quietly(_end_service)
             self._warnings.append(f"W&B did not finish within {self._budget:g} s and was left behind")
         for line in self._warnings:
@@ -593,9 +604,10 @@ def _import_wandb() -> Any:
     """The package, silent. Its reports on itself go over the network and can hold up the end of the process."""
     os.environ.setdefault("WANDB_SILENT", "true")
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    import requests  # noqa: F401  (both are used by the thread)
-    import wandb
-    import wandb.sdk.lib.wbauth
+    with loading():
+        import requests  # noqa: F401  (both are used by the thread)
+        import wandb
+        import wandb.sdk.lib.wbauth
 
     _silence_service()
     return wandb

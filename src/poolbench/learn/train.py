@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from poolbench.nn.encoder import Channels
 from poolbench.nn.model import DataFacts
 from poolbench.pool.base.src import SRCPool
 from poolbench.records.outcomes import pack
+from poolbench.records.provenance import usable_cores
 from poolbench.records.version import code_version
 
 log = logging.getLogger(__name__)
@@ -134,8 +134,8 @@ def train(
     report = display.report if display is not None else (lambda epoch, row: None)
 
     def each_epoch(epoch: int, row: Row) -> None:
-        on_epoch(epoch, row)
         report(epoch, row)
+        on_epoch(epoch, row)
         every = callbacks.pictures_every
         if every and (epoch + 1) % every == 0 and trainer.is_global_zero:
             png = _picture(module, data)
@@ -237,10 +237,8 @@ def coarsened(pools: Sequence[SRCPool], prepared: Prepared, code: str, data: str
         dataset = hashlib.sha256(dataset.encode() + weight.numpy().tobytes()).hexdigest()
     recipe = Recipe(type(pools[0]).__name__, {"levels": arguments, "matrix": str(pools[0].connectivity)}, code, dataset)
     steps = [partial(_coarsen, pool, level == 0) for level, pool in enumerate(pools)]
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return coarsen_dataset(
-        raw.num_nodes, raw.edge_index, steps, recipe, weight, raw.symmetric if weight is None else False, workers, data
-    )
+    symmetric = raw.symmetric if weight is None else False
+    return coarsen_dataset(raw.num_nodes, raw.edge_index, steps, recipe, weight, symmetric, usable_cores(), data)
 
 
 def _coarsen(pool: SRCPool, first: bool, a: Sparse | Dense) -> Coarsening:

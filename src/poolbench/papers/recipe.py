@@ -113,22 +113,28 @@ class Recipe:
 # ----------------------------------------------------------------------------------------------------- reading recipes
 
 
-def recipes(conf: Path) -> list[str]:
+Folders = Sequence[Path]
+"""Configuration folders; of several the first that has a file counts."""
+
+
+def recipes(conf: Folders) -> list[str]:
     """The names of all recipes, as PAPER/TABLE."""
-    return sorted(f"{path.parent.name}/{path.stem}" for path in (conf / FOLDER).glob("*/*.yaml"))
+    return sorted({f"{path.parent.name}/{path.stem}" for one in conf for path in (one / FOLDER).glob("*/*.yaml")})
 
 
-def about(conf: Path, name: str) -> str:
+def about(conf: Folders, name: str) -> str:
     """The first line of a recipe, its comment."""
-    with open(conf / FOLDER / f"{name}.yaml", encoding="utf-8") as file:
+    path = _file(conf, FOLDER, name)
+    assert path is not None
+    with open(path, encoding="utf-8") as file:
         return file.readline().removeprefix("# ").strip()
 
 
-def read_recipe(conf: Path, name: str) -> Recipe:
+def read_recipe(conf: Folders, name: str) -> Recipe:
     """The recipe PAPER/TABLE. Raises `PoolBenchError` where there is none, or it is malformed."""
-    path = conf / FOLDER / f"{name}.yaml"
-    known = recipes(conf)
-    if name not in known:
+    path = _file(conf, FOLDER, name)
+    if path is None:
+        known = recipes(conf)
         raise PoolBenchError(f"there is no recipe for {name}{nearest(name, known)}; there are {', '.join(known)}")
     facts: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(path))  # type: ignore[assignment]
     unknown = [key for key in facts if key not in KEYS]
@@ -174,13 +180,17 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[Line]:
                 )
 
 
+def _file(conf: Folders, group: str, name: str) -> Path | None:
+    return next((path for one in conf if (path := one / group / f"{name}.yaml").is_file()), None)
+
+
 DEVIATIONS = "# Deviations"
 
 
-def deviations(conf: Path, experiment: str) -> list[str]:
+def deviations(conf: Folders, experiment: str) -> list[str]:
     """What an experiment does otherwise than its paper: the items below the line `# Deviations` in its comment."""
-    path = conf / "experiment" / f"{experiment}.yaml"
-    if not path.is_file():
+    path = _file(conf, "experiment", experiment)
+    if path is None:
         raise PoolBenchError(f"there is no experiment {experiment}")
     lines = path.read_text(encoding="utf-8").splitlines()
     first = next((i for i, line in enumerate(lines) if line.startswith(DEVIATIONS)), len(lines))

@@ -6,7 +6,6 @@ that share a results folder can work on one table.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import csv
 import io
@@ -17,9 +16,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any, NoReturn
+from typing import Any
 
 from poolbench.config import Config, plain, replace, with_values
+from poolbench.disk import write_text
 from poolbench.errors import PoolBenchError, RunError, nearest
 from poolbench.jobs import launcher, sweep
 from poolbench.papers.comparison import (
@@ -35,17 +35,16 @@ from poolbench.papers.comparison import (
 from poolbench.papers.published import published_table
 from poolbench.papers.recipe import (
     Compose,
+    Folders,
     Planned,
     Recipe,
     Task,
-    about,
     deviations,
     plan,
     read_recipe,
     recipes,
 )
 from poolbench.records.changes import canonical
-from poolbench.records.disk import write_text
 from poolbench.records.equivalence import Links
 from poolbench.records.gathered import found_records
 from poolbench.records.identity import canonical_json
@@ -59,74 +58,32 @@ SUMMARY = "SUMMARY.md"
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line asked for."""
+    """What is asked for.
 
-    name: str | None
-    list: bool
-    summary: bool
-    plan: bool
-    table: bool
-    quick: bool
-    seeds: int | None
-    jobs: int
-    only: tuple[str, ...]
+    name: PAPER/TABLE. results: the results folder. plan: say what is to do, and stop. table: do nothing, make the table
+    of what is there. quick: few seeds and epochs. seeds: how many, in place of the paper's. jobs: processes. only: the
+    lines that all these names belong to. extra: overrides that say where and how to run.
+    """
+
+    name: str
     results: Path
-    extra: tuple[str, ...]
+    plan: bool = False
+    table: bool = False
+    quick: bool = False
+    seeds: int | None = None
+    jobs: int = 1
+    only: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise PoolBenchError(f"poolbench reproduce: {message}; see poolbench reproduce --help")
-
-
-def options(argv: Sequence[str], results: Path) -> Options:
-    """The command line, read. Raises `PoolBenchError`; --help ends the program."""
-    parser = _Parser(
-        prog="poolbench reproduce",
-        description="Do the runs of a published table and set published and reproduced numbers side by side.",
-    )
-    parser.add_argument("words", nargs="*", metavar="PAPER/TABLE | KEY=VALUE",
-                        help="the table; and where to run it, such as trainer=gpu logger=wandb")  # fmt: skip
-    parser.add_argument("--list", action="store_true", help="print the tables that there are recipes for")
-    parser.add_argument(
-        "--summary", action="store_true", help=f"write {TABLES}/{SUMMARY} from the tables that are there"
-    )
-    parser.add_argument("--plan", action="store_true", help="print the runs and about how long they take, and stop")
-    parser.add_argument("--table", action="store_true", help="run nothing: the table of the records that are there")
-    parser.add_argument("--quick", action="store_true", help="few seeds and epochs: to see that it works, marked so")
-    parser.add_argument("--seeds", type=int, help="how many seeds, in place of the paper's")
-    parser.add_argument("--jobs", type=int, default=1, help="processes on this machine (default: 1)")
-    parser.add_argument("--only", action="append", default=[], metavar="NAME",
-                        help="do the runs of this method, dataset or variant alone (twice: of both)")  # fmt: skip
-    parser.add_argument("--results", type=Path, default=results, help="the results folder")
-    given = parser.parse_intermixed_args(argv)
-    names = [word for word in given.words if "=" not in word]
-    if len(names) > 1 or bool(names) == (given.list or given.summary):
-        parser.error("give one PAPER/TABLE, or --list, or --summary")
-    for name in ("seeds", "jobs"):
-        if getattr(given, name) is not None and getattr(given, name) < 1:
-            parser.error(f"--{name} {getattr(given, name)}: a whole number of at least 1 is expected")
-    extra = tuple(word for word in given.words if "=" in word)
-    return Options(names[0] if names else None, given.list, given.summary, given.plan, given.table, given.quick,
-                   given.seeds, given.jobs, tuple(given.only), given.results, extra)  # fmt: skip
-
-
-def main(argv: Sequence[str], conf: Path, compose: Compose, results: Path) -> int:
-    """The command; returns the exit code.
+def reproduce(asked: Options, conf: Folders, compose: Compose) -> int:
+    """Do what is missing of a table and write it; returns the exit code.
 
     Args:
-        conf: the configuration folder. compose: makes configurations. results: the folder unless --results names one.
+        conf: the configuration folders. compose: makes configurations.
+
+    Raises `PoolBenchError` for a table without a recipe, or names and overrides that do not go with it.
     """
-    asked = options(argv, results)
-    if asked.list:
-        names = recipes(conf)
-        width = max(map(len, names))
-        print("\n".join(f"{name:<{width}}  {about(conf, name)}" for name in names))
-        return 0
-    if asked.summary:
-        print(f"wrote {write_summary(asked.results, conf)}")
-        return 0
-    assert asked.name is not None
     recipe = read_recipe(conf, asked.name)
     place = f"paths.results={asked.results.absolute()}"
     planned = plan(recipe, compose, asked.seeds, asked.quick, [*asked.extra, place])
@@ -273,7 +230,7 @@ def measure(config: Config) -> float:
 # --------------------------------------------------------------------------------------------------------- the results
 
 
-def write_table(recipe: Recipe, planned: Sequence[Planned], conf: Path, asked: Options) -> Path:
+def write_table(recipe: Recipe, planned: Sequence[Planned], conf: Folders, asked: Options) -> Path:
     """Print the table, and write it in every format; returns the Markdown file."""
     facts = published_table(recipe.paper, recipe.table)
     found = Found(found_records(asked.results), Links.read(asked.results))
@@ -288,7 +245,7 @@ def write_table(recipe: Recipe, planned: Sequence[Planned], conf: Path, asked: O
     return stem.with_suffix(".md")
 
 
-def notes(recipe: Recipe, conf: Path) -> str:
+def notes(recipe: Recipe, conf: Folders) -> str:
     """What is done otherwise than in the paper, what that explains, and what is left out, as Markdown."""
     parts = []
     for experiment in recipe.experiments:
@@ -303,7 +260,7 @@ def notes(recipe: Recipe, conf: Path) -> str:
     return "".join(parts)
 
 
-def write_summary(results: Path, conf: Path) -> Path:
+def write_summary(results: Path, conf: Folders) -> Path:
     """Write how many cells of each table in a results folder agree, differ, or cannot tell, and what explains it.
 
     Raises `PoolBenchError` where there is no table.

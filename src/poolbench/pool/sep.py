@@ -13,10 +13,10 @@ from torch import Tensor
 from poolbench.errors import whole
 from poolbench.linalg import Matrix, Nodes, Ragged, Sparse
 from poolbench.linalg.coarsening import Coarsening
+from poolbench.pool.base.codingtree import hierarchy
 from poolbench.pool.base.hostgraph import Array, host_graphs, on_host, one_thread
 from poolbench.pool.base.partitionpool import PartitionPool
 from poolbench.pool.base.selection import SparseSelection
-from poolbench.pool.codingtree import hierarchy
 
 
 class NestedSelection(SparseSelection):

@@ -20,8 +20,8 @@ import msgspec
 from filelock import FileLock, Timeout
 from msgspec import Struct
 
+from poolbench.disk import cannot_write, put, remove_temporaries
 from poolbench.errors import RunError
-from poolbench.records.disk import cannot_write, put, remove_temporaries
 from poolbench.records.record import RECORD, Record, read_record
 
 log = logging.getLogger(__name__)

@@ -36,7 +36,7 @@ MOVED: dict[str, str] = {
         ("data", "data.sources", "archived bench_dataset code2 fetch files folds lrgb molecules nodegraph_names "
          "nodegraphs official ogb ogb_names tu tu_names unpickle zinc"),
         ("data", "data.generators", "multipartite plantednodes pointclouds stream synthetic"),
-        ("pool", "pool.base", "door draws hostdense hostgraph layers matching mlppool pairscore partition "
+        ("pool", "pool.base", "codingtree door draws hostdense hostgraph layers matching mlppool pairscore partition "
          "partitionpool postprocess precomputed selection spectral src"),
         ("pool", "pool.readouts", "aggregations globalattention globalattnsum globalpool sortpool"),
         ("pool", "pool.peers", "peer pyg tgp"),

@@ -21,9 +21,9 @@ import msgspec
 from filelock import FileLock
 from msgspec import Struct
 
+from poolbench.disk import cannot_write, put
 from poolbench.errors import PoolBenchError
 from poolbench.records.changes import first
-from poolbench.records.disk import cannot_write, put
 from poolbench.records.record import Record
 
 log = logging.getLogger(__name__)

@@ -19,9 +19,9 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
+from poolbench.disk import put
 from poolbench.errors import PoolBenchError, RunError
 from poolbench.records.attempts import attempts_of, iter_records, run_folder
-from poolbench.records.disk import put
 from poolbench.records.record import Record, decode, encode, lean
 
 T = TypeVar("T")

@@ -122,7 +122,7 @@ def _machine() -> Mapping[str, Any]:
         "platform": platform.platform(),
         "cpu": cpu_model(),
         "cores": os.cpu_count(),
-        "cores_usable": _usable_cores(),
+        "cores_usable": usable_cores(),
         "memory": _memory(),
         "gpus": _gpus(),
     }
@@ -144,11 +144,12 @@ def cpu_model() -> str | None:
     return names.get("model name") or names.get("hardware") or platform.processor() or platform.machine() or None
 
 
-def _usable_cores() -> int | None:
+def usable_cores() -> int:
+    """The cores that this process may use."""
     try:
         return len(os.sched_getaffinity(0))
-    except (AttributeError, OSError):
-        return os.cpu_count()
+    except (AttributeError, OSError):  # macOS
+        return os.cpu_count() or 1
 
 
 def _memory() -> int | None:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from poolbench.disk import cannot_write, create
 from poolbench.errors import RunError
-from poolbench.records.disk import cannot_write, create
 from poolbench.records.identity import run_identity
 
 SCHEMA: Final = 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -139,6 +139,8 @@ def answering(found: Sequence[T], query: Sequence[str], record_of: Callable[[T],
     kept = list(found)
     for key, values in map(_parsed, query):
         said = [_said(record_of(one), key) for one in found]
+        answer = {id(one) for one, texts in zip(found, said, strict=True)
+                  if any(_same(value, text) for value in values for text in texts)}  # fmt: skip
         if not any(said):
             known = {name for one in found for name in _names(record_of(one))}
             raise PoolBenchError(f"{key} is no key of these records{nearest(key, sorted(known))}")
@@ -149,7 +151,7 @@ def answering(found: Sequence[T], query: Sequence[str], record_of: Callable[[T],
                     f"; there are {', '.join(all_said)}" if len(all_said) < 40 else ""
                 )
                 raise PoolBenchError(f"no record has {key}={value}{choices}")
-        kept = [one for one in kept if any(_same(v, text) for v in values for text in _said(record_of(one), key))]
+        kept = [one for one in kept if id(one) in answer]
     if not kept:
         raise PoolBenchError(f"no record answers {' '.join(query)}")
     return kept
@@ -166,8 +168,14 @@ def _said(record: Record, key: str) -> set[str]:
     elif key in ("status", "id", "task", "code"):
         values.append(getattr(record, key))
     said = {_text(value) for value in values if value is not None}
-    flat = {} if said else flatten(upgrade(config))
-    return {_text(flat[key])} if key in flat else said
+    if said:
+        return said
+    node: Any = upgrade(config)
+    for name in key.split("."):
+        if not isinstance(node, Mapping) or name not in node:
+            return set()
+        node = node[name]
+    return set() if isinstance(node, Mapping) else {_text(node)}
 
 
 def _names(record: Record) -> set[str]:

@@ -1,4 +1,4 @@
-"""What users of W&B expect beside a logger: a sweep from a search space, tables of a report, upload of offline runs."""
+"""What users of W&B expect beside a logger: tables of a report, upload of offline runs."""
 
 from __future__ import annotations
 
@@ -10,68 +10,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from poolbench.config import Config
+from poolbench.disk import cannot_write
 from poolbench.errors import PoolBenchError
-from poolbench.records.disk import cannot_write
 
 if TYPE_CHECKING:
-    from optuna.distributions import BaseDistribution
-
     from poolbench.report.report import Report
 
-METHODS = {"tpe": "bayes", "random": "random", "grid": "grid"}
 #: Seconds that a wait of W&B's may take where a report is written.
 BUDGET = 30.0
 #: So many uploads in a row fail for a reason that the next ones share.
 GIVE_UP = 3
 KEY = re.compile(r"\b(local-)?[0-9a-f]{40,}\b|\bwandb_v\d+_\w+")
-
-
-# ---------------------------------------------------------------------------------------------------------------- sweep
-
-
-def sweep(config: Config, space: Mapping[str, BaseDistribution], words: Sequence[str], metric: tuple[str, str]) -> str:
-    """The file that `wandb sweep` takes, for the search space of a configuration.
-
-    Args:
-        config: with its `search`. space: its dimensions. words: of the command line, the search's apart.
-        metric: name and mode (min, max) of what is searched by.
-    """
-    search, logger = config.search, config.logger
-    assert search is not None
-    known = (logger.arguments if logger else {}).get("project", "poolbench")
-    program = ["${env}", "poolbench", "train", *words, "evaluate_test=false", "${args_no_hyphens}"]
-    made = {
-        "name": f"{config.names.pool}-{config.dataset_name}",
-        "project": os.environ.get("WANDB_PROJECT") or known,
-        "method": METHODS[search.sampler],
-        "metric": {"name": metric[0], "goal": {"min": "minimize", "max": "maximize"}[metric[1]]},
-        "run_cap": search.trials,
-        "parameters": {key: _parameter(found) for key, found in space.items()},
-        "command": program,
-    }
-    if search.prune:
-        made["early_terminate"] = {"type": "hyperband", "min_iter": 10}
-    return yaml.safe_dump(made, sort_keys=False)
-
-
-def _parameter(found: BaseDistribution) -> dict[str, Any]:
-    """A dimension in W&B's terms."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    if isinstance(found, CategoricalDistribution):
-        return {"values": list(found.choices)}
-    assert isinstance(found, FloatDistribution | IntDistribution)
-    bounds = {"min": found.low, "max": found.high}
-    whole = isinstance(found, IntDistribution)
-    if found.log:
-        return {"distribution": "q_log_uniform_values", **bounds, "q": 1} if whole else {
-            "distribution": "log_uniform_values", **bounds}  # fmt: skip
-    if found.step not in (None, 1):
-        return {"distribution": "q_uniform", **bounds, "q": found.step}
-    return {"distribution": "int_uniform" if whole else "uniform", **bounds}
 
 
 # --------------------------------------------------------------------------------------------------------------- report

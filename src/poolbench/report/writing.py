@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from poolbench.records.disk import write_text
+from poolbench.disk import write_text
 from poolbench.report.figures import draw
 from poolbench.report.page import page
 from poolbench.report.report import Report

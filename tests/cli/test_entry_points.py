@@ -115,7 +115,7 @@ def test_an_installed_readout(site: Path, results: Path) -> None:
 
 def test_the_list_says_whose_an_operator_is(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
     install(site)
-    assert cli.list_choices(["pools"]) == 0
+    assert cli.main(["list", "pools"]) == 0
     lines = {line.split()[0]: " ".join(line.split()[1:]) for line in capsys.readouterr().out.splitlines()}
     assert lines["every"] == "foreign-pools 1.2: Keeps every `alpha`-th node"
     assert lines["every-third"] == "foreign-pools 1.2: Every third node"
@@ -168,7 +168,7 @@ def test_a_broken_entry_point_is_one_line_and_harms_nobody(
     install(site, ENTRIES + "\n".join(BROKEN))
     (site / "foreign_pools" / "bad.yaml").write_text("_target_: [unclosed\n")
     (site / "foreign_pools" / "empty.yaml").write_text("alpha: 3\n")
-    assert cli.list_choices(["pools"]) == 0
+    assert cli.main(["list", "pools"]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if "cannot be used" in line]
     assert len(lines) == len(BROKEN)
     for entry, why in BROKEN.items():
@@ -195,7 +195,7 @@ def test_a_module_that_cannot_be_imported_is_one_line(
 ) -> None:
     install(site)
     (site / "foreign_pools" / "pools.py").write_text(module)
-    assert cli.list_choices(["pools"]) == 0
+    assert cli.main(["list", "pools"]) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("every ")]
     assert "foreign-pools 1.2: cannot be imported" in line and said in line
     assert cli.train(["pool=every", *QUICK]) == 2

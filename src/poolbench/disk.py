@@ -6,7 +6,9 @@ import contextlib
 import errno
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from poolbench.errors import RunError
 
@@ -19,12 +21,17 @@ def cannot_write(path: Path, error: OSError) -> RunError:
     return RunError(f"cannot write {path}: {(error.strerror or str(error)).lower()}; {remedy}")
 
 
-def _write_temporary(path: Path, data: bytes) -> Path:
-    """`data` on disk beside `path`, under a temporary name; nothing is left behind on failure."""
+Content = bytes | Callable[[BinaryIO], Any]
+"""What a file is to hold: bytes, or a function that writes them into an open file."""
+
+
+def _write_temporary(path: Path, content: Content) -> Path:
+    """`content` on disk beside `path`, under a temporary name; nothing is left behind on failure."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "xb") as file:
-            file.write(data)
+            _ = file.write(content) if isinstance(content, bytes) else content(file)
             file.flush()
             os.fsync(file.fileno())
     except BaseException:
@@ -33,9 +40,17 @@ def _write_temporary(path: Path, data: bytes) -> Path:
     return temporary
 
 
-def put(path: Path, data: bytes) -> None:
-    """Write `data` as the file `path` in one step, over what was there. Raises `OSError`, with nothing left behind."""
-    os.replace(_write_temporary(path, data), path)
+def put(path: Path, content: Content) -> None:
+    """Write the file `path`, and the folders above it, in one step, over what was there: readers see all of it or none.
+
+    Raises `OSError`, with nothing left behind.
+    """
+    temporary = _write_temporary(path, content)
+    try:
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def create(path: Path, data: bytes) -> None:
@@ -83,7 +98,6 @@ def remove_temporaries(folder: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all, with the folders above it. Raises `RunError` where that cannot be done."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         put(path, text.encode())
     except OSError as error:
         raise RunError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from poolbench import cli
+from poolbench.cli.names import choices
 from poolbench.jobs import sweep
 
 QUICK = ["dataset=planted", "dataset.num_graphs=40", "trainer.max_epochs=1", "model.hidden=8", "logger=none",
@@ -38,7 +39,7 @@ def test_a_grid(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_glob_over_pools_refuses_what_does_not_go_with_the_model(results: Path) -> None:
-    pools = [name for name in cli.choices("pool") if name.startswith("global")]
+    pools = [name for name in choices("pool") if name.startswith("global")]
     code, books = swept("pool=glob([global*,topk])", results=results)
     assert code == 2 and books.counts == {"refused": len(pools), "done": 1}
     assert all("add model=global" in (job.reason or "") for job in books.of("refused"))

@@ -1,0 +1,145 @@
+"""The door to Hydra: from the words of a command line to a configuration, a run or a sweep."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from poolbench.cli.composing import compose, register
+from poolbench.cli.explain import HYDRA_ERRORS, explain, in_one_line
+from poolbench.cli.folders import conf_dir, files
+from poolbench.cli.names import about, canonical, choices, offered, pools, some
+from poolbench.cli.terminal import TRACEBACKS
+from poolbench.config import Config, read
+from poolbench.errors import PoolBenchError, RunError, nearest
+from poolbench.jobs import sweep
+
+ONE_RUN = "this command does not go with -m: start it once for each choice"
+
+
+class Task:
+    """What Hydra is given to do: it calls this for a single run; a sweep's launcher takes the parts.
+
+    Args:
+        work: does a configuration; a function of a module, so that other processes find it. None: there are
+            no sweeps of this. job: does a composed one that is no job of a sweep; None: reads it and does the work.
+    """
+
+    def __init__(self, work: Callable[[Config], Any] | None, job: Callable[[DictConfig], Any] | None = None) -> None:
+        self.sweeps = work is not None
+        self._work, self._job = work, job
+        self.traces = TRACEBACKS
+        #: What the job of a single run raised.
+        self.error: Exception | None = None
+        #: What the jobs of a sweep came to.
+        self.states: list[str] = []
+
+    def __call__(self, config: DictConfig) -> None:
+        try:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise PoolBenchError(f"this hydra/launcher is none of PoolBench's{some(choices('hydra/launcher'))}")
+            if self._job is not None:
+                self._job(config)
+            else:
+                self.work(resolve(config))
+        except BrokenPipeError as error:  # a run that stopped half-way, whoever it was that stopped reading
+            self.error = RunError(sweep.explain(error))
+        except Exception as error:  # on its way through Hydra it would cost a line of Hydra's own
+            self.error = error
+
+    @property
+    def work(self) -> Callable[[Config], Any]:
+        if self._work is None:
+            raise PoolBenchError(ONE_RUN)
+        return self._work
+
+    def resolve(self, config: DictConfig) -> Config:
+        """The configuration of a job. Raises `PoolBenchError`."""
+        with open_dict(config):
+            config.pop("hydra")
+        return resolve(config)
+
+
+def run(task: Task, words: Sequence[str], flags: Sequence[str] = ()) -> int:
+    """Let Hydra compose the configuration and do the task, or a sweep of it; returns the exit code.
+
+    Args:
+        words: overrides. flags: Hydra's own options, which it wants in front.
+
+    Raises `PoolBenchError` for words that make no configuration, and whatever the task raises.
+    """
+    if "--multirun" in flags and not task.sweeps:
+        raise PoolBenchError(ONE_RUN)
+    register()
+    words = [canonical(word) for word in words]
+    old_argv, old_full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv = [sys.argv[0], *flags, *words]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises; what is shown is decided elsewhere
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(task)()
+        if task.error is not None:
+            raise task.error
+    except HYDRA_ERRORS as error:
+        raise PoolBenchError(explain(error, words, task.sweeps)) from error
+    finally:
+        sys.argv = old_argv
+        if old_full is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = old_full
+    return sweep.exit_code(task.states)
+
+
+def composed(words: Sequence[str]) -> DictConfig:
+    """The configuration that words make, not resolved. Raises `PoolBenchError` for words that make none."""
+    words = [canonical(word) for word in words]
+    try:
+        return compose(words)
+    except HYDRA_ERRORS as error:
+        raise PoolBenchError(explain(error, words)) from error
+
+
+def resolve(config: DictConfig) -> Config:
+    """The configuration that Hydra composed, with a readout in place of its name. Raises `PoolBenchError`."""
+    missing = OmegaConf.missing_keys(config)
+    if missing:
+        raise PoolBenchError(f"{', '.join(sorted(missing))} must be given, such as {sorted(missing)[0]}=VALUE")
+    try:
+        plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    except HYDRA_ERRORS as error:
+        raise PoolBenchError(in_one_line(error)) from error
+    plain.pop("hydra", None)
+    readout = (plain.get("model") or {}).get("readout")
+    if isinstance(readout, str):
+        found = _pool_file(readout) or _pool_file(canonical(f"pool={readout}").removeprefix("pool="))
+        if found is None:
+            known = [name for name in choices("pool") if about("pool", name).startswith("Readout")]
+            raise PoolBenchError(f"model.readout={readout} is unknown{nearest(readout, known) or some(known)}")
+        plain["model"]["readout"] = found
+    _name_own_pool(plain)
+    plain["paths"] = {k: v if v is None or "://" in str(v) else str(Path(v).absolute())
+                      for k, v in plain["paths"].items()}  # fmt: skip
+    return read(plain)
+
+
+def _pool_file(name: str) -> dict[str, Any] | None:
+    """The configuration of the operator NAME, wherever it comes from; None where there is none."""
+    path = files("pool").get(pools().get(name, name))
+    if path is not None:
+        return OmegaConf.to_container(OmegaConf.load(path), resolve=True)  # type: ignore[return-value]
+    return next((plugin.config for plugin in offered() if plugin.name == name and not plugin.problem), None)
+
+
+def _name_own_pool(plain: dict[str, Any]) -> None:
+    """Call an operator that `pool._target_=` brought by its class, not by the choice that it stands in for."""
+    target, chosen = str((plain.get("pool") or {}).get("_target_")), _pool_file(plain["names"]["pool"])
+    if chosen is not None and chosen.get("_target_") != target:
+        plain["names"]["pool"] = target.rpartition(".")[2]

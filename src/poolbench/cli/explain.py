@@ -1,0 +1,76 @@
+"""What Hydra says about a command line, in one line that names the nearest choice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from poolbench.cli.composing import compose
+from poolbench.cli.folders import groups
+from poolbench.cli.names import choices, offered, some
+from poolbench.errors import nearest
+
+#: What composing and resolving raise for words, or files, that make no configuration.
+HYDRA_ERRORS = (HydraException, OmegaConfBaseException, YAMLError)
+#: What Hydra says where a word means several runs and it was asked for one.
+SEVERAL = ("Ambiguous value for argument", "requires --multirun")
+
+
+def explain(error: BaseException, words: Sequence[str], sweeps: bool = False) -> str:
+    """What is wrong with the words of a command line.
+
+    Args:
+        sweeps: whether the command does several runs with -m.
+    """
+    text = in_one_line(error)
+    for word in words:
+        key, equals, value = word.lstrip("+~").partition("=")
+        if not equals:
+            continue
+        if f"'{word}'" in text and any(said in text for said in SEVERAL):
+            return f"{word} means several runs: " + (
+                "add -m to do one for each" if sweeps else "this command takes one value: start it once for each"
+            )
+        if "/" in key or key in groups():
+            known = choices(key)
+            for name in value.split(","):
+                if name not in known and f"{key}/{name}" in text:
+                    if broken := [plugin.broken for plugin in offered() if key == "pool" and plugin.name == name]:
+                        return broken[0]
+                    return f"{key}={name} is unknown{nearest(name, known) or some(known)}"
+        elif key.startswith("loss_weights."):
+            name = key.partition(".")[2]
+            return f"{key}={value}: weights of single losses are given together, as 'loss_weights={{{name}: {value}}}'"
+        elif not word.startswith("+") and f"'{key}'" in text and "override" in text.lower():
+            return f"{key} is no key of the configuration{nearest(key, _keys(words))}; see poolbench train --help"
+    return text
+
+
+def in_one_line(error: BaseException) -> str:
+    """The lines of an error that say what is wrong, as one."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    kept = [line for line in lines if not line.startswith(("full_key:", "object_type=", "See https", "Set the env"))]
+    return "; ".join(kept[:2]) or type(error).__name__
+
+
+def _keys(words: Sequence[str]) -> list[str]:
+    """All keys of the configuration that the group choices alone make, or of the default one."""
+    chosen = [word for word in words if "," not in word and "=" in word and word.partition("=")[0] in groups()]
+    for some_words in (chosen, []):
+        try:
+            return _flat(OmegaConf.to_container(compose(some_words), resolve=False))
+        except HYDRA_ERRORS:
+            continue
+    return []
+
+
+def _flat(node: Any, prefix: str = "") -> list[str]:
+    if not isinstance(node, Mapping):
+        return [prefix]
+    inner = [name for key, value in node.items() for name in _flat(value, f"{prefix}.{key}" if prefix else str(key))]
+    return [*([prefix] if prefix else []), *inner]
