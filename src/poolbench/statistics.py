@@ -13,8 +13,8 @@ Scores are plain numbers, one a unit (a split, or a seed where the split is fixe
 aligned, unit by unit. What a sample cannot say is None: the spread of a single value, or of values that are all equal.
 A handful of scores of a small test split are often equal by chance, and that must not pass for certainty.
 
-Distributions are `scipy.special`'s functions, to the bit those of `scipy.stats`, which takes three times as long to load
-and is asked for ranks and the bootstrap alone.
+Distributions are `scipy.special`'s functions, to the bit those of `scipy.stats`, which takes three times as long to
+load and is asked for ranks and the bootstrap alone.
 """
 
 from __future__ import annotations
