@@ -51,6 +51,15 @@ def test_what_a_sample_cannot_say_is_none() -> None:
     assert equal.difference == pytest.approx(0.1)
 
 
+def test_quantiles_and_p_values_are_scipys_to_the_bit() -> None:
+    for n, ratio, m in itertools.product((2, 3, 10, 57), (0.0, 1 / 8), (1, 35)):
+        a, b = np.random.default_rng(n).normal(0.7, 0.05, (2, n))
+        found, error = compare(a, b, ratio, comparisons=m), np.sqrt(1 / n + ratio) * (a - b).std(ddof=1)
+        half = stats.t.ppf(0.975, n - 1) * error
+        assert (found.low, found.high) == (found.difference - half, found.difference + half)
+        assert found.t == found.difference / error and found.p == 2 * stats.t.sf(abs(found.t), n - 1)
+
+
 @pytest.mark.parametrize("values", [[], [0.5, float("nan")], [[0.5, 0.6]]])
 def test_bad_scores_are_refused(values: list[float]) -> None:
     with pytest.raises(ValueError, match="values"):
@@ -114,6 +123,12 @@ def test_the_detectable_difference_is_that_of_statsmodels(n: int, alpha: float) 
     power = pytest.importorskip("statsmodels.stats.power").TTestPower()
     found = detectable_difference(2.0, n, 0.0, alpha)
     assert power.power(found / 2.0, n, alpha / 2, alternative="larger") == pytest.approx(0.8, abs=1e-6)
+
+
+@pytest.mark.parametrize(("n", "alpha"), [(2, 0.05), (3, 0.05 / 35), (10, 0.05), (10, 0.05 / 30), (100, 0.01)])
+def test_the_detectable_difference_is_where_scipys_t_has_the_power(n: int, alpha: float) -> None:
+    shift = detectable_difference(1.0, n, 0.0, alpha) * np.sqrt(n)
+    assert stats.nct.sf(stats.t.ppf(1 - alpha / 2, n - 1), n - 1, shift) == pytest.approx(0.8, abs=1e-9)
 
 
 def test_the_detectable_difference_meets_the_first_step_of_holm() -> None:
@@ -195,6 +210,16 @@ def test_nemenyi_and_the_cliques_say_the_same() -> None:
         together = any(first <= i and j <= last for first, last in found.cliques)
         assert together == (found.p_values[i, j] > 0.05)
     assert found.names[0] == "f" and any(found.p_values.ravel() < 0.05)
+
+
+@pytest.mark.parametrize(("k", "n", "digits"), [(2, 2, 9), (3, 9, 1), (6, 5, 9), (20, 4, 1), (40, 7, 2)])
+def test_nemenyi_is_that_of_scikit_posthocs(k: int, n: int, digits: int) -> None:
+    posthoc = pytest.importorskip("scikit_posthocs").posthoc_nemenyi_friedman
+    scores = np.random.default_rng(k).normal(np.arange(k) / 9, 1.0, (n, k)).round(digits)
+    found = rank(scores, [str(i) for i in range(k)])
+    order = [int(name) for name in found.names]
+    expected = posthoc(scores).to_numpy()[np.ix_(order, order)]
+    assert found.p_values == pytest.approx(expected, abs=1e-14) and (np.diag(found.p_values) == 1).all()
 
 
 def test_ranks_with_ties_and_too_little() -> None:

@@ -241,7 +241,8 @@ def test_the_two_places_of_a_record_must_agree(records: list[Record], tmp_path: 
     folder.mkdir(parents=True)
     (folder / "record.json").write_text(json.dumps(record))
     home = written(tmp_path / "records" / "planted" / "holdout.jsonl", [{**record, "curve": []}])
-    assert verify(tmp_path).errors == []
+    found = verify(tmp_path)
+    assert found.errors == [] and found.count == 1 and not any("without curves" in note for note in found.notes)
     written(home, [{**record, "curve": [], "parameters": 1}])
     (line,) = verify(tmp_path).errors
     assert "is not what the gathered record of run" in line

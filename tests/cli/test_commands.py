@@ -102,15 +102,16 @@ def test_examples_about_records_work(
         "results/sweeps/2026-03-01_12-00-00": str(sweep),
         "0123456789abcdef": run,
         "dataset=PROTEINS": small[0],
+        "dataset=MUTAG": small[0],
     }
     done = 0
-    for name in ("report", "verify", "rerun", "status", "list"):
+    for name in ("report", "verify", "rerun", "equivalent", "status", "list"):
         for words in examples(the_help(name, capsys)):
             for example, actual in named.items():
                 words = [word.replace(example, actual) for word in words]
             assert cli.main(words) == 0, (words, capsys.readouterr())
             done += 1
-    assert done == 12
+    assert done == 15
     for words in examples(the_help("sync", capsys)):
         assert cli.main(words) == 2 and "no offline run" in capsys.readouterr().err
 

@@ -211,6 +211,7 @@ def forget() -> None:
     changes.today.cache_clear()
     changes.first.cache_clear()
     version._code.cache_clear()
+    version._READ.clear()
 
 
 @pytest.fixture

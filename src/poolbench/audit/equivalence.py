@@ -19,15 +19,11 @@ from poolbench.audit.witnesses import Effort, Group, groups
 from poolbench.errors import PoolBenchError
 from poolbench.jobs.launcher import share_cores
 from poolbench.jobs.sweep import duration
-from poolbench.records.equivalence import Links
+from poolbench.records.equivalence import COST, EPOCHS, Links
 from poolbench.records.gathered import gather
 from poolbench.records.record import Record
 from poolbench.records.version import installed_code
 from poolbench.report.report import answering
-
-COST = 60.0
-"""Seconds that a witness may take."""
-EPOCHS = 5
 
 
 def equivalent(

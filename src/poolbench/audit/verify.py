@@ -75,11 +75,13 @@ def verify(path: Path, splits: bool = False, paths: Mapping[str, Any] | None = N
     if path.is_dir():
         _at_home(read, path, found)
         _gathered_and_kept(read, found)
-    _attempts(read, links, found)
-    _together([record for _, record in read], links, found)
+    # What stands in both places is one record, with its curve.
+    once = list({gathered.key(record): (where, record) for where, record in read}.values())
+    _attempts(once, links, found)
+    _together([record for _, record in once], links, found)
     if splits:
-        _splits(read, paths or {}, found)
-    found.count = len(read)
+        _splits(once, paths or {}, found)
+    found.count = len(once)
     return found
 
 

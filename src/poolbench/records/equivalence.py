@@ -30,6 +30,10 @@ log = logging.getLogger(__name__)
 
 EQUIVALENCE = "equivalence.jsonl"
 
+COST = 60.0
+"""Seconds that a witness may take."""
+EPOCHS = 5
+
 Kind = Literal["same", "close"]
 
 

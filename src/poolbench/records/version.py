@@ -355,30 +355,47 @@ def imported_modules(targets: Iterable[str]) -> dict[str, Module]:
     Args:
         targets: dotted names of classes, functions or modules, such as `poolbench.pool.mincut.MinCutPool`.
     """
+    return {name: read.module for name, read in sorted(_imported(targets).items())}
+
+
+def _imported(targets: Iterable[str]) -> dict[str, _Read]:
     todo = [m for target in targets for m in _target_modules(target)]
-    seen: dict[str, Module] = {}
+    seen: dict[str, _Read] = {}
     while todo:
         module = todo.pop()
-        if module.name in seen or not _counts(module):
-            continue
-        seen[module.name] = module
-        todo += _needed_by(module)
-    return dict(sorted(seen.items()))
+        if module.name not in seen and _counts(module):
+            read = seen[module.name] = _read(module)
+            todo += read.needs
+    return seen
 
 
-_NEEDED: dict[tuple[Module, tuple[str, ...]], tuple[tuple[int, int], list[Module]]] = {}
+@dataclass(frozen=True)
+class _Read:
+    """What is worked out of a module once, as versions share most modules.
+
+    stamp: of its file. needs: the packages around it and what it imports. line: what it adds to a version; empty where
+    it says nothing, as the `__init__` of many a folder.
+    """
+
+    module: Module
+    stamp: tuple[int, int]
+    needs: tuple[Module, ...]
+    line: str
 
 
-def _needed_by(module: Module) -> list[Module]:
-    """The packages around a module and what it imports, kept until its file changes: versions share most modules."""
+_READ: dict[tuple[Module, tuple[str, ...]], _Read] = {}
+
+
+def _read(module: Module) -> _Read:
+    """What a module is, kept until its file changes."""
     key, stamp = (module, tuple(sys.path)), _stamp(module.path)
-    known = _NEEDED.get(key)
-    if known is None or known[0] != stamp:
+    known = _READ.get(key)
+    if known is None or known.stamp != stamp:
         # User code imports this package, and this package never user code; beyond one's own folder begins the library
         # of somebody else.
-        imported = [m for m in _imported_by(module) if m.root in (module.root, PACKAGE_ROOT.parent)]
-        known = _NEEDED[key] = (stamp, [*_parents(module), *imported])
-    return known[1]
+        imported = (m for m in _imported_by(module) if m.root in (module.root, PACKAGE_ROOT.parent))
+        known = _READ[key] = _Read(module, stamp, (*_parents(module), *imported), _line(module))
+    return known
 
 
 def code_version(targets: Iterable[str]) -> str:
@@ -393,15 +410,14 @@ def code_version(targets: Iterable[str]) -> str:
             modules that the job imports by itself. Code of the user's own is hashed with what it imports from the
             same folder.
     """
-    modules = imported_modules(targets)
-    lines = sorted(filter(None, map(_line, modules.values())))
+    modules = _imported(targets)
+    lines = sorted(read.line for read in modules.values() if read.line)
     lines += [f"{package} {package_version(package)}" for name, package in PEERS.items() if name in modules]
     text = "\n".join(lines)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _line(module: Module) -> str:
-    """What a module adds to a version; nothing where it says nothing, as the `__init__` of many a folder."""
     source = _source(module.path)
     return f"{first(module.name)} {source.digest} {_meanings(module, source)}" if source.digest else ""
 
@@ -415,19 +431,20 @@ def _meanings(module: Module, source: Source) -> str:
     return " ".join(sorted(found))
 
 
+_NESTED = (dict, list, tuple)
+
+
 def config_targets(config: Any) -> list[str]:
-    """Every `_target_` anywhere in a configuration, sorted, each once."""
+    """Every `_target_` anywhere in a configuration of plain dictionaries and lists, sorted, each once."""
     found: set[str] = set()
 
     def walk(node: Any) -> None:
-        if isinstance(node, Mapping):
+        if isinstance(node, dict):
             target = node.get("_target_")
             if isinstance(target, str):
                 found.add(target)
-            for value in node.values():
-                walk(value)
-        elif isinstance(node, list | tuple):
-            for value in node:
+        for value in node.values() if isinstance(node, dict) else node:
+            if isinstance(value, _NESTED):
                 walk(value)
 
     walk(config)
