@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from poolbench.errors import PoolBenchError, RunError
 from poolbench.records import gathered
-from poolbench.records.attempts import next_attempt, run_folder
+from poolbench.records.attempts import begin_attempt, next_attempt, run_folder
 from poolbench.records.gathered import add, files, find_done, found_records, home, key, places, read
 from poolbench.records.record import Record, encode, lean, write_record
 
@@ -141,3 +141,12 @@ def test_a_gathered_record_is_found_by_its_setting(record: Maker, tmp_path: Path
         found = find_done(tmp_path, id, config, any_code)
         assert (found and found.record.id) == (known and known.id)
     assert find_done(tmp_path, made[0].id, made[0].config, lambda record: False) is None
+
+
+def test_attempts_are_numbered_on_from_those_that_are_gathered(record: Maker, tmp_path: Path) -> None:
+    made = record(0, 0.7, attempt=2)
+    add([made], tmp_path)
+    last = gathered.attempts(tmp_path, made.id, made.config)
+    assert last == 2 and gathered.attempts(tmp_path, "0" * 16, made.config) == 0
+    assert begin_attempt(tmp_path, made.id, "abc", after=last).number == 3
+    assert begin_attempt(tmp_path, made.id, "other", after=last).number == 4, "unfinished, and of other code"

@@ -15,7 +15,7 @@ from poolbench.config import Config, plain, with_values
 from poolbench.errors import PoolBenchError, RunError, RunFailed
 from poolbench.jobs.search import Pruned
 from poolbench.loading import loading
-from poolbench.records import attempts
+from poolbench.records import attempts, gathered
 from poolbench.records.digests import chain
 from poolbench.records.provenance import provenance
 from poolbench.records.record import (
@@ -82,7 +82,8 @@ def do(
     from poolbench.learn.train import train
 
     raw, split, values = prepared.raw, prepared.split, plain(config)
-    attempt = attempts.begin_attempt(Path(config.paths.results), id, code)
+    results = Path(config.paths.results)
+    attempt = attempts.begin_attempt(results, id, code, after=gathered.attempts(results, id, values))
     os.environ[LEADER] = str(attempt.folder)  # for the processes that a distributed strategy starts
     outcome = Outcome()
     name = run_name(config)

@@ -70,8 +70,8 @@ def _attempts(run: Path) -> list[Path]:
     return sorted(folders, key=lambda p: int(p.name))
 
 
-def next_attempt(results_dir: Path, id: str) -> Path:
-    """A new attempt folder of the run `id`, numbered from 1; two processes never get the same one.
+def next_attempt(results_dir: Path, id: str, after: int = 0) -> Path:
+    """A new attempt folder of the run `id`, numbered from `after` + 1; two processes never get the same one.
 
     Raises:
         RunError: the results folder cannot be written to.
@@ -79,7 +79,7 @@ def next_attempt(results_dir: Path, id: str) -> Path:
     run = run_folder(results_dir, id)
     try:
         run.mkdir(parents=True, exist_ok=True)
-        number = max((int(p.name) for p in _attempts(run)), default=0)
+        number = max([after, *(int(p.name) for p in _attempts(run))])
         while True:
             number += 1
             with contextlib.suppress(FileExistsError):
@@ -134,7 +134,7 @@ class Marker(Struct, kw_only=True):
             raise cannot_write(folder / MARKER, error) from error
 
 
-def begin_attempt(results_dir: Path, id: str, code: str, *, checkpoint: str = CHECKPOINT) -> Attempt:
+def begin_attempt(results_dir: Path, id: str, code: str, *, after: int = 0, checkpoint: str = CHECKPOINT) -> Attempt:
     """Go on with the unfinished attempt of the run `id`, or begin a new one.
 
     To be called under the run's `lease`, and to be followed by `note_start` when training starts, `note_epoch` after
@@ -142,7 +142,7 @@ def begin_attempt(results_dir: Path, id: str, code: str, *, checkpoint: str = CH
     was begun by the same code; a started one that was neither recorded nor stopped has died.
 
     Args:
-        code: version of the code. checkpoint: name of the file in the attempt's folder from which it can go on.
+        code: version of the code. after: attempts that there were elsewhere. checkpoint: name of the file in the attempt's folder from which it can go on.
 
     Raises:
         RunError: the results folder cannot be written to.
@@ -152,7 +152,7 @@ def begin_attempt(results_dir: Path, id: str, code: str, *, checkpoint: str = CH
     unfinished = bool(attempts) and not (attempts[-1] / RECORD).exists()
     # A marker that was lost or damaged says nothing of the code; the checkpoint does.
     mine = unfinished and Marker.read(attempts[-1]).code in (code, "")
-    folder = attempts[-1] if mine else next_attempt(results_dir, id)
+    folder = attempts[-1] if mine else next_attempt(results_dir, id, after)
     remove_temporaries(folder)
     marker = Marker.read(folder)
     marker.code, marker.deaths, marker.running = code, marker.deaths + marker.running, False

@@ -187,3 +187,9 @@ def find_done(results: Path, id: str, config: Mapping[str, Any], counts: Callabl
                  if record.done and (record.config.get("seed"), record.config.get("fold")) == seed
                  and record.setting == id and counts(record)]  # fmt: skip
     return found[-1] if found else None
+
+
+def attempts(results: Path, id: str, config: Mapping[str, Any]) -> int:
+    """The number of the last attempt at a run that is gathered, 0 where none is."""
+    found = (record for path in parts(results, *home(config)) for record in read(path))
+    return max((record.attempt for record in found if record.id == id), default=0)
