@@ -142,7 +142,8 @@ def begin_attempt(results_dir: Path, id: str, code: str, *, after: int = 0, chec
     was begun by the same code; a started one that was neither recorded nor stopped has died.
 
     Args:
-        code: version of the code. after: attempts that there were elsewhere. checkpoint: name of the file in the attempt's folder from which it can go on.
+        code: version of the code. after: attempts that there were elsewhere. checkpoint: name of the file in the
+            attempt's folder from which it can go on.
 
     Raises:
         RunError: the results folder cannot be written to.
