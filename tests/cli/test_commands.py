@@ -135,6 +135,7 @@ def test_examples_of_reproduce_are_tables_that_there_are(capsys: pytest.CaptureF
         (["--hepl"], "no option --hepl (did you mean --help?)"),
         (["report", "--fromat", "md"], "poolbench report has no option --fromat (did you mean --format?); see poolb"),
         (["train", "--mulitrun"], "poolbench train has no option --mulitrun (did you mean --multirun?)"),
+        (["train", "--trainer.max_epochs", "3"], "(values are set as KEY=VALUE, without dashes)"),
         (["train", "--cfg", "jbo"], "'jbo' is none of job, hydra, all (did you mean job?)"),
         (["list"], "missing argument 'KIND'"),
         (["list", "pool"], "did you mean pools"),

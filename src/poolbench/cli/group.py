@@ -123,7 +123,10 @@ def _usage(error: click.UsageError) -> str:
     ctx = error.ctx
     path = ctx.command_path if ctx else NAME
     if isinstance(error, click.NoSuchOption):
-        known = [option for param in ctx.command.get_params(ctx) for option in param.opts] if ctx else []
-        return f"{path} has no option {error.option_name}{nearest(error.option_name, known, 1)}; see {path} --help"
+        params = ctx.command.get_params(ctx) if ctx else []
+        near = nearest(error.option_name, [option for param in params for option in param.opts], 1)
+        if not near and any(param.name == "words" for param in params):
+            near = " (values are set as KEY=VALUE, without dashes)"
+        return f"{path} has no option {error.option_name}{near}; see {path} --help"
     said = error.format_message().rstrip(".")
     return f"{path}: {said[:1].lower()}{said[1:]}; see {path} --help"
