@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch_geometric.utils import to_dense_adj, to_dense_batch
 
 from poolbench import cli
+from poolbench.config import Part
 from poolbench.errors import PoolBenchError
 from poolbench.learn.build import locate
 from poolbench.linalg import Ragged, Sparse
@@ -38,7 +39,8 @@ def names(peer: str) -> list[str]:
 def make(name: str, **changes: Any) -> Any:
     """The operator with the arguments of its file, in the type of `dtype`, its weights drawn from a seed."""
     config: Any = OmegaConf.to_container(OmegaConf.load(PEERS / f"{name}.yaml"), resolve=True)
-    cls = locate(config.pop("_target_"), "pool")
+    cls = locate("pool", Part.of("pool", config))
+    del config["_target_"]
     if "k" in config:
         config = {key: value for key, value in config.items() if key != "ratio"} | {"k": CLUSTERS}
     torch.manual_seed(0)
@@ -279,7 +281,7 @@ def test_without_tgp_one_line_says_how_to_get_it(
     monkeypatch.setitem(sys.modules, "tgp.poolers", None)
     monkeypatch.delitem(sys.modules, "poolbench.pool.peers.tgp", raising=False)
     with pytest.raises(PoolBenchError, match=r"cannot be imported: .* pip install torch-geometric-pool"):
-        locate("poolbench.pool.peers.tgp.TGPPool", "pool")
+        locate("pool", Part("poolbench.pool.peers.tgp.TGPPool", {}))
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tgp" else found(name))
     assert cli.main(["list", "pools"]) == 0
