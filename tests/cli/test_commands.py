@@ -133,6 +133,7 @@ def test_examples_of_reproduce_are_tables_that_there_are(capsys: pytest.CaptureF
         (["reprot", "--help"], "poolbench has no command 'reprot' (did you mean report?)"),
         (["trian"], "(did you mean train?)"),
         (["--hepl"], "no option --hepl (did you mean --help?)"),
+        (["train", "-p", "optimizer"], "--package says what --cfg prints: add --cfg job"),
         (["report", "--fromat", "md"], "poolbench report has no option --fromat (did you mean --format?); see poolb"),
         (["train", "--mulitrun"], "poolbench train has no option --mulitrun (did you mean --multirun?)"),
         (["train", "--trainer.max_epochs", "3"], "(values are set as KEY=VALUE, without dashes)"),

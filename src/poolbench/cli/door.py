@@ -78,6 +78,9 @@ def run(task: Task, words: Sequence[str], flags: Sequence[str] = ()) -> int:
     """
     if "--multirun" in flags and not task.sweeps:
         raise PoolBenchError(ONE_RUN)
+    alone = [flag for flag in ("--package", "--resolve") if flag in flags and "--cfg" not in flags]
+    if alone:
+        raise PoolBenchError(f"{alone[0]} says what --cfg prints: add --cfg job")
     register()
     words = [canonical(word) for word in words]
     old_argv, old_full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
