@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -150,3 +151,17 @@ def test_attempts_are_numbered_on_from_those_that_are_gathered(record: Maker, tm
     assert last == 2 and gathered.attempts(tmp_path, "0" * 16, made.config) == 0
     assert begin_attempt(tmp_path, made.id, "abc", after=last).number == 3
     assert begin_attempt(tmp_path, made.id, "other", after=last).number == 4, "unfinished, and of other code"
+
+
+def test_a_last_line_without_its_end_is_ended_first(record: Maker, tmp_path: Path) -> None:
+    (path,) = add([record(0, 0.7)], tmp_path)
+    path.write_bytes(path.read_bytes().rstrip(b"\n"))
+    add([record(1, 0.7)], tmp_path)
+    assert [made.seeds.seed for made in read(path)] == [0, 1]
+
+
+def test_two_who_add_at_once_lose_nothing(record: Maker, tmp_path: Path) -> None:
+    made = [record(seed, 0.7) for seed in range(16)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda some: add(some, tmp_path), [made[i::4] for i in range(4)]))
+    assert len(found_records(tmp_path)) == 16

@@ -51,6 +51,7 @@ def test_data_split_and_processes_count() -> None:
     two = id_of(changed("trainer.devices", 2))
     assert len({id_of(), id_of(dataset="x"), id_of(split="x"), two}) == 4
     assert id_of(changed("trainer.devices", [0, 3])) == two, "which devices is where it runs, how many is what"
+    assert id_of(changed("trainer.devices", "2")) == id_of(changed("trainer.devices", "0,3")) == two
     assert id_of(changed("trainer.devices", [3])) == id_of(changed("trainer.devices", "auto")) == id_of()
 
 

@@ -62,6 +62,7 @@ def verify(path: Path, splits: bool = False, paths: Mapping[str, Any] | None = N
     Raises `PoolBenchError` where there are no records.
     """
     found, links = Findings(), Links.read(path)
+    found.errors += [links.broken] if links.broken else []
     kept, made = _sources(path)
     read: Read = []
     for files in (kept, made):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+from filelock import FileLock
 from msgspec import Struct
 
 from poolbench.disk import put
@@ -110,19 +111,27 @@ def add(records: Iterable[Record], results: Path) -> list[Path]:
     homes: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for record in records:
         homes[home(record.config)].append(record)
-    written = []
-    for (dataset, protocol), found in sorted(homes.items()):
-        there = parts(results, dataset, protocol)
-        known = {key(record) for path in there for record in read(path)}
-        new = [record for record in found if key(record) not in known]
-        for path, lines in _placed(results, dataset, protocol, len(there), sorted(new, key=key)):
-            written.append(path)
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                put(path, (path.read_bytes() if path.is_file() else b"") + lines)
-            except OSError as error:
-                raise RunError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
+    written: list[Path] = []
+    folder = Path(results) / FOLDER
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock"):  # of two processes that add, the second sees what the first has added
+            for place, found in sorted(homes.items()):
+                written += _add(results, *place, found)
+    except OSError as error:
+        where = error.filename or folder
+        raise RunError(f"cannot write {where}: {(error.strerror or str(error)).lower()}") from error
     return written
+
+
+def _add(results: Path, dataset: str, protocol: str, records: Iterable[Record]) -> Iterator[Path]:
+    there = parts(results, dataset, protocol)
+    known = {key(record) for path in there for record in read(path)}
+    new = [record for record in records if key(record) not in known]
+    for path, lines in _placed(results, dataset, protocol, len(there), sorted(new, key=key)):
+        before = path.read_bytes() if path.is_file() else b""
+        put(path, before + (b"" if before.endswith(b"\n") or not before else b"\n") + lines)
+        yield path
 
 
 def _placed(
