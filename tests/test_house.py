@@ -13,8 +13,8 @@ ROOT = Path(poolbench.__file__).parent
 
 #: The rooms, from the ground up; those of one line stand on one floor, and none of them looks into another.
 FLOORS = (
-    ("errors",),
-    ("disk", "loading", "plugins", "statistics"),
+    ("errors", "loading"),
+    ("disk", "plugins", "statistics"),
     ("config",),
     ("linalg", "records"),
     ("pool", "data"),

@@ -27,6 +27,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from poolbench.loading import loading
+
 LEVEL = 0.95
 """Of confidence intervals; 1 - LEVEL is the level of tests."""
 
@@ -95,7 +97,8 @@ def estimate(values: Scores, test_over_train: float, level: float = LEVEL) -> Es
 @cache
 def _quantile(p: float, freedom: float) -> float:
     """Student's t below which the share p lies."""
-    from scipy.special import stdtrit
+    with loading():
+        from scipy.special import stdtrit
 
     return float(stdtrit(freedom, p))
 
@@ -179,8 +182,9 @@ def detectable_difference(
 @cache
 def _noncentrality(freedom: int, alpha: float, power: float) -> float:
     """That of the t distribution of which the share `power` is significant, two-sided at level `alpha`."""
-    from scipy.optimize import brentq
-    from scipy.special import nctdtr
+    with loading():
+        from scipy.optimize import brentq
+        from scipy.special import nctdtr
 
     critical = _quantile(1 - alpha / 2, freedom)
 
@@ -271,7 +275,8 @@ def rank(scores: np.ndarray, names: Sequence[str], alpha: float = 1 - LEVEL) -> 
     Raises:
         ValueError: fewer than two datasets or two names.
     """
-    from scipy.stats import friedmanchisquare, rankdata
+    with loading():
+        from scipy.stats import friedmanchisquare, rankdata
 
     table = np.asarray(scores, dtype=float)
     n, k = table.shape

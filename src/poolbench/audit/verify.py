@@ -120,7 +120,7 @@ def _complete(where: str, record: Record, found: Findings) -> bool:
     if lacks:
         found.errors.append(f"{where}: config lacks {', '.join(lacks)}")
     folder, stated = Path(where).parent, (record.id, str(record.attempt))
-    if Path(where).name == RECORD and folder.name.isdigit() and (folder.parent.name, folder.name) != stated:
+    if where.endswith(RECORD) and folder.name.isdigit() and (folder.parent.name, folder.name) != stated:
         found.errors.append(f"{where}: is of run {stated[0]}, attempt {stated[1]}: it lies in the wrong folder")
         return False
     return not lacks
@@ -145,10 +145,15 @@ def identity(record: Record) -> str | None:
     return run_identity(record.config, dataset=record.splits.dataset, split=record.splits.hash)
 
 
+def _says_enough(record: Record) -> bool:
+    """Whether a record names all that its id was made of."""
+    return record.schema != 1 or (record.code is not None and {"precision", "threads"} <= set(record.config["trainer"]))
+
+
 def _identity_of_schema_1(record: Record) -> str | None:
     """As identities were made before the version of the code left them; None where the record does not name it."""
     config, trainer = record.config, record.config["trainer"]
-    if record.code is None or not {"precision", "threads"} <= set(trainer):
+    if not _says_enough(record):
         return None
     what = {
         "config": without(config, EXECUTION_KEYS),
@@ -256,33 +261,37 @@ def _duplicates(records: Read, found: Findings) -> None:
 
 def _at_home(read: Read, results: Path, found: Findings) -> None:
     """A gathered record must stand where it is looked for."""
-    homes: dict[tuple[str, str], list[Path]] = {}
+    homes: dict[tuple[str, str], set[str]] = {}
     for where, record in read:
         home = gathered.home(record.config)
         if home not in homes:
-            homes[home] = gathered.parts(results, *home)
-        if Path(where).name != RECORD and Path(where.rpartition(":")[0]) not in homes[home]:
+            homes[home] = {str(path) for path in gathered.parts(results, *home)}
+        if where.rpartition(":")[0] not in homes[home] and Path(where).name != RECORD:
             found.errors.append(f"{where}: is a record of {home[0]} under {home[1]}: it stands in the wrong file")
 
 
 def _gathered_and_kept(read: Read, found: Findings) -> None:
     """A record of a run's folder and the same one gathered must be the same."""
-    first: dict[gathered.Key, bytes] = {}
+    first: dict[gathered.Key, Record] = {}
     for where, record in read:
-        mine = encode(lean(record))
-        if first.setdefault(gathered.key(record), mine) != mine:
+        kept = first.setdefault(gathered.key(record), record)
+        if kept is not record and encode(lean(kept)) != encode(lean(record)):
             found.errors.append(f"{where}: is not what the gathered record of run {record.id} says")
 
 
 def _attempts(read: Read, links: Links, found: Findings) -> None:
     """Attempts at one run on one machine must give the same bits, by one version of the code or by linked ones."""
-    first: dict[tuple[str, ...], tuple[str, str]] = {}
+    runs: dict[str, Read] = defaultdict(list)
     for where, record in read:
         if record.done:
+            runs[record.setting].append((where, record))
+    for attempts in runs.values():
+        first: dict[tuple[str, str], tuple[str, str]] = {}
+        for where, record in attempts if len(attempts) > 1 else ():
             code = links.least(Covered.of(record.config), str(record.code), "same")
             machine = _text([record.provenance.hardware, record.provenance.packages])
             came = _text([record.metrics.parts(), record.selected_epoch])
-            known = first.setdefault((record.setting, code, machine), (where, came))
+            known = first.setdefault((code, machine), (where, came))
             if known[1] != came:
                 found.errors.append(f"{where}: differs from {known[0]}, an attempt at the same run on the same machine")
 
@@ -294,7 +303,7 @@ def _text(value: Any) -> str:
 def _together(records: list[Record], links: Links, found: Findings) -> None:
     kinds = [links.of(record, installed_code(record.config)) for record in records]
     counts = {
-        "name no version of the code: their ids cannot be checked": [identity(r) is None for r in records],
+        "name no version of the code: their ids cannot be checked": [not _says_enough(r) for r in records],
         "without curves: their epochs cannot be checked, but for the selected one where there are digests": [
             r.selected_epoch is not None and not r.curve for r in records],
         "with other validation metrics at the end than in the selected epoch, as operators that draw have": [

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 import msgspec
 from filelock import FileLock
@@ -41,25 +41,46 @@ def key(record: Record) -> Key:
     return record.id, str(record.code), record.attempt
 
 
-def gather(results: Path, curves: bool = False) -> list[Record]:
+class _Config(TypedDict, total=False):
+    names: Any
+    dataset: Any
+
+
+class _Splits(Struct):
+    protocol: str
+
+
+class Gist(Struct):
+    """As much of a record as says of which dataset and protocol it is, in the same places; a tenth of the work."""
+
+    config: _Config
+    splits: _Splits
+
+
+Wanted = Callable[[Gist | Record], bool]
+
+
+def gather(results: Path, curves: bool = False, wanted: Wanted | None = None) -> list[Record]:
     """All records of a results folder, gathered ones and those of its runs, by id and attempt.
 
     Args:
-        curves: keep the curves, nine tenths of a record, which gathered ones do not have.
+        curves: keep the curves, nine tenths of a record, which gathered ones do not have. wanted: which are read; None:
+            all.
 
     Raises:
         PoolBenchError: there are none, or a gathered line is no record.
     """
-    found = found_records(results, curves)
+    found = found_records(results, curves, wanted)
     if not found:
         raise PoolBenchError(f"{results} holds no records; train first, or give paths.results=FOLDER")
     return found
 
 
-def found_records(results: Path, curves: bool = False) -> list[Record]:
+def found_records(results: Path, curves: bool = False, wanted: Wanted | None = None) -> list[Record]:
     """As `gather`, for a folder that may have none."""
-    found = {key(record): record for path in files(results) for record in read(path)}
-    found |= {key(record): record if curves else lean(record) for _, record in iter_records(results)}
+    found = {key(record): record for path in files(results) for record in read(path, wanted)}
+    made = (record for _, record in iter_records(results) if wanted is None or wanted(record))
+    found |= {key(record): record if curves else lean(record) for record in made}
     return [found[each] for each in sorted(found, key=lambda each: (each[0], each[2], each[1]))]
 
 
@@ -68,9 +89,11 @@ def files(results: Path) -> list[Path]:
     return sorted((Path(results) / FOLDER).glob("*/*.jsonl"))
 
 
-def read(path: Path) -> Iterator[Record]:
+def read(path: Path, wanted: Wanted | None = None) -> Iterator[Record]:
     """The records of one file. Raises `PoolBenchError` that names the first line that is none."""
-    yield from _lines(path, decode)
+    gist = msgspec.json.Decoder(Gist).decode
+    found = _lines(path, lambda line: decode(line) if wanted is None or wanted(gist(line)) else None)
+    yield from (record for record in found if record is not None)
 
 
 def _lines(path: Path, decoded: Callable[[bytes], T]) -> Iterator[T]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from poolbench.records.changes import canonical
@@ -59,12 +60,7 @@ def processes(trainer: Mapping[str, Any]) -> int:
 
 def without(config: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
     """A copy of `config` without the entries at the dotted names `keys`."""
-    direct = {k for k in keys if "." not in k}
-    deeper: dict[str, list[str]] = {}
-    for key in keys:
-        head, dot, rest = key.partition(".")
-        if dot:
-            deeper.setdefault(head, []).append(rest)
+    direct, deeper = _by_depth(tuple(keys))
     out = {}
     for key, value in config.items():
         if key in direct:
@@ -73,19 +69,33 @@ def without(config: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
     return out
 
 
+@lru_cache(maxsize=256)
+def _by_depth(keys: tuple[str, ...]) -> tuple[frozenset[str], dict[str, tuple[str, ...]]]:
+    """Names without a dot, and what follows the first dot of the others."""
+    deeper: dict[str, tuple[str, ...]] = {}
+    for key in keys:
+        head, dot, rest = key.partition(".")
+        if dot:
+            deeper[head] = (*deeper.get(head, ()), rest)
+    return frozenset(key for key in keys if "." not in key), deeper
+
+
 def canonical_json(value: Any) -> str:
     """One text for one value: sorted keys, no spaces, numbers in their shortest form (1 for 1.0, 0 for -0.0)."""
     return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
+_AS_IT_IS = frozenset((type(None), bool, int, str))
+
+
 def _plain(value: Any) -> Any:
     """`value` out of JSON's types alone, numbers that compare equal written alike."""
-    if value is None or isinstance(value, bool | str | int):
+    if type(value) in _AS_IT_IS or isinstance(value, bool | str | int):
         return value
     if isinstance(value, float):
         return _number(value)
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, dict | Mapping):
+        return {str(k): v if type(v) in _AS_IT_IS else _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
     if isinstance(value, set | frozenset):

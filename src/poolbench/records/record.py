@@ -7,6 +7,7 @@ are. Numbers that JSON lacks stand as the words "NaN", "Infinity" and "-Infinity
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
@@ -163,6 +164,7 @@ class Record(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=Tru
 
 
 _DECODER = msgspec.json.Decoder(Record)
+_HAS_WORDS = re.compile("|".join(f'"{word}"' for word in WORDS).encode()).search
 
 
 def decode(text: bytes | str) -> Record:
@@ -173,7 +175,8 @@ def decode(text: bytes | str) -> Record:
         raise ValueError(str(error) or type(error).__name__) from error
     if not record.done and not record.reason:
         raise ValueError(f"status {record.status!r} needs a reason")
-    _numbers(record)
+    if _HAS_WORDS(text if isinstance(text, bytes) else text.encode()):
+        _numbers(record)
     return record
 
 

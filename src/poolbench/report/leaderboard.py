@@ -23,6 +23,7 @@ import numpy as np
 from poolbench import statistics
 from poolbench.records.changes import canonical
 from poolbench.records.counting import Counted
+from poolbench.records.gathered import Gist
 from poolbench.records.identity import EXECUTION_KEYS, canonical_json, without
 from poolbench.records.record import Record
 from poolbench.statistics import LEVEL, Comparison, Estimate, Ranking
@@ -451,7 +452,7 @@ class Place:
         )
 
 
-def protocol_name(record: Record) -> str:
+def protocol_name(record: Gist | Record) -> str:
     return record.splits.protocol
 
 
@@ -463,7 +464,7 @@ def model_name(record: Record) -> str:
     return str(_get(record.config, "names.model") or "?")
 
 
-def dataset_name(record: Record) -> str:
+def dataset_name(record: Gist | Record) -> str:
     return str(_get(record.config, "dataset.name") or _get(record.config, "names.dataset") or "?")
 
 

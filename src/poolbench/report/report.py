@@ -6,12 +6,14 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from poolbench.errors import PoolBenchError, nearest
 from poolbench.records.changes import upgrade
 from poolbench.records.counting import Counted, Version, counted
 from poolbench.records.equivalence import Covered, Links
+from poolbench.records.gathered import Gist, Wanted, found_records, gather
 from poolbench.records.record import Record
 from poolbench.records.version import installed_code
 from poolbench.report.leaderboard import Board, Place, boards, dataset_name, flatten, protocol_name
@@ -21,6 +23,21 @@ T = TypeVar("T")
 
 LEGACY = "legacy-"
 """Protocols of this prefix repeat how an old paper did it, and stand in a table only where they are asked for."""
+
+
+def of_folder(results: Path, query: Sequence[str] = (), all_code: bool = False, curves: bool = False) -> Report:
+    """`build` of the records in a results folder; only those of the datasets and protocols of the query are read.
+
+    Args:
+        curves: draw learning curves, of the runs that are there with theirs.
+
+    Raises `PoolBenchError` where there are no records, and as `build` does.
+    """
+    links = Links.read(results)
+    try:
+        return build(found_records(results, curves, _may_answer(query)), query, links, all_code)
+    except PoolBenchError:  # all records know better what was meant
+        return build(gather(results, curves), query, links, all_code)
 
 
 # ------------------------------------------------------------------------------------------------------ which of them
@@ -51,7 +68,7 @@ def build(
     all_code: bool = False,
     current: Version = installed_code,
 ) -> Report:
-    """The boards of those records that a query asks for.
+    """The boards of those records that a query asks for, as though there were no others.
 
     Args:
         query: words such as `dataset=PROTEINS` or `pool=mincut,topk`: group choices, dotted names of the
@@ -65,8 +82,10 @@ def build(
     """
     links = links or Links()
     found = counted(records, links, current)
-    installed = any(one.kind for one in found)
-    chosen = answering(found if installed else _by_most(found, links), query, lambda one: one.record)
+    chosen = answering(found, query, lambda one: one.record)
+    installed = any(one.kind for one in chosen)
+    if not installed:
+        chosen = _by_most(chosen, links)
     notes = [f"Only runs with {' '.join(query)}."] if query else []
     notes += _code_notes(chosen, installed, all_code)
     shown = [one for one in chosen if all_code or one.kind]
@@ -157,7 +176,17 @@ def answering(found: Sequence[T], query: Sequence[str], record_of: Callable[[T],
     return kept
 
 
-def _said(record: Record, key: str) -> set[str]:
+def _may_answer(query: Sequence[str]) -> Wanted | None:
+    """Whether a record answers what a query says of dataset and protocol; None where it says nothing."""
+    asked = [(key, values) for key, values in map(_parsed, query) if key in ("dataset", "protocol")]
+
+    def answers(gist: Gist | Record) -> bool:
+        return all(any(_same(value, text) for value in values for text in _said(gist, key)) for key, values in asked)
+
+    return answers if asked else None
+
+
+def _said(record: Gist | Record, key: str) -> set[str]:
     """What a record says to the key of a query; nothing where it lacks the key."""
     config = record.config
     values: list[Any] = [(config.get("names") or {}).get(key)]

@@ -37,17 +37,16 @@ def command(
         raise click.UsageError("--out writes every format: leave --format out")
     from poolbench.cli.names import canonical
     from poolbench.records import gathered
-    from poolbench.records.equivalence import Links
     from poolbench.report import report as reports
-    from poolbench.report.writing import write_report
 
     folder = Path(folders[0]) if folders else results()
-    records = gathered.gather(folder, curves=out is not None)
     if gather:
-        gathered.add(records, folder)
+        gathered.add(gathered.gather(folder), folder)
     query = [canonical(word) for word in words if "=" in word]
-    made = reports.build(records, query, Links.read(folder), all_code=all_code)
+    made = reports.of_folder(folder, query, all_code, curves=out is not None)
     if out:
+        from poolbench.report.writing import write_report
+
         print(f"wrote {write_report(made, folder, out, gather)[-1]}")
     else:
         print(made.written(format_ or "md"), end="")
