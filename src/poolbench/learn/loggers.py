@@ -160,7 +160,8 @@ class CSVCurve(RunLogger):
     """`metrics.csv`: one row an epoch, columns in the order in which they first came.
 
     A row is one write at the end of the file: what a kill can cut short is the last line, which `read_curve` drops. A
-    file with a new column is written anew and put in place in one step. What else a logger is told stands in the record, or is a file already.
+    file with a new column is written anew and put in place in one step. What else a logger is told stands in the
+    record, or is a file already.
 
     Args:
         path: the file.
