@@ -107,7 +107,7 @@ order.</p>"""
 
 def _board(board: Board, figures: Sequence[Drawn]) -> str:
     shown = "\n".join(
-        f"<figure><h4>{escape(figure.title)}</h4>{_labelled(figure.inline(f'{board.slug}-{figure.name}'), figure)}"
+        f"<figure><h4>{escape(figure.title)}</h4>{_labelled(figure)}\n"
         f"<figcaption>{escape(figure.text)}</figcaption></figure>"
         for figure in figures
     )
@@ -122,8 +122,8 @@ def _board(board: Board, figures: Sequence[Drawn]) -> str:
     )
 
 
-def _labelled(svg: str, figure: Drawn) -> str:
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(figure.text)}" ', 1)
+def _labelled(figure: Drawn) -> str:
+    return figure.canvas.inline().replace("<svg ", f'<svg role="img" aria-label="{escape(figure.text)}" ', 1)
 
 
 def _cell_id(board: Board, row: Row, column: Column) -> str:
