@@ -108,11 +108,12 @@ def test_settings_without_a_rank_are_not_in_the_diagram(figures: dict[str, Drawn
 def test_no_text_is_cut_off_or_lies_over_another(record: Maker, long: bool) -> None:
     """With many settings of long names too: a figure grows by what it has to say."""
     made = [
-        record(seed, score + 0.01 * seed, pool, f"{dataset}{'-of-long-name' * 3 * long}", epoch=0.1 * (1 + i), depth=i)
+        record(seed, score + 0.01 * seed, pool, f"{dataset}{'-of-long-name' * 3 * long}", epoch=0.1 * (1 + i),
+               **{f"an_option_of_a_long_name_{k}": i for k in range(5 * long)})
         for i, (pool, score) in enumerate([*POOLS.items()] * (8 if long else 1))
         for dataset in ("MUTAG", "PROTEINS", "NCI1", "DD", "ENZYMES", "AIDS")
         for seed in range(2)
-    ]
+    ]  # fmt: skip
     for figure in draw(boards([*made, record(7, None, "lapool")])[0]):
         boxes = [(mark.text, mark.box) for mark in figure.canvas.marks if isinstance(mark, Words)]
         for text, (left, top, right, bottom) in boxes:

@@ -28,8 +28,9 @@ from poolbench.report.panels import (
     costs_axis,
     legend,
     linear,
+    named,
     names_axis,
-    names_width,
+    names_size,
     within,
 )
 from poolbench.statistics import LEVEL, Ranking
@@ -96,6 +97,12 @@ def _legend(canvas: Canvas, board: Board, looks: Mapping[Row, Look], rows: Itera
     legend(canvas, entries)
 
 
+def _beside(names: Iterable[str], least: float) -> tuple[float, float]:
+    """Where panels begin that have names at their left, and the height of each line, `least` at the least."""
+    width, height = names_size(names)
+    return EDGE + width + 6, max(least, height + 5)
+
+
 def _panel_width(titles: Iterable[str], least: float) -> float:
     """As wide as a panel has to be for titles that stay clear of their neighbours'."""
     return max(least, *(text_width(title, TITLE) - GAP / 2 for title in titles))
@@ -116,12 +123,13 @@ def _scores(board: Board) -> Drawn | None:
     looks, canvas, across = _looks(board), Canvas(), min(5, len(columns))
     names = [board.name(row) for row in board.rows]
     labels = [label for c in columns for label in (c.dataset, _named(c.metric), _counts(board, c))]
-    width, height = _panel_width(labels, 170 if across < 4 else 115), 23.0 * len(names)
+    begin, line = _beside(names, 23)
+    width, height = _panel_width(labels, 170 if across < 4 else 115), line * len(names)
     notes = [", ".join(board.cells[row, column].lost) for row in board.rows for column in columns]
     pitch = width + max(GAP, *(text_width(note, NOTE) + 10 for note in notes)), HEAD + height + 52
     panels = []
     for i, column in enumerate(columns):
-        left, top = names_width(names) + i % across * pitch[0], HEAD + i // across * pitch[1]
+        left, top = begin + i % across * pitch[0], HEAD + i // across * pitch[1]
         values = [value for row in board.rows for value in _extent(board.cells[row, column])]
         panel = Panel(canvas, column.dataset, left, top, width, height, linear(values, 4), names_axis(names))
         panel.grid(across=False)
@@ -131,7 +139,7 @@ def _scores(board: Board) -> Drawn | None:
         if i % across == 0:
             panel.names()
         panels.append(panel)
-    canvas.width = names_width(names) + across * pitch[0] + EDGE
+    canvas.width = begin + across * pitch[0] + EDGE
     canvas.height = math.ceil(len(columns) / across) * pitch[1]
     text = f"Mean test score with its {LEVEL:.0%} interval for {len(board.rows)} settings on {_joined(columns)}."
     return Drawn("scores", f"Scores with {LEVEL:.0%} intervals", text, canvas, tuple(panels))
@@ -280,10 +288,12 @@ def _ranks(board: Board) -> Drawn | None:
 
 
 def _rank_diagram(found: Ranking) -> Canvas:
-    k, step, axis, top = len(found.names), 17.0, 290.0, 54.0
+    k, axis, top = len(found.names), 290.0, 54.0
     half = math.ceil(k / 2)
-    # Names and ranks stand on either side.
-    margin = 18 + text_width("00.00  ", 8.5) + max(text_width(name, 8.5) for name in found.names)
+    labels = [f"{name}  {rank:.2f}" if i < half else f"{rank:.2f}  {name}"
+              for i, (name, rank) in enumerate(zip(found.names, found.ranks, strict=True))]  # fmt: skip
+    width, height = names_size(labels)
+    margin, step = EDGE + width + 10, height + 6
     bars = top + 18 + 11.5 * len(found.cliques)
     canvas = Canvas(axis + 2 * margin, bars + step * half + 11)
     draw = canvas.marks.append
@@ -300,16 +310,13 @@ def _rank_diagram(found: Ranking) -> Canvas:
     for i, (first, last) in enumerate(found.cliques):
         y = top + 10 + 11.5 * i
         draw(Line([(x(found.ranks[first]) - 3.6, y), (x(found.ranks[last]) + 3.6, y)], COLOURS[0], 3.5))
-    for i, (name, rank) in enumerate(zip(found.names, found.ranks, strict=True)):
+    for i, (label, rank) in enumerate(zip(labels, found.ranks, strict=True)):
         left = i < half
         y = bars + step * (i if left else k - 1 - i) + 7
         edge = margin - 6 if left else margin + axis + 6
         draw(Line([(x(rank), top), (x(rank), y), (edge, y)], INK, 0.8))
         draw(Markers([(x(rank), top)], "o", INK, 4))
-        if left:
-            draw(Words((edge - 4, y), f"{name}  {rank:.2f}", 8.5, "end"))
-        else:
-            draw(Words((edge + 4, y), f"{rank:.2f}  {name}", 8.5, "start"))
+        canvas.marks += named((edge - 4, y), label, "end") if left else named((edge + 4, y), label, "start")
     return canvas
 
 
@@ -422,12 +429,13 @@ def _diagnostics(board: Board) -> Drawn | None:
     if not rows:
         return None
     canvas, names = Canvas(), [board.name(row) for row in rows]
-    width, height = 130.0, 20.0 * len(rows)
+    begin, line = _beside(names, 20)
+    width, height = 130.0, line * len(rows)
     panels = []
     for i, (measure, title) in enumerate(MEASURES.items()):
         found = _measured(rows, columns, levels, measure)
         x = linear([value for value, *_ in found], 4, margin=0.08)
-        left = names_width(names) + i * (width + GAP)
+        left = begin + i * (width + GAP)
         panel = Panel(canvas, title, left, HEAD, width, height, x, names_axis(names))
         panel.grid()
         for value, y, column, level in found:

@@ -9,6 +9,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from textwrap import wrap
+from typing import Literal
 
 from poolbench.report.canvas import INK, Canvas, Line, Markers, Point, Words, text_width
 
@@ -23,6 +25,10 @@ EDGE = 8.0
 """Around everything."""
 HEAD = 24.0
 """Above a panel, for its title."""
+LONGEST = 64
+"""Letters of a name that stand in one line."""
+LEADING = 11.0
+"""From one line of a name to the next."""
 
 
 # ---------------------------------------------------------------------------------------------------------------- axes
@@ -161,12 +167,24 @@ class Panel:
     def names(self) -> None:
         """The names at the y axis."""
         for value, name in self.y.ticks:
-            self.canvas.marks.append(Words((self.left - 6, self.at(self.x.low, value)[1]), name, NAME, "end"))
+            self.canvas.marks += named((self.left - 6, self.at(self.x.low, value)[1]), name, "end")
 
 
-def names_width(names: Iterable[str]) -> float:
-    """How far to the right a panel begins that has these names at its y axis."""
-    return EDGE + 6 + max(text_width(name, NAME) for name in names)
+def named(at: Point, name: str, anchor: Literal["start", "end"]) -> list[Words]:
+    """A name around a height, in several lines where it is long."""
+    lines = _wrapped(name)
+    top = at[1] - LEADING * (len(lines) - 1) / 2
+    return [Words((at[0], top + LEADING * i), line, NAME, anchor) for i, line in enumerate(lines)]
+
+
+def names_size(names: Iterable[str]) -> tuple[float, float]:
+    """The width and the height that any of the names takes up."""
+    lines = [_wrapped(name) for name in names]
+    return max(text_width(line, NAME) for each in lines for line in each), LEADING * max(map(len, lines))
+
+
+def _wrapped(name: str) -> list[str]:
+    return wrap(name, LONGEST, break_on_hyphens=False) or [""]
 
 
 def within(points: Sequence[Point], low: float, high: float) -> list[list[Point]]:
@@ -203,18 +221,17 @@ class Look:
 
 def legend(canvas: Canvas, entries: Sequence[tuple[str, Look]]) -> None:
     """All entries below what is drawn, in as many columns as fit; the canvas grows by them."""
-    across = max(text_width(name, NAME) for name, _ in entries) + 44
+    width, height = names_size(name for name, _ in entries)
+    across, down = width + 44, height + 3
     columns = min(max(1, int((canvas.width - 2 * EDGE) / across)), len(entries))
     lines = math.ceil(len(entries) / columns)
     columns = math.ceil(len(entries) / lines)
     canvas.width = max(canvas.width, columns * across + 2 * EDGE)
-    left, top = (canvas.width - columns * across) / 2, canvas.height + 8
+    left, top = (canvas.width - columns * across) / 2, canvas.height + 1 + down / 2
     for i, (name, look) in enumerate(entries):
-        x, y = left + i // lines * across, top + i % lines * 14
+        x, y = left + i // lines * across, top + i % lines * down
         if look.line:
             canvas.marks.append(Line([(x, y), (x + 24, y)], look.colour, 1.4, look.line))
-        canvas.marks += [
-            Markers([(x + 12, y)], look.marker, look.colour, 7),
-            Words((x + 30, y), name, NAME, "start"),
-        ]
-    canvas.height = top + lines * 14
+        canvas.marks.append(Markers([(x + 12, y)], look.marker, look.colour, 7))
+        canvas.marks += named((x + 30, y), name, "start")
+    canvas.height += lines * down + EDGE
