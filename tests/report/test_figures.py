@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -90,6 +91,15 @@ def test_costs_lie_where_their_axes_say(board: Board, figures: dict[str, Drawn])
         cell = board.cells[row, column]
         if cell.estimate is not None:
             assert rounded(times.at(cell.costs[gauge].epoch or 0, cell.estimate.mean)) in points(drawn)
+
+
+def test_a_cost_that_is_no_number_has_no_point(record: Maker) -> None:
+    found = draw(boards([record(0, 0.7, epoch=math.nan), record(0, 0.8, "topk")])[0])
+    (costs,) = [figure for figure in found if figure.name == "costs"]
+    assert [
+        sum(rounded(panel.at(x, y)) in points(costs) for x, y in pairs)
+        for panel, pairs in zip(costs.panels, [[(0.1, 0.7), (0.1, 0.8)], [(100, 0.7), (100, 0.8)]], strict=True)
+    ] == [1, 2]
 
 
 def test_every_setting_stands_in_every_legend(figures: dict[str, Drawn]) -> None:

@@ -133,8 +133,9 @@ def _scores(board: Board) -> Drawn | None:
         values = [value for row in board.rows for value in _extent(board.cells[row, column])]
         panel = Panel(canvas, column.dataset, left, top, width, height, linear(values, 4), names_axis(names))
         panel.grid(across=False)
+        _baselines(panel, board, column)
         for y, row in enumerate(board.rows):
-            _score_line(panel, y, board.cells[row, column], looks[row], row.pool == BASELINE and not row.code)
+            _score_line(panel, y, board.cells[row, column], looks[row])
         panel.frame([_named(column.metric), _counts(board, column)])
         if i % across == 0:
             panel.names()
@@ -151,12 +152,17 @@ def _extent(cell: Cell) -> list[float]:
     return [*cell.scores.values(), *interval]
 
 
-def _score_line(panel: Panel, y: int, cell: Cell, look: Look, baseline: bool) -> None:
+def _baselines(panel: Panel, board: Board, column: Column) -> None:
+    for row in board.rows:
+        found = board.cells[row, column].estimate
+        if row.pool == BASELINE and not row.code and found is not None:
+            ends = (panel.at(found.mean, panel.y.high), panel.at(found.mean, panel.y.low))
+            panel.canvas.marks.append(Line(ends, INK, 0.8, ":"))
+
+
+def _score_line(panel: Panel, y: int, cell: Cell, look: Look) -> None:
     found, draw = cell.estimate, panel.canvas.marks.append
     if found is not None:
-        if baseline:
-            ends = (panel.at(found.mean, panel.y.high), panel.at(found.mean, panel.y.low))
-            draw(Line(ends, INK, 0.8, ":"))
         draw(Markers([panel.at(value, y + 0.26) for value in cell.scores.values()], "o", look.colour, 3, 0.35))
         if found.low is not None and found.high is not None:
             draw(Line([panel.at(found.low, y), panel.at(found.high, y)], look.colour, 1.8))
@@ -226,9 +232,10 @@ def _pairs(
     width = _panel_width((column.dataset for column in columns), 250)
     margin = EDGE + 22 + max(text_width(text, NUMBER) for _, y in axes.values() for _, text in y.ticks)
     pitch = margin + width + EDGE, HEAD + height + 34
-    canvas = Canvas(2 * pitch[0] + EDGE, len(columns) * pitch[1])
+    shown = [column for column in columns if any((column, side) in axes for side in sides)]
+    canvas = Canvas(2 * pitch[0] + EDGE, len(shown) * pitch[1])
     panels = {}
-    for i, column in enumerate(columns):
+    for i, column in enumerate(shown):
         for j, side in enumerate(sides):
             if (column, side) in axes:
                 left, top = margin + j * pitch[0], HEAD + i * pitch[1]
@@ -243,7 +250,7 @@ def _cost_points(board: Board, column: Column, gauge: Gauge, what: str) -> dict[
         cell = board.cells[row, column]
         cost = cell.costs.get(gauge)
         spent = getattr(cost, what) if cost else None
-        if spent and cell.estimate is not None:
+        if spent and math.isfinite(spent) and cell.estimate is not None:
             points[row] = (spent if what == "epoch" else spent / 1e6, cell.estimate.mean)
     return points
 

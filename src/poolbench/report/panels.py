@@ -59,7 +59,7 @@ def linear(values: Iterable[float], most: int, margin: float = 0.06, least: floa
     found = [*values] or [0.0, 1.0]
     low, high = min(found), max(found)
     room = max(margin * (high - low), (least - (high - low)) / 2)
-    if not room:
+    if room <= 1e-10 * max(abs(low), abs(high)):  # one value, up to rounding
         room = 0.05 * abs(low) or 0.05
     low, high = low - room, high + room
     return Axis(low, high, _ticks(low, high, most))
