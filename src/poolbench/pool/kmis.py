@@ -112,7 +112,7 @@ class KMISPool(PartitionPool):
             with torch.autocast(x.device.type, enabled=False):  # in a half type many scores would tie
                 return self.projection(not_half(x)).squeeze(-1).sigmoid()
         if self.scorer == "degree":
-            return a.column_sums().to(x.dtype)
+            return a.degree().to(x.dtype)
         if self.scorer == "random":
             return uniform(node_draws(a, self.seed)).to(x.dtype)
         if self.scorer == "canonical":

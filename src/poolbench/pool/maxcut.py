@@ -192,7 +192,7 @@ def follow(kept: Tensor, a: Sparse, rank: Tensor, max_iter: int) -> Tensor:
     centre = torch.full_like(rank, -1)
     centre[kept] = kept
     real = a.weights != 0
-    source, target = a.row[real], a.col[real]
+    source, target = a.col[real], a.row[real]
     for _ in range(max_iter):
         (open_,) = ((centre[target] < 0) & (centre[source] >= 0)).nonzero(as_tuple=True)
         if not open_.numel():

@@ -414,5 +414,8 @@ def _given(a: Sparse, form: Form) -> tuple[Tensor, Tensor | None]:
 
 def _as_layout(a: Tensor, kind: str) -> Tensor:
     """A dense or COO tensor in the layout `kind`."""
-    convert = {"coo": a.to_sparse, "csr": a.to_sparse_csr, "csc": a.to_sparse_csc}
-    return convert[kind]() if kind in convert else a
+    if kind == "coo":
+        return a.to_sparse()
+    if kind == "csr":
+        return a.to_sparse_csr()
+    return a.to_sparse_csc() if kind == "csc" else a
