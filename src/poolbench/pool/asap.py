@@ -159,6 +159,10 @@ class EgoSelection(OverlapSelection):
     centres: Tensor
     alpha: Tensor
 
+    @property
+    def perm(self) -> Tensor:
+        return self.centres
+
     @classmethod
     def of(cls, centres: Tensor, egos: Sparse, alpha: Tensor, phi: Tensor) -> EgoSelection:
         """The rows `centres` of `egos`, whose entries have the attention `alpha` [e], times phi [n]."""

@@ -56,7 +56,7 @@ class Selection(ABC):
 
     @property
     def perm(self) -> Tensor | None:
-        """The node that each pooled node was, where nodes are kept: [k]; None elsewhere."""
+        """The node that each pooled node was, or has as its centre: [k]; None where it stands for none of them."""
         return None
 
 
