@@ -180,7 +180,7 @@ def leave(form: Form, x: Tensor, a: Matrix) -> tuple[Tensor, Matrix | Tensor, Te
         mask = a.nodes.mask
         if mask is not None and form.validate and bool(mask.all()):
             mask = None
-        return x, _as_layout(a.value, form.kind), mask, sizes, None
+        return x, _batch_as(a.value, form.kind), mask, sizes, None
     if isinstance(a, Dense):
         if a.nodes.mask is None:
             x, a = x.reshape(-1, *x.shape[2:]), block_diagonal(a)
@@ -409,13 +409,19 @@ def _given(a: Sparse, form: Form) -> tuple[Tensor, Tensor | None]:
     if form.kind == "dense":
         return a.to_dense(), None
     coo = torch.sparse_coo_tensor(torch.stack([a.row, a.col]), a.weights, (n, n), check_invariants=False)
-    return _as_layout(coo.coalesce(), form.kind), None
+    coo = coo.coalesce()
+    return {"coo": coo.coalesce, "csr": coo.to_sparse_csr, "csc": coo.to_sparse_csc}[form.kind](), None
 
 
-def _as_layout(a: Tensor, kind: str) -> Tensor:
-    """A dense or COO tensor in the layout `kind`."""
+def _batch_as(value: Tensor, kind: str) -> Tensor:
+    """[b, k, k] in the layout `kind`; CSR and CSC, which torch has for graphs of as many entries alone, with all."""
+    b, k = value.shape[:2]
     if kind == "coo":
-        return a.to_sparse()
+        return value.to_sparse()
+    if kind not in ("csr", "csc"):
+        return value
+    starts = (k * torch.arange(k + 1, device=value.device)).expand(b, -1)
+    others = torch.arange(k, device=value.device).repeat(k).expand(b, -1)
     if kind == "csr":
-        return a.to_sparse_csr()
-    return a.to_sparse_csc() if kind == "csc" else a
+        return torch.sparse_csr_tensor(starts, others, value.reshape(b, -1), value.shape)
+    return torch.sparse_csc_tensor(starts, others, value.mT.reshape(b, -1), value.shape)
