@@ -139,7 +139,7 @@ class Sparse(Matrix):
         cls, row: Tensor, col: Tensor, value: Tensor | None, nodes: Ragged, symmetric: bool = False
     ) -> Sparse:
         """From edges in any order; edges that stand several times are merged, their weights added."""
-        n = nodes.num_rows
+        n, row, col = nodes.num_rows, row.to(torch.int64), col.to(torch.int64)  # row * n leaves smaller types
         key = row * n + col
         if key.numel() and bool((key.diff() <= 0).any()):
             key, inverse = torch.unique(key, return_inverse=True)
