@@ -11,6 +11,11 @@ from torch import Tensor, nn
 
 from poolbench.linalg import Nodes, Padded
 
+
+def _none(x: Tensor) -> Tensor:
+    return x
+
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu_,  # what it is given was made for it and is kept by nobody
     "elu": F.elu,
@@ -18,7 +23,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,
     "leaky_relu": F.leaky_relu,
     "tanh": torch.tanh,
-    "none": lambda x: x,
+    "none": _none,
 }
 NORMS = ("none", "batch", "layer")
 
