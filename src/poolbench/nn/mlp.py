@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from poolbench.linalg import Nodes, Padded
+from poolbench.pool.base.module import Module
 
 
 def _none(x: Tensor) -> Tensor:
@@ -65,7 +66,7 @@ def affine(x: Tensor, layer: nn.Linear, bias: Tensor | None = None) -> Tensor:
     return x @ right if bias is None else torch.addmm(bias, x, right)
 
 
-class MLP(nn.Module):
+class MLP(Module):
     """Linear layers of the given widths with an activation and dropout between them, none after the last."""
 
     def __init__(self, widths: Sequence[int], activation: str = "relu", dropout: float = 0.0) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -102,7 +102,11 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "hard_sigmoid": _hard_sigmoid,
     "linear": _linear,
 }
-CONSTRAINTS: dict[str, Callable[[Tensor], Tensor]] = {"non_neg": _non_neg, "unit_norm": _unit_norm, "max_norm": _max_norm}
+CONSTRAINTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "non_neg": _non_neg,
+    "unit_norm": _unit_norm,
+    "max_norm": _max_norm,
+}
 
 
 def _look_up(value: Any, table: dict[str, Callable[..., Any]], what: str) -> Callable[..., Any] | None:
@@ -130,7 +134,10 @@ def _penalty_of(value: Regularizer) -> Callable[[Tensor], Tensor] | None:
 class Unsized(UninitializedParameter):
     """A parameter whose shape is not known yet. Unlike torch's it is pickled with its type, and may become bfloat16."""
 
-    _allowed_methods = [*UninitializedParameter._allowed_methods, torch.Tensor.bfloat16]
+    _allowed_methods: ClassVar[list[Any]] = [
+        *UninitializedParameter._allowed_methods,  # type: ignore[attr-defined]
+        torch.Tensor.bfloat16,
+    ]
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         return type(self), (self.requires_grad, self.data.device, self.data.dtype)
@@ -167,7 +174,9 @@ class Linear(nn.LazyLinear):
             _look_up(bias_constraint, CONSTRAINTS, "bias_constraint"),
         )
         super().__init__(out_features, bias=bias)
-        self.weight, self.bias = Unsized(), Unsized() if bias else None
+        self.weight = Unsized()
+        if bias:
+            self.bias = Unsized()
         if in_features is not None:
             self.initialize_parameters(torch.empty(0, in_features))
             self._infer_parameters(self, (torch.empty(0, in_features),))

@@ -30,9 +30,9 @@ class PeerSelection(Selection):
 
     @property
     def s(self) -> Selection:
-        """The assignment. Raises NotImplementedError where the peer does not tell it."""
+        """The assignment. Raises AttributeError where the peer does not tell it."""
         if isinstance(self._s, str):
-            raise NotImplementedError(self._s)
+            raise AttributeError(self._s)
         return self._s
 
     @property
