@@ -35,25 +35,30 @@ class PeerSelection(Selection):
             raise AttributeError(self._s)
         return self._s
 
+    def _told(self) -> Selection:
+        if isinstance(self._s, str):
+            raise NotImplementedError(self._s)
+        return self._s
+
     @property
     def index(self) -> Tensor:
         mask = self.pooled.mask if isinstance(self.pooled, Padded) else None
         return self.pooled.index if mask is None else self.pooled.index[mask.reshape(-1)]
 
     def dense(self) -> Tensor:
-        return self.s.dense()
+        return self._told().dense()
 
     def reduce(self, x: Tensor) -> Tensor:
-        return self.s.reduce(x)
+        return self._told().reduce(x)
 
     def connect(self, a: Matrix) -> Matrix:
-        return self.s.connect(a)
+        return self._told().connect(a)
 
     def lift(self, x: Tensor) -> Tensor:
-        return self.s.lift(x)
+        return self._told().lift(x)
 
     def lift_inverse(self, x: Tensor) -> Tensor:
-        return self.s.lift_inverse(x)
+        return self._told().lift_inverse(x)
 
 
 class PeerPool(SRCPool):
