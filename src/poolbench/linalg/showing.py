@@ -28,9 +28,8 @@ def brief(value: Any) -> str:
 def listed(owner: object, *words: str, **values: Any) -> str:
     """`Owner(words, name=brief(value))`, without empty words and without what is None or empty."""
     there = {n: v for n, v in values.items() if v is not None and not (isinstance(v, Mapping) and not v)}
-    return (
-        f"{type(owner).__name__}({', '.join([*filter(None, words), *(f'{n}={brief(v)}' for n, v in there.items())])})"
-    )
+    named = (f"{name}={brief(value)}" for name, value in there.items())
+    return f"{type(owner).__name__}({', '.join([*filter(None, words), *named])})"
 
 
 def counted(number: int, noun: str) -> str:

@@ -101,7 +101,7 @@ class PANPool(SRCPool):
     def met(self, a: Matrix, m: Matrix | None, n: int) -> Sparse:
         """M over the n real nodes, formed from `a` where none is given."""
         if m is None:
-            return met_matrix(a.sparse(), self.paths).sparse()
+            return met_matrix(a.sparse(), not_half(self.paths)).sparse()
         if not isinstance(m, Matrix):
             raise TypeError(f"m must be a poolbench.linalg.Matrix, not {type(m).__name__}")
         met = m.sparse()

@@ -19,6 +19,7 @@ from poolbench.linalg.coarsening import Coarsening
 from poolbench.pool.base.door import Form, PoolOutput, enter, enter_readout, leave, one_of
 from poolbench.pool.base.layers import Linear, apply_constraints, penalised, row_softmax
 from poolbench.pool.base.module import Module, parameters_of
+from poolbench.pool.base.postprocess import as_narrow
 from poolbench.pool.base.precomputed import check_fits, read_back, write_down
 from poolbench.pool.base.selection import (
     DenseSelection,
@@ -169,7 +170,7 @@ class SRCPool(Operator):
         index = None if i is None else self.reduce_index(i, s, **self._take("reduce_index", given, kwargs))
         connected: Matrix
         if coarsening is None:
-            connected = self.connect(matrix, s, **self._take("connect", given, kwargs))
+            connected = as_narrow(self.connect(matrix, s, **self._take("connect", given, kwargs)), matrix)
         else:
             connected = coarsening.a
 
