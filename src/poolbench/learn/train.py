@@ -110,7 +110,7 @@ def train(
         outcome.time["total"] = time.perf_counter() - started
         return outcome
     prepared = learner.adapt(prepared, model)
-    raw, target, split = prepared.raw, prepared.target, prepared.split
+    target, split = prepared.target, prepared.split
     outcome.parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
     module = learner(model, trainable.optimizer, config.loss_weights, target)
     outcome.task = module.task
