@@ -14,6 +14,7 @@ from torch import Tensor
 
 from poolbench.linalg import products
 from poolbench.linalg.nodes import Nodes, Padded, Ragged
+from poolbench.linalg.showing import counted, listed, shape_of
 
 EPS = 1e-7  # added to the root of a degree, so that a row of zeros stays zero
 
@@ -133,6 +134,11 @@ class Sparse(Matrix):
         self.distinct = distinct
         self._transposed = transposed
         self._row = row
+
+    def __repr__(self) -> str:
+        n, entries = self.crow.numel() - 1, f"{self.col.numel()} entries"
+        b, symmetric = counted(self.nodes.num_graphs, "graph"), "symmetric" * self.symmetric
+        return listed(self, f"[{n}, {n}]", entries, b, symmetric, weights=self.value)
 
     @classmethod
     def from_edges(
@@ -273,6 +279,9 @@ class Dense(Matrix):
         self.value = value
         self.nodes = nodes or Padded(value.shape[0], value.shape[1], None, value.device)
         self.symmetric = symmetric
+
+    def __repr__(self) -> str:
+        return listed(self, shape_of(self.value), "symmetric" * self.symmetric, mask=self.nodes.mask)
 
     def matmul(self, x: Tensor) -> Tensor:
         value = self.value if self.value.dtype == x.dtype else self.value.to(x.dtype)

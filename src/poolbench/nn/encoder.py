@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from poolbench.pool.base.module import Module
+
 
 @dataclass(frozen=True)
 class Channels:
@@ -18,7 +20,7 @@ class Channels:
     vocabulary: tuple[int, ...] | None = None
 
 
-class Encoder(nn.Module):
+class Encoder(Module):
     """[n, p] -> [n, channels]: one embedding a column, summed (OGB's atom and bond encoders; Hu et al., 2020, arXiv
     2005.00687, section 4), or a linear layer where the features are numbers.
     """

@@ -13,9 +13,10 @@ from poolbench.linalg.met import met_matrix
 from poolbench.linalg.products import segment_sum
 from poolbench.nn.encoder import Channels, Encoder
 from poolbench.nn.mlp import MLP, affine
+from poolbench.pool.base.module import Module
 
 
-class MessagePassing(nn.Module):
+class MessagePassing(Module):
     """x [.., f], a -> [.., f']. `connectivity` is the matrix that the layer multiplies with.
 
     A layer with `takes_edges` is constructed with the `Channels` of the edge features too (None where there are none),

@@ -17,6 +17,7 @@ from poolbench.linalg.coarsening import Coarsening
 from poolbench.nn.encoder import Channels, Encoder
 from poolbench.nn.message_passing import LAYERS, MessagePassing
 from poolbench.nn.mlp import ACTIVATIONS, MLP, NORMS, Norm
+from poolbench.pool.base.module import Module
 from poolbench.pool.base.src import GlobalPool, Operator, SRCPool, constructor_arguments
 
 
@@ -58,7 +59,7 @@ class DataFacts:
     sizes: Sequence[int] = ()
 
 
-class GraphModel(nn.Module):
+class GraphModel(Module):
     """Base of the templates: (x, a, edges, coarsenings) -> `ModelOutput`.
 
     A template is constructed with `data` and `pool` and its own keyword arguments, and says in `refuses` which pools

@@ -13,7 +13,7 @@ from torch.autograd import Function
 
 from poolbench.linalg import Matrix, Ragged, Sparse, merged_entries
 from poolbench.linalg.products import bag, call, expand, pointers, segment_max, spmm, through
-from poolbench.pool.base.layers import Initializer, Linear, SquareLinear, not_half
+from poolbench.pool.base.layers import Initializer, Linear, SquareLinear, as_wide, not_half
 from poolbench.pool.base.pairscore import PairScore, pair_softmax
 from poolbench.pool.base.postprocess import post_process
 from poolbench.pool.base.selection import OverlapSelection
@@ -103,7 +103,7 @@ class ASAPPool(SRCPool):
     def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> EgoSelection:
         with torch.autocast(x.device.type, enabled=False):
             x = not_half(x)
-            h = x if self.gnn is None else self.gnn(x, a).to(x.dtype)
+            h = x if self.gnn is None else self._embedded(x, a)
             self._know_widths(x, h)
             egos = a.view(with_self_loops)
             assert isinstance(egos, Sparse)
@@ -112,6 +112,12 @@ class ASAPPool(SRCPool):
         if self.return_score:
             self._score = phi
         return EgoSelection.of(self.choose(phi.detach(), egos.nodes), egos, alpha, phi)
+
+    def _embedded(self, x: Tensor, a: Matrix) -> Tensor:
+        """H, by a GNN in its own type: a layer from elsewhere takes no other."""
+        assert self.gnn is not None
+        own = next(self.gnn.parameters(), x)
+        return self.gnn(x.to(own.dtype), a).to(x.dtype)
 
     def _know_widths(self, x: Tensor, h: Tensor) -> None:
         """Draw the weights at the first call, in the order in which they are applied."""
@@ -127,17 +133,17 @@ class ASAPPool(SRCPool):
 
     def attend(self, h: Tensor, egos: Sparse) -> Tensor:
         """alpha of each entry of `egos`: [e]."""
-        first, second = self.attention.weight.squeeze(0).split(h.shape[-1])
-        bias = self.query.bias @ first + self.attention.bias
-        master = call(_Masters, h, first @ self.query.weight, egos) + bias
+        first, second = as_wide(self.attention.weight, h).squeeze(0).split(h.shape[-1])
+        bias = as_wide(self.query.bias, h) @ first + as_wide(self.attention.bias, h)
+        master = call(_Masters, h, first @ as_wide(self.query.weight, h), egos) + bias
         return F.dropout(pair_softmax(master, h @ second, egos, self.negative_slope), self.dropout, self.training)
 
     def fitness(self, alpha: Tensor, x: Tensor, egos: Sparse) -> Tensor:
         """phi of each cluster: [n]."""
         a = egos if self.weighted_fitness else egos.with_value(None, egos.symmetric)
-        heads = torch.cat([self.own.weight, self.neighbours.weight, self.centre.weight])
+        heads = as_wide(torch.cat([self.own.weight, self.neighbours.weight, self.centre.weight]), x)
         score = _fitness if a.value is not None and a.value.requires_grad else partial(call, _Fitness)
-        return torch.sigmoid(score(alpha, x, heads, self.neighbours.bias, egos, a) + self.own.bias)
+        return torch.sigmoid(score(alpha, x, heads, as_wide(self.neighbours.bias, x), egos, a) + self.own.bias)
 
     def connect(self, a: Matrix, s: EgoSelection) -> Sparse:  # type: ignore[override]
         if self.overlap:

@@ -11,7 +11,7 @@ from torch.autograd import Function
 
 from poolbench.linalg import Dense, Matrix, Nodes, Padded, Ragged, Sparse
 from poolbench.linalg.products import segment_sum
-from poolbench.pool.base.layers import Activation, Constraint, Initializer, Regularizer
+from poolbench.pool.base.layers import Activation, Constraint, Initializer, Regularizer, not_half
 from poolbench.pool.base.mlppool import MLPPool
 from poolbench.pool.base.src import DenseSelection
 
@@ -96,7 +96,8 @@ def total_variation(s: Tensor, a: Matrix) -> Tensor:
     most = a.nnz().clamp(min=1.0)
     if isinstance(a, Dense):
         # Over all pairs: 18 times faster than over entries where all are there, as in a pooled graph (one CPU core).
-        total = (a.value * torch.cdist(s, s, p=1.0)).sum((1, 2))
+        wide = not_half(s)
+        total = (a.value * torch.cdist(wide, wide, p=1.0)).sum((1, 2))
     else:
         a = a.sparse()
         value = None if a.value is None else a.value.to(s.dtype)

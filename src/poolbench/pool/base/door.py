@@ -34,6 +34,7 @@ from torch import Tensor
 
 from poolbench.linalg import Dense, Matrix, Nodes, Padded, Ragged, Sparse, block_diagonal, to_flat, to_padded
 from poolbench.linalg.products import invert, rows
+from poolbench.linalg.showing import brief, listed
 
 
 class PoolOutput(NamedTuple):
@@ -76,6 +77,15 @@ class PoolOutput(NamedTuple):
     def batch(self) -> Tensor | None:
         """`i`: [k]."""
         return self.i
+
+    def __repr__(self) -> str:
+        """Shapes, not numbers; what is None or empty is left out."""
+        form = ""
+        if isinstance(self.a, Tensor) and self.a.layout == torch.strided:
+            form = "dense " if self.edge_index is None else "edge_index "
+        x, a, *_ = self
+        rest = {name: value for name, value in self._asdict().items() if name not in ("x", "a")}
+        return listed(self, f"x={brief(x)}", f"a={form}{brief(a)}", **rest)
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from poolbench.linalg import Dense, Matrix, Nodes, Padded, Ragged, Sparse
 from poolbench.linalg.products import coarse, invert, pointers, rows, spmm
+from poolbench.linalg.showing import counted, listed
 from poolbench.linalg.spgemm import Blocks, congruence
 
 
@@ -28,6 +29,11 @@ class Selection(ABC):
 
     nodes: Nodes
     pooled: Nodes
+
+    def __repr__(self) -> str:
+        held = {n: v for n, v in vars(self).items() if isinstance(v, Tensor | Selection) and not n.startswith("_")}
+        given = {n: v for n, v in held.items() if not hasattr(type(self), n)}  # the rest is cached
+        return listed(self, counted(self.nodes.num_graphs, "graph"), **given)
 
     @abstractmethod
     def dense(self) -> Tensor:

@@ -11,13 +11,15 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from poolbench.errors import whole
 from poolbench.linalg import RAW, Connectivity, Dense, Matrix, Nodes, Padded, Ragged, Sparse, to_flat
 from poolbench.linalg.coarsening import Coarsening
 from poolbench.pool.base.door import Form, PoolOutput, enter, enter_readout, leave, one_of
 from poolbench.pool.base.layers import Linear, apply_constraints, penalised, row_softmax
+from poolbench.pool.base.module import Module, parameters_of
+from poolbench.pool.base.postprocess import as_narrow
 from poolbench.pool.base.precomputed import check_fits, read_back, write_down
 from poolbench.pool.base.selection import (
     DenseSelection,
@@ -30,8 +32,11 @@ from poolbench.pool.base.selection import (
 )
 
 
-class Operator(nn.Module):
-    """What hierarchical operators and readouts share: strict arguments, weight penalties and constraints."""
+class Operator(Module):
+    """What hierarchical operators and readouts share: strict arguments, weight penalties and constraints.
+
+    `repr`, `get_config` and `reset_parameters` come from `Module`.
+    """
 
     #: True where a forward pass draws random numbers.
     stochastic: ClassVar[bool] = False
@@ -104,9 +109,9 @@ class SRCPool(Operator):
 
     @property
     def n_nodes(self) -> int:
-        """Nodes in the input, along the second to last axis of x. Raises ValueError before the first call."""
+        """Nodes in the input, along the second to last axis of x. AttributeError before the first call."""
         if self._n_nodes is None:
-            raise ValueError("n_nodes is known only once the operator was called")
+            raise AttributeError("n_nodes is known only once the operator was called")
         return self._n_nodes
 
     def out_channels(self, in_channels: int) -> int:
@@ -165,7 +170,7 @@ class SRCPool(Operator):
         index = None if i is None else self.reduce_index(i, s, **self._take("reduce_index", given, kwargs))
         connected: Matrix
         if coarsening is None:
-            connected = self.connect(matrix, s, **self._take("connect", given, kwargs))
+            connected = as_narrow(self.connect(matrix, s, **self._take("connect", given, kwargs)), matrix)
         else:
             connected = coarsening.a
 
@@ -369,15 +374,7 @@ def _routed(method: Callable[..., Any]) -> tuple[list[str], bool]:
 
 def constructor_arguments(cls: type) -> list[str]:
     """Names of the arguments that an operator's constructor takes, those of its bases included."""
-    names: list[str] = []
-    for base in cls.__mro__:
-        if "__init__" not in vars(base) or base in (nn.Module, object):
-            continue
-        parameters = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
-        names += [p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            break
-    return list(dict.fromkeys(names))
+    return list(parameters_of(cls))
 
 
 def _unknown(owner: str, name: str, known: list[str]) -> str:
