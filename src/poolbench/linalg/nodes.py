@@ -14,7 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from poolbench.linalg import products
+from poolbench.linalg import plain, products
 
 
 class Nodes(ABC):
@@ -60,7 +60,8 @@ class Nodes(ABC):
     def blocks(self, v: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Node rows [.., f] as dense blocks of similar graphs: (graphs [m], rows [m, w, f], which are real [m, w]).
 
-        Of a ragged batch, each block is a size class, at most half padding; graphs without nodes are in none.
+        Of a ragged batch, each block is a size class, at most half padding; graphs without nodes are in none. A traced
+        call gets one block of all graphs, as wide as the largest, a size that it must read back.
         """
 
     def gram(self, s: Tensor, x: Tensor) -> Tensor:
@@ -101,10 +102,11 @@ class Ragged(Nodes):
         if i.ndim == 2:
             i = i[:, 0]
         i = i.to(torch.int64)
-        if i.numel() and bool((i.diff() < 0).any()):
-            raise ValueError("i must be sorted: the nodes of one graph stand together, in increasing graph id")
-        if i.numel() and int(i[0]) < 0:
-            raise ValueError("i must not be negative")
+        if not plain.traced():
+            if i.numel() and bool((i.diff() < 0).any()):
+                raise ValueError("i must be sorted: the nodes of one graph stand together, in increasing graph id")
+            if i.numel() and int(i[0]) < 0:
+                raise ValueError("i must not be negative")
         count = num_graphs if num_graphs is not None else (int(i[-1]) + 1 if i.numel() else 0)
         return cls(products.pointers(i, count), index=i)
 
@@ -149,8 +151,10 @@ class Ragged(Nodes):
 
     @property
     def plan(self) -> products.Plan:
+        if plain.traced():  # which neither needs sizes on the host nor may leave anything behind
+            return products.Plan(self.ptr, self.index)
         if self._plan is None:
-            self._plan = products.Plan(self.ptr, self.host_sizes, self.index)
+            self._plan = products.Plan(self.ptr, self.index, self.host_sizes)
         return self._plan
 
     def sum(self, v: Tensor) -> Tensor:
@@ -173,6 +177,8 @@ class Ragged(Nodes):
 
     def blocks(self, v: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
         rows = torch.cat([v, v.new_zeros(1, v.shape[1])])
+        if plain.traced():
+            return [plain.padded(rows, self.ptr)]
         return [
             (graphs, rows.index_select(0, place).view(-1, width, v.shape[1]), (place < v.shape[0]).view(-1, width))
             for graphs, place, width in self.plan.classes

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from poolbench.linalg import Dense, Matrix, Ragged, Sparse, merged_entries
+from poolbench.linalg.plain import traced
 from poolbench.linalg.products import segment_sum
 from poolbench.pool.base.layers import Activation, AssignmentMLP
 from poolbench.pool.base.postprocess import post_process
@@ -203,6 +204,10 @@ def _all_pairs(left: Tensor, right: Tensor, nodes: Ragged) -> Tensor:
     """sum_uv softplus(<left_u, right_v>) over all ordered pairs of nodes of each graph: [b]."""
     graphs, sums = [nodes.ptr.new_zeros(0)], [left.new_zeros(0)]
     for (members, p, real), (_, q, _) in zip(nodes.blocks(left), nodes.blocks(right), strict=True):
+        if traced():  # whose width is no number that a loop could be made of
+            graphs.append(members)
+            sums.append(_softplus_sum(p, q, real, real))
+            continue
         width = p.shape[1]
         rows = max(1, min(width, BLOCK // width))
         for part in range(0, len(members), max(1, BLOCK // width**2)):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from poolbench.errors import whole
 from poolbench.linalg import RAW, Connectivity, Dense, Matrix, Nodes, Padded, Ragged, Sparse, to_flat
 from poolbench.linalg.coarsening import Coarsening
+from poolbench.linalg.plain import traced
 from poolbench.pool.base.door import Form, PoolOutput, enter, leave
 from poolbench.pool.base.layers import Linear, apply_constraints, penalised, row_softmax
 from poolbench.pool.base.precomputed import check_fits, read_back, write_down
@@ -272,9 +273,9 @@ class SoftPool(SRCPool):
     @staticmethod
     def per_graph(values: Tensor, nodes: Nodes) -> Tensor:
         """Mean over the graphs that have nodes: [b] -> scalar. `values` must be 0 where a graph has none."""
-        if isinstance(nodes, Ragged):
+        if isinstance(nodes, Ragged) and not traced():
             return values.sum() / max(1, nodes.num_filled)
-        if nodes.num_graphs and getattr(nodes, "mask", None) is None:
+        if isinstance(nodes, Padded) and nodes.num_graphs and nodes.mask is None:
             return values.mean()
         return values.sum() / (nodes.sizes > 0).sum().clamp(min=1)
 
