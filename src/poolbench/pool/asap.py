@@ -57,7 +57,7 @@ class ASAPPool(SRCPool):
         degree_norm: A'_ij / sqrt(d_i d_j), d the row sums.
         edge_weight_norm: divide A' by the largest |weight| of its graph.
         return_selection: also return S: entries (node, cluster, weight), and the kept nodes as `centres`.
-        return_score: also return phi.
+        return_score: return phi too; False leaves it out.
         kernel_initializer, bias_initializer: of all weights.
         in_channels: f, inferred at the first call where it is None.
     """
@@ -74,7 +74,7 @@ class ASAPPool(SRCPool):
         degree_norm: bool = False,
         edge_weight_norm: bool = False,
         return_selection: bool = False,
-        return_score: bool = False,
+        return_score: bool = True,
         kernel_initializer: Initializer = "glorot_uniform",
         bias_initializer: Initializer = "zeros",
         in_channels: int | None = None,

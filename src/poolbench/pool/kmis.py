@@ -60,7 +60,7 @@ class KMISPool(PartitionPool):
         score_heuristic: "greedy"; "w-greedy", c = (I + P)^k pi; or None, h = pi.
         reduce_red_op: "sum", or None for the members alone: X' = pi_m x_m. `lift` is S X' with either.
         seed: of the `random` scores.
-        return_score: also return pi.
+        return_score: return pi too; False leaves it out.
         kernel_initializer, bias_initializer: of w and b.
         in_channels: f, inferred at the first call where it is None.
         remove_self_loops, connect_red_op, degree_norm, edge_weight_norm, return_selection: see `PartitionPool`.
@@ -75,7 +75,7 @@ class KMISPool(PartitionPool):
         score_heuristic: str | None = "greedy",
         reduce_red_op: str | None = "sum",
         seed: int = 0,
-        return_score: bool = False,
+        return_score: bool = True,
         kernel_initializer: Initializer = "glorot_uniform",
         bias_initializer: Initializer = "zeros",
         in_channels: int | None = None,

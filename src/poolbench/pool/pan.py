@@ -53,7 +53,7 @@ class PANPool(SRCPool):
         degree_norm: A'_ij / sqrt(d_i d_j), d the row sums.
         edge_weight_norm: divide A' by the largest |weight| of its graph.
         return_selection: also return the selection.
-        return_score: also return y.
+        return_score: return y too; False leaves it out.
         in_channels: f, inferred at the first call where it is None.
 
     Raises: ValueError for an argument out of these, or an `m` with another number of nodes.
@@ -70,7 +70,7 @@ class PANPool(SRCPool):
         degree_norm: bool = False,
         edge_weight_norm: bool = False,
         return_selection: bool = False,
-        return_score: bool = False,
+        return_score: bool = True,
         in_channels: int | None = None,
         **unknown: Any,
     ) -> None:

@@ -61,7 +61,7 @@ class RandomSparsePool(ScorePool):
     stochastic = True
 
     def __init__(
-        self, ratio: float | int, return_selection: bool = False, return_score: bool = False, **unknown: Any
+        self, ratio: float | int, return_selection: bool = False, return_score: bool = True, **unknown: Any
     ) -> None:
         super().__init__(ratio, return_selection, return_score, **unknown)
 

@@ -30,7 +30,7 @@ class SAGPool(ScorePool):
         self,
         ratio: float | int,
         return_selection: bool = False,
-        return_score: bool = False,
+        return_score: bool = True,
         sigmoid_gating: bool = False,
         kernel_initializer: Initializer = "glorot_uniform",
         kernel_regularizer: Regularizer = None,

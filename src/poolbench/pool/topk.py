@@ -26,7 +26,7 @@ class ScorePool(SRCPool):
         ratio: in (0, 1], the share of nodes to keep: ceil(ratio n - 1e-6) in float64, at least one of each graph
             that has nodes (1.0 keeps all); or a whole number >= 2, a number of nodes. The integer 1 keeps all too.
         return_selection: also return the selection: its `mask` [n] (0/1), `kept` indices and `dense()` matrix.
-        return_score: also return y.
+        return_score: return y too; False leaves it out.
         sigmoid_gating: gate with a sigmoid instead of a tanh.
     """
 
@@ -34,7 +34,7 @@ class ScorePool(SRCPool):
         self,
         ratio: float | int,
         return_selection: bool = False,
-        return_score: bool = False,
+        return_score: bool = True,
         sigmoid_gating: bool = False,
         **unknown: Any,
     ) -> None:
@@ -77,7 +77,7 @@ class TopKPool(ScorePool):
         self,
         ratio: float | int,
         return_selection: bool = False,
-        return_score: bool = False,
+        return_score: bool = True,
         sigmoid_gating: bool = False,
         kernel_initializer: Initializer = "glorot_uniform",
         kernel_regularizer: Regularizer = None,
