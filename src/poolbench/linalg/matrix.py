@@ -174,7 +174,7 @@ class Sparse(Matrix):
         return self._transposed
 
     def matmul(self, x: Tensor) -> Tensor:
-        if plain.traced():
+        if plain.by_formula():
             return products.spmm(self.value, x, self.crow, self.col)
         self_adjoint = self.symmetric and not (self.value is not None and self.value.requires_grad)
         needs = x.requires_grad or (self.value is not None and self.value.requires_grad)
@@ -187,7 +187,7 @@ class Sparse(Matrix):
 
     def at_columns(self, x: Tensor) -> Tensor:
         """x of the node in whose column each entry stands: [n, ...] -> [e, ...]."""
-        if plain.traced():
+        if plain.by_formula():
             return x.index_select(0, self.col)
         entries = torch.arange(self.col.numel() + 1, device=self.col.device)
         back = None
@@ -205,8 +205,6 @@ class Sparse(Matrix):
         """Degrees of the transpose, weights included: [n]."""
         if self.symmetric:
             return self.degree()
-        if plain.traced():
-            return self.weights.new_zeros(self.nodes.num_rows).index_add(0, self.col, self.weights)
         crow, row, entry = self.transposed()
         return products.segment_sum(self.weights.index_select(0, entry), crow, products.rows(crow, row.numel()))
 

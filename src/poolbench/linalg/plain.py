@@ -16,8 +16,13 @@ TILE = 32
 
 
 def traced() -> bool:
-    """Whether torch.compile or torch.export traces this call, or a transform of torch.func sees it."""
-    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    """Whether torch.compile or torch.export traces this call: no shape may depend on what the tensors hold."""
+    return torch.compiler.is_compiling()
+
+
+def by_formula() -> bool:
+    """Whether products are taken by their formulas: in a trace, and where a transform of torch.func looks on."""
+    return traced() or torch._C._are_functorch_transforms_active()
 
 
 def spmm(value: Tensor | None, x: Tensor, row: Tensor, col: Tensor, count: int) -> Tensor:

@@ -43,7 +43,7 @@ class Written(Function):
 
 def call(function: type[Written], *args: Any) -> Any:
     """`function.apply`, without its bookkeeping (twice the time of a small product) where nothing is recorded."""
-    if plain.traced():
+    if plain.by_formula():
         return function.formula(*args)
     return function.apply(*args) if torch.is_grad_enabled() else function.forward(_Nowhere(), *args)
 

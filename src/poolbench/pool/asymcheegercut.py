@@ -105,7 +105,7 @@ def total_variation(s: Tensor, a: Matrix) -> Tensor:
                 total, slope = _symmetric_variation(s, value, a)
                 mean = total / (2.0 * most)
             return call(_PiecewiseLinear, s, mean, slope, most, a.nodes)
-        total = a.nodes.sum(call(_Variation, s, value, a.crow, a.row, a.col, None if traced() else a.transposed()))
+        total = a.nodes.sum(call(_Variation, s, value, a.crow, a.row, a.col, a.transposed()))
     return total / (2.0 * most)
 
 

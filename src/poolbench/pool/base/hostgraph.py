@@ -35,8 +35,7 @@ def host_graphs(a: Matrix) -> list[csr_array]:
     a = a.sparse()
     if not torch.equal(a.nodes.index[a.row], a.nodes.index[a.col]):
         raise ValueError("an edge joins nodes of two graphs: i and the edges do not fit together")
-    crow, col = a.crow.cpu().numpy(), a.col.cpu().numpy()
-    weight = a.weights.detach().cpu().double().numpy()
+    crow, col, weight = to_numpy(a.crow), to_numpy(a.col), to_numpy(a.weights.double())
     if not np.isfinite(weight).all():
         raise ValueError("edge weights must be finite numbers: drop or replace inf and NaN before pooling")
     graphs, start = [], 0
@@ -48,6 +47,11 @@ def host_graphs(a: Matrix) -> list[csr_array]:
         graphs.append(graph)
         start += size
     return graphs
+
+
+def to_numpy(v: Tensor) -> Array:
+    """The numbers in a tensor; what torch.func has wrapped around it comes off, as nothing has a gradient here."""
+    return torch.func.debug_unwrap(v.detach().cpu()).numpy()
 
 
 def simple(a: csr_array) -> csr_array:
