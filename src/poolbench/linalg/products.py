@@ -53,6 +53,8 @@ def through(
 ) -> tuple[Tensor | None, ...]:
     """The derivative of `formula`, in torch's own terms, so that it can be differentiated again; None for an input that
     takes none."""
+    # Views, since one input may be made from another: the way through that is none of this derivative.
+    inputs = [x.view_as(x) for x in inputs]
     made = formula(*inputs)
     made = made if isinstance(made, tuple) else (made,)
     asked = [(y, g) for y, g in zip(made, grads, strict=True) if y is not None and y.requires_grad]
