@@ -157,9 +157,12 @@ class Sparse(Matrix):
 
     @property
     def row(self) -> Tensor:
-        if self._row is None:
-            self._row = products.rows(self.crow, self.col.numel())
-        return self._row
+        if self._row is not None:
+            return self._row
+        row = products.rows(self.crow, self.col.numel())
+        if not plain.traced():  # which would be compiled anew for a matrix that has changed
+            self._row = row
+        return row
 
     @property
     def weights(self) -> Tensor:

@@ -45,9 +45,10 @@ class Operator(nn.Module):
 
     def penalty(self) -> Tensor | None:
         """Sum of the weight penalties (`*_regularizer`), None where there are none."""
-        if self._penalised is None:
-            self._penalised = penalised(self)
-        terms = [p for p in (layer.penalty() for layer in self._penalised) if p is not None]
+        layers = penalised(self) if self._penalised is None else self._penalised
+        if not traced():  # which would be compiled anew for an operator that has changed
+            self._penalised = layers
+        terms = [p for p in (layer.penalty() for layer in layers) if p is not None]
         return torch.stack(terms).sum() if terms else None
 
     def apply_constraints(self) -> None:
