@@ -2,7 +2,8 @@
 
 Every function here is linear in each of its tensor arguments, and its backward pass is written with the others, so
 gradients of any order come out and none of them needs an atomic addition: the same seed gives the same bits, on
-CUDA too. What `torch.compile`, `torch.export` and `torch.func` see is each one's formula instead (`plain`). Shapes: n rows, m columns, e stored entries, b graphs, k clusters, f features.
+CUDA too. What `torch.compile`, `torch.export` and `torch.func` see is each one's formula instead (`plain`). Shapes: n
+rows, m columns, e stored entries, b graphs, k clusters, f features.
 """
 
 from __future__ import annotations

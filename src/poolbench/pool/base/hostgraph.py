@@ -15,6 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 from scipy.sparse import csr_array
 from threadpoolctl import threadpool_limits
 
