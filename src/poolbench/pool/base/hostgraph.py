@@ -15,9 +15,9 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
 from scipy.sparse import csr_array
 from threadpoolctl import threadpool_limits
+from torch import Tensor
 
 from poolbench.linalg import Matrix
 from poolbench.linalg.plain import by_formula
