@@ -147,7 +147,7 @@ def train(
     displays: list[pl.Callback] = [] if display is None else [display]
     trainer = build_trainer(config.trainer, [keeper, *displays])
     if config.trainer.compile:
-        module.model.compile()
+        module.model.compile(dynamic=True)
     memory.forget(trainer.strategy.root_device)
     try:
         if over:

@@ -14,7 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from poolbench.linalg import products
+from poolbench.linalg import plain, products
 from poolbench.linalg.showing import counted, listed
 
 
@@ -61,7 +61,8 @@ class Nodes(ABC):
     def blocks(self, v: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Node rows [.., f] as dense blocks of similar graphs: (graphs [m], rows [m, w, f], which are real [m, w]).
 
-        Of a ragged batch, each block is a size class, at most half padding; graphs without nodes are in none.
+        Of a ragged batch, each block is a size class, at most half padding; graphs without nodes are in none. A traced
+        call gets one block of all graphs, as wide as the largest, a size that it must read back.
         """
 
     def gram(self, s: Tensor, x: Tensor) -> Tensor:
@@ -157,8 +158,10 @@ class Ragged(Nodes):
 
     @property
     def plan(self) -> products.Plan:
+        if plain.traced():  # which neither needs sizes on the host nor may leave anything behind
+            return products.Plan(self.ptr, self.index)
         if self._plan is None:
-            self._plan = products.Plan(self.ptr, self.host_sizes, self.index)
+            self._plan = products.Plan(self.ptr, self.index, self.host_sizes)
         return self._plan
 
     def sum(self, v: Tensor) -> Tensor:
@@ -181,6 +184,8 @@ class Ragged(Nodes):
 
     def blocks(self, v: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
         rows = torch.cat([v, v.new_zeros(1, v.shape[1])])
+        if plain.traced():
+            return [plain.padded(rows, self.ptr)]
         return [
             (graphs, rows.index_select(0, place).view(-1, width, v.shape[1]), (place < v.shape[0]).view(-1, width))
             for graphs, place, width in self.plan.classes

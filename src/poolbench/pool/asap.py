@@ -9,10 +9,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd import Function
 
 from poolbench.linalg import Matrix, Ragged, Sparse, merged_entries
-from poolbench.linalg.products import bag, call, expand, pointers, segment_max, spmm, through
+from poolbench.linalg.products import Written, bag, call, expand, pointers, segment_max, spmm, through
 from poolbench.pool.base.layers import Initializer, Linear, SquareLinear, as_wide, not_half
 from poolbench.pool.base.pairscore import PairScore, pair_softmax
 from poolbench.pool.base.postprocess import post_process
@@ -212,11 +211,17 @@ def with_self_loops(a: Matrix) -> Sparse:
     return Sparse(crow, col, value, a.nodes, a.symmetric, distinct=True, row=row)
 
 
-class _Masters(Function):
+def _masters(h: Tensor, v: Tensor, egos: Sparse) -> Tensor:
+    return segment_max(egos.at_columns(h), egos.crow, egos.row) @ v
+
+
+class _Masters(Written):
     """v . max_j h_j over the entries (i, j) of each row, none without any: [n].
 
     Entries that attain a maximum share its derivative, as in torch.amax.
     """
+
+    formula = staticmethod(_masters)
 
     @staticmethod
     def forward(ctx: Any, h: Tensor, v: Tensor, egos: Sparse) -> Tensor:
@@ -232,7 +237,7 @@ class _Masters(Function):
         h, v, top = ctx.saved_tensors
         egos, (grad,) = ctx.egos, grads
         if torch.is_grad_enabled():
-            return *through(lambda h, v: segment_max(egos.at_columns(h), egos.crow, egos.row) @ v, [h, v], grads), None
+            return *through(lambda h, v: _masters(h, v, egos), [h, v], grads), None
         near = h.index_select(0, egos.col)
         hit = top.index_select(0, egos.row).eq_(near)
         count = bag(hit, egos.crow, torch.arange(hit.shape[0], device=hit.device), None).clamp_(min=1.0)
@@ -242,8 +247,15 @@ class _Masters(Function):
         return bag(hit, tcrow, entry, None), grad @ top, None
 
 
-class _Fitness(Function):
+def _fitness(alpha: Tensor, x: Tensor, heads: Tensor, bias: Tensor, egos: Sparse, a: Sparse) -> Tensor:
+    own, around, here = egos.with_value(alpha).matmul(x @ heads.T).unbind(-1)
+    return own + a.matmul(around + bias) - a.degree().to(x.dtype) * here
+
+
+class _Fitness(Written):
     """z_0 + sum_j a_ij (z_1j + b) - (sum_j a_ij) z_2 with [z_0, z_1, z_2] = alpha X heads', a constant: [n]."""
+
+    formula = staticmethod(_fitness)
 
     @staticmethod
     def forward(ctx: Any, alpha: Tensor, x: Tensor, heads: Tensor, bias: Tensor, egos: Sparse, a: Sparse) -> Tensor:
@@ -271,8 +283,3 @@ class _Fitness(Function):
         grad_alpha = (z.index_select(0, egos.row) * y.index_select(0, egos.col)).sum(-1)
         grad_y = bag(z, tcrow, trow, alpha.index_select(0, entry))
         return grad_alpha, grad_y @ heads, grad_y.T @ x, around.sum().view(1), None, None
-
-
-def _fitness(alpha: Tensor, x: Tensor, heads: Tensor, bias: Tensor, egos: Sparse, a: Sparse) -> Tensor:
-    own, around, here = egos.with_value(alpha).matmul(x @ heads.T).unbind(-1)
-    return own + a.matmul(around + bias) - a.degree().to(x.dtype) * here

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from poolbench.linalg import Dense, Matrix, Ragged, Sparse, merged_entries
+from poolbench.linalg.plain import by_formula
 from poolbench.linalg.products import segment_sum
 from poolbench.pool.base.layers import Activation, AssignmentMLP, not_half
 from poolbench.pool.base.postprocess import post_process
@@ -92,6 +93,7 @@ class BNPool(SoftPool):
         self.post = (remove_self_loops, degree_norm, edge_weight_norm)
         self.mlp = AssignmentMLP(2 * (self.k - 1), mlp_hidden, mlp_activation, in_channels, bias=use_bias)
         start = k_init * _signs(self.k)
+        self.train_k = train_k
         self.links = nn.Parameter(start) if train_k else nn.Buffer(start)
 
     def select(self, x: Tensor, a: Matrix, i: Tensor | None, negatives: Tensor | None = None) -> DenseSelection:
@@ -108,7 +110,7 @@ class BNPool(SoftPool):
             pairs = pairs.clamp(min=1)
             self.add_loss("quality", self.per_graph(quality / pairs, a.nodes))
             self.add_loss("kl", self.per_graph(self._divergence(alpha, beta, s) / pairs, a.nodes))
-            if isinstance(self.links, nn.Parameter):
+            if self.train_k:
                 real = a.nodes.sizes > 0
                 prior = self.per_graph((self._prior(s) / pairs).masked_fill(~real, 0.0), a.nodes)
                 self.add_loss("K_prior", prior / real.sum().clamp(min=1))
@@ -206,6 +208,10 @@ def _all_pairs(left: Tensor, right: Tensor, nodes: Ragged) -> Tensor:
     """sum_uv softplus(<left_u, right_v>) over all ordered pairs of nodes of each graph: [b]."""
     graphs, sums = [nodes.ptr.new_zeros(0)], [left.new_zeros(0)]
     for (members, p, real), (_, q, _) in zip(nodes.blocks(left), nodes.blocks(right), strict=True):
+        if by_formula():  # a trace knows no width to make slices of, torch.func no checkpoints
+            graphs.append(members)
+            sums.append(_softplus_sum(p, q, real, real))
+            continue
         width = p.shape[1]
         rows = max(1, min(width, BLOCK // width))
         for part in range(0, len(members), max(1, BLOCK // width**2)):

@@ -16,6 +16,7 @@ from torch import Tensor
 from poolbench.errors import whole
 from poolbench.linalg import RAW, Connectivity, Dense, Matrix, Nodes, Padded, Ragged, Sparse, to_flat
 from poolbench.linalg.coarsening import Coarsening
+from poolbench.linalg.plain import traced
 from poolbench.pool.base.door import Form, PoolOutput, enter, enter_readout, leave, one_of
 from poolbench.pool.base.layers import Linear, apply_constraints, penalised, row_softmax
 from poolbench.pool.base.module import Module, parameters_of
@@ -49,9 +50,10 @@ class Operator(Module):
 
     def penalty(self) -> Tensor | None:
         """Sum of the weight penalties (`*_regularizer`), None where there are none."""
-        if self._penalised is None:
-            self._penalised = penalised(self)
-        terms = [p for p in (layer.penalty() for layer in self._penalised) if p is not None]
+        layers = penalised(self) if self._penalised is None else self._penalised
+        if not traced():  # which would be compiled anew for an operator that has changed
+            self._penalised = layers
+        terms = [p for p in (layer.penalty() for layer in layers) if p is not None]
         return torch.stack(terms).sum() if terms else None
 
     def apply_constraints(self) -> None:
@@ -313,9 +315,9 @@ class SoftPool(SRCPool):
     @staticmethod
     def per_graph(values: Tensor, nodes: Nodes) -> Tensor:
         """Mean over the graphs that have nodes: [b] -> scalar. `values` must be 0 where a graph has none."""
-        if isinstance(nodes, Ragged):
+        if isinstance(nodes, Ragged) and not traced():
             return values.sum() / max(1, nodes.num_filled)
-        if nodes.num_graphs and getattr(nodes, "mask", None) is None:
+        if isinstance(nodes, Padded) and nodes.num_graphs and nodes.mask is None:
             return values.mean()
         return values.sum() / (nodes.sizes > 0).sum().clamp(min=1)
 
