@@ -22,7 +22,7 @@ from torch_geometric.utils import to_dense_adj, to_dense_batch
 from poolbench import cli
 from poolbench.config import Part
 from poolbench.errors import PoolBenchError
-from poolbench.learn.build import locate
+from poolbench.learn.locate import locate
 from poolbench.linalg import Ragged, Sparse
 from poolbench.pool import MinCutPool, PANPool, SAGPool, TopKPool
 from poolbench.pool.base.src import SRCPool, constructor_arguments
