@@ -53,7 +53,8 @@ class ASAPPool(SRCPool):
         dropout: probability with which alpha is set to 0 in training.
         negative_slope: of the LeakyReLU.
         add_self_loops: give each pooled node a self-loop of weight 1 in place of the diagonal that is dropped.
-        overlap: False takes the induced subgraph for A', also less its diagonal.
+        overlap: False takes the induced subgraph for A', also less its diagonal. Its edges keep their attributes, as
+            long as no self-loops are added.
         weighted_fitness: False takes 1 for the weights A^_ij in phi.
         degree_norm: A'_ij / sqrt(d_i d_j), d the row sums.
         edge_weight_norm: divide A' by the largest |weight| of its graph.
@@ -89,6 +90,7 @@ class ASAPPool(SRCPool):
         self.ratio = check_ratio(ratio)
         self.dropout, self.negative_slope = dropout, negative_slope
         self.add_self_loops, self.overlap, self.weighted_fitness = add_self_loops, overlap, weighted_fitness
+        self.pooled_edges = "" if overlap or add_self_loops else "kept"
         self.post = {"degree_norm": degree_norm, "edge_weight_norm": edge_weight_norm}
         self.return_score = return_score
         kernel: dict[str, Any] = {"kernel_initializer": kernel_initializer}

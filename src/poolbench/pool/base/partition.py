@@ -25,7 +25,7 @@ class Partition(SparseSelection):
         return invert(self.node)
 
     @cached_property
-    def of_node(self) -> Tensor:
+    def of_node(self) -> Tensor:  # type: ignore[override]
         """The cluster of each node: [n]."""
         return self.cluster.index_select(0, self.order)
 
@@ -76,6 +76,11 @@ class KeptCentres(KeptSelection):
     def __init__(self, whole: CentredPartition, *selection: Any) -> None:
         super().__init__(*selection)
         self.whole = whole
+
+    @property
+    def of_node(self) -> Tensor:
+        """The cluster that each node has in the whole partition: [n]."""
+        return self.whole.of_node
 
     def connect(self, a: Matrix) -> Sparse:
         return self.whole.connect(a).sparse()
