@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -70,14 +70,16 @@ class UNet(GraphModel):
         self.first = Block(widths=[self.in_channels, hidden], edges=data.edges, **settings)
         pools = [build_pool(pool, level, hidden, data.mean_nodes, lifts=True) for level in range(levels)]
         self.pools = nn.ModuleList(pools)
-        edges = list(accumulate(pools, lambda below, op: pooled_channels(op, below), initial=data.edges))
+        edges = [data.edges]  # of each level
+        for op in pools:
+            edges.append(pooled_channels(op, edges[-1]))
         self.down = nn.ModuleList(
             Block(widths=[op.out_channels(hidden), hidden], edges=after, **settings)
             for op, after in zip(pools, edges[1:], strict=True)
         )
         joined = 2 * hidden if skip == "cat" else hidden
         self.up = nn.ModuleList(
-            Block(widths=[joined, hidden], edges=after and before, **settings)
+            Block(widths=[joined, hidden], edges=after and before, **settings)  # with what went through the pool
             for before, after in reversed(list(pairwise(edges)))
         )
         self.readout = None if nodes else build_readout(readout, hidden, hidden, data)

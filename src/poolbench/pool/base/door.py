@@ -48,8 +48,9 @@ class PoolOutput(NamedTuple):
     sizes: pooled nodes of each graph, so that empty ones are not lost: [b].
     losses: auxiliary losses by name, each a scalar, averaged over graphs; empty where the operator has none.
     edge_weight: weights of the pooled edges, where a was given as an edge_index.
-    edge_attr: features of the pooled edges, where they were given.
-    edge: which pooled edge each given edge became.
+    edge_attr: [e'] or [e', d] features of the pooled edges, where features were given.
+    edge: [2, m] (pooled edge, given edge): which given edges stand behind each pooled edge, in increasing order; where
+        edge_attr was given, or with `return_edge=True`. An edge that vanished is in no column.
     perm: [k] the node that each pooled node was, where the operator keeps nodes; PyG's `score[perm]` is
         `out.score[out.perm]`. With a mask, numbers count the real nodes, as for `score`.
     """

@@ -5,10 +5,54 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from poolbench.linalg import Sparse
+from poolbench.linalg import Matrix, Sparse
 from poolbench.linalg.products import pointers, segment_max, segment_sum
+from poolbench.pool.base.door import Form
 from poolbench.pool.base.partition import REDUCTIONS
-from poolbench.pool.base.selection import SparseSelection
+from poolbench.pool.base.selection import Selection, SparseSelection
+
+
+def ends_of(form: Form, attributes: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Row and column of each edge of the input, [e] in the order in which they were given.
+
+    Raises ValueError where edges have no order (in a dense matrix, say), and for attributes that do not fit.
+    """
+    ends, a = form.ends, form.matrix
+    if form.mode == "own" and isinstance(a, Sparse):
+        ends = a.row, a.col
+    if ends is None:
+        raise ValueError(
+            "edge_attr and `edge` go with x [n, f] and an edge_index, or with a Sparse of poolbench: edges given in "
+            "another form have no order"
+        )
+    e = ends[0].numel()
+    if attributes is not None and (attributes.ndim not in (1, 2) or attributes.shape[0] != e):
+        raise ValueError(f"edge_attr must be [{e}] or [{e}, d] for {e} edges, not {list(attributes.shape)}")
+    return ends
+
+
+def follow(
+    ends: tuple[Tensor, Tensor], s: Selection, a: Matrix, pooled: Matrix, attributes: Tensor | None, how: str
+) -> tuple[Tensor, Tensor | None]:
+    """`edge` and `edge_attr` of a `PoolOutput`.
+
+    Args:
+        ends: from `ends_of`. s: the selection. a, pooled: the matrix before and after.
+        attributes: [e] or [e, d] of the edges at `ends`. how: one of `REDUCTIONS`.
+
+    Raises ValueError for another reduction, TypeError for an operator whose `pooled_edges` does not say the truth.
+    """
+    if how not in REDUCTIONS:
+        raise ValueError(f"edge_reduce={how!r}: one of {', '.join(REDUCTIONS)}")
+    if pooled is a:  # nothing was pooled: edge by edge, as `door.leave` has it
+        return torch.arange(ends[0].numel(), device=ends[0].device).repeat(2, 1), attributes
+    if not isinstance(s, SparseSelection) or not isinstance(pooled, Sparse):
+        raise TypeError(
+            "an operator with `pooled_edges` selects with a SparseSelection and connects to a Sparse, not with a "
+            f"{type(s).__name__} to a {type(pooled).__name__}"
+        )
+    edge = behind(*ends, s, pooled)
+    return edge, None if attributes is None else merged_attributes(attributes, edge, pooled.col.numel(), how)
 
 
 @torch.no_grad()
@@ -48,10 +92,9 @@ def merged_attributes(attributes: Tensor, edge: Tensor, count: int, how: str) ->
     """The attributes [e, ...] of the input edges behind each pooled edge, reduced: [count, ...], differentiable.
 
     edge: from `behind`, at least one input edge for each of the `count` pooled edges. how: one of `REDUCTIONS`.
+
     Raises ValueError for attributes that are no floats where edges are merged.
     """
-    if how not in REDUCTIONS:
-        raise ValueError(f"edge_reduce={how!r}: one of {', '.join(REDUCTIONS)}")
     pooled, given = edge
     rows = attributes.index_select(0, given)
     if given.numel() == count:  # one for each

@@ -25,7 +25,7 @@ class Partition(SparseSelection):
         return invert(self.node)
 
     @cached_property
-    def of_node(self) -> Tensor:  # type: ignore[override]
+    def of_node(self) -> Tensor:
         """The cluster of each node: [n]."""
         return self.cluster.index_select(0, self.order)
 
