@@ -180,6 +180,12 @@ class EgoSelection(OverlapSelection):
         s.centres, s.alpha = centres, kept
         return s
 
+    @property
+    def of_node(self) -> Tensor:
+        """The cluster around each node, whose edges are the cluster's where clusters do not overlap: [n]."""
+        own = torch.arange(self.centres.numel(), device=self.centres.device)
+        return self.centres.new_full((self.nodes.num_rows,), -1).index_copy_(0, self.centres, own)
+
     def overlapping(self) -> OverlapSelection:
         """The same clusters without phi: S^."""
         return OverlapSelection(self.node, self.cluster, self.alpha, self.nodes, self.pooled)
