@@ -16,7 +16,7 @@ from poolbench.linalg.products import bag, call, expand, pointers, segment_max, 
 from poolbench.pool.base.layers import Initializer, Linear, SquareLinear, not_half
 from poolbench.pool.base.pairscore import PairScore, pair_softmax
 from poolbench.pool.base.postprocess import post_process
-from poolbench.pool.base.selection import OverlapSelection
+from poolbench.pool.base.selection import OverlapSelection, Selection
 from poolbench.pool.base.src import SparseSelection, SRCPool
 from poolbench.pool.topk import check_ratio, top_k
 
@@ -141,11 +141,14 @@ class ASAPPool(SRCPool):
         score = _fitness if a.value is not None and a.value.requires_grad else partial(call, _Fitness)
         return torch.sigmoid(score(alpha, x, heads, self.neighbours.bias, egos, a) + self.own.bias)
 
+    def joined(self, s: EgoSelection) -> Selection:  # type: ignore[override]
+        return s if self.overlap else SparseSelection.keep(s.centres, None, s.nodes, increasing=True)
+
     def connect(self, a: Matrix, s: EgoSelection) -> Sparse:  # type: ignore[override]
         if self.overlap:
             pooled = s.overlapping().connect(a.view(with_self_loops))
         else:
-            pooled = SparseSelection.keep(s.centres, None, s.nodes, increasing=True).connect(a)
+            pooled = self.joined(s).connect(a).sparse()
         if self.add_self_loops:
             return post_process(pooled.without_diagonal().add_identity(), **self.post)
         return post_process(pooled, remove_self_loops=True, **self.post)
@@ -179,12 +182,6 @@ class EgoSelection(OverlapSelection):
         s = cls(egos.col.index_select(0, entry), cluster, kept * fitness, egos.nodes, pooled)
         s.centres, s.alpha = centres, kept
         return s
-
-    @property
-    def of_node(self) -> Tensor:
-        """The cluster around each node, whose edges are the cluster's where clusters do not overlap: [n]."""
-        own = torch.arange(self.centres.numel(), device=self.centres.device)
-        return self.centres.new_full((self.nodes.num_rows,), -1).index_copy_(0, self.centres, own)
 
     def overlapping(self) -> OverlapSelection:
         """The same clusters without phi: S^."""

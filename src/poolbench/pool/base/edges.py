@@ -9,7 +9,7 @@ from poolbench.linalg import Matrix, Sparse
 from poolbench.linalg.products import pointers, segment_max, segment_sum
 from poolbench.pool.base.door import Form
 from poolbench.pool.base.partition import REDUCTIONS
-from poolbench.pool.base.selection import Selection, SparseSelection
+from poolbench.pool.base.selection import OverlapSelection, Selection, SparseSelection
 
 
 def ends_of(form: Form, attributes: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -40,16 +40,16 @@ def follow(
         ends: from `ends_of`. s: the selection. a, pooled: the matrix before and after.
         attributes: [e] or [e, d] of the edges at `ends`. how: one of `REDUCTIONS`.
 
-    Raises ValueError for another reduction, TypeError for an operator whose `pooled_edges` does not say the truth.
+    Raises ValueError for another reduction, TypeError for a selection that neither keeps edges nor merges them.
     """
     if how not in REDUCTIONS:
         raise ValueError(f"edge_reduce={how!r}: one of {', '.join(REDUCTIONS)}")
     if pooled is a:  # nothing was pooled: edge by edge, as `door.leave` has it
         return torch.arange(ends[0].numel(), device=ends[0].device).repeat(2, 1), attributes
-    if not isinstance(s, SparseSelection) or not isinstance(pooled, Sparse):
+    if isinstance(s, OverlapSelection) or not (isinstance(s, SparseSelection) and isinstance(pooled, Sparse)):
         raise TypeError(
-            "an operator with `pooled_edges` selects with a SparseSelection and connects to a Sparse, not with a "
-            f"{type(s).__name__} to a {type(pooled).__name__}"
+            "edges are kept or merged by a SparseSelection whose clusters do not overlap and a Sparse, not by a "
+            f"{type(s).__name__} and a {type(pooled).__name__}: leave out edge_attr"
         )
     edge = behind(*ends, s, pooled)
     return edge, None if attributes is None else merged_attributes(attributes, edge, pooled.col.numel(), how)

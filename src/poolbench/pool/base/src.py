@@ -183,7 +183,7 @@ class SRCPool(Operator):
             self.add_loss("regularization", weights)
         out = self.get_outputs(form, pooled, connected, index, s)
         if ends is not None:
-            edge, edge_attr = follow(ends, s, matrix, connected, edge_attr, edge_reduce)
+            edge, edge_attr = follow(ends, self.joined(s), matrix, connected, edge_attr, edge_reduce)
             out = out._replace(edge=edge, edge_attr=edge_attr)
         self._losses, self._score = {}, None  # kept, they would hold the graph of this call and forbid a deepcopy
         return out
@@ -199,6 +199,10 @@ class SRCPool(Operator):
     def connect(self, a: Matrix, s: Selection) -> Matrix:
         """Pooled adjacency: S'AS for a dense S, the induced or merged graph for a sparse one."""
         return s.connect(a)
+
+    def joined(self, s: Selection) -> Selection:
+        """The selection whose clusters the pooled edges join. To override where `connect` takes another than s."""
+        return s
 
     def reduce_index(self, i: Tensor, s: Selection) -> Tensor:
         """Graph of each pooled node."""
