@@ -26,7 +26,6 @@ all this is in order and that `batch` is sorted; with `batch_size` as well, noth
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -102,16 +101,6 @@ class Form:
     weight: Tensor | None = None
     order: Tensor | None = None
     validate: bool = True
-
-    @cached_property
-    def entry(self) -> Tensor:
-        """The entry of `matrix` in which each given edge stands, several where they were parallel: [e] int64."""
-        a = self.matrix
-        if self.ends is None or not isinstance(a, Sparse):
-            raise TypeError("only the edges of an edge_index are known one by one")
-        n = a.nodes.num_rows
-        row, col = self.ends
-        return torch.searchsorted(a.row * n + a.col, row * n + col)
 
     def in_given_order(self, v: Tensor | None) -> Tensor | None:
         """What there is for each row of `matrix`, for each of the given nodes: [n, ...]."""
