@@ -63,7 +63,8 @@ class GIN(MessagePassing):
 
 class GINE(MessagePassing):
     """MLP((1 + eps) x_i + sum_j a_ij relu(x_j + encode(e_ij))), eps trainable. Hu et al., "Strategies for Pre-training
-    Graph Neural Networks", ICLR 2020, arXiv 1905.12265. Without edge features, as on a pooled graph, e_ij = 0.
+    Graph Neural Networks", ICLR 2020, arXiv 1905.12265. Without edge features, as after a pool with
+    edges of its own, e_ij = 0.
     """
 
     takes_edges = True

@@ -15,7 +15,7 @@ from poolbench.linalg.products import Written, bag, call, expand, pointers, segm
 from poolbench.pool.base.layers import Initializer, Linear, SquareLinear, as_wide, not_half
 from poolbench.pool.base.pairscore import PairScore, pair_softmax
 from poolbench.pool.base.postprocess import post_process
-from poolbench.pool.base.selection import OverlapSelection
+from poolbench.pool.base.selection import OverlapSelection, Selection
 from poolbench.pool.base.src import SparseSelection, SRCPool
 from poolbench.pool.topk import check_ratio, top_k
 
@@ -52,7 +52,8 @@ class ASAPPool(SRCPool):
         dropout: probability with which alpha is set to 0 in training.
         negative_slope: of the LeakyReLU.
         add_self_loops: give each pooled node a self-loop of weight 1 in place of the diagonal that is dropped.
-        overlap: False takes the induced subgraph for A', also less its diagonal.
+        overlap: False takes the induced subgraph for A', also less its diagonal. Its edges keep their attributes, as
+            long as no self-loops are added.
         weighted_fitness: False takes 1 for the weights A^_ij in phi.
         degree_norm: A'_ij / sqrt(d_i d_j), d the row sums.
         edge_weight_norm: divide A' by the largest |weight| of its graph.
@@ -88,6 +89,7 @@ class ASAPPool(SRCPool):
         self.ratio = check_ratio(ratio)
         self.dropout, self.negative_slope = dropout, negative_slope
         self.add_self_loops, self.overlap, self.weighted_fitness = add_self_loops, overlap, weighted_fitness
+        self.pooled_edges = "" if overlap or add_self_loops else "kept"
         self.post = {"degree_norm": degree_norm, "edge_weight_norm": edge_weight_norm}
         self.return_score = return_score
         kernel: dict[str, Any] = {"kernel_initializer": kernel_initializer}
@@ -144,11 +146,14 @@ class ASAPPool(SRCPool):
         score = _fitness if a.value is not None and a.value.requires_grad else partial(call, _Fitness)
         return torch.sigmoid(score(alpha, x, heads, as_wide(self.neighbours.bias, x), egos, a) + self.own.bias)
 
+    def joined(self, s: EgoSelection) -> Selection:  # type: ignore[override]
+        return s if self.overlap else SparseSelection.keep(s.centres, None, s.nodes, increasing=True)
+
     def connect(self, a: Matrix, s: EgoSelection) -> Sparse:  # type: ignore[override]
         if self.overlap:
             pooled = s.overlapping().connect(a.view(with_self_loops))
         else:
-            pooled = SparseSelection.keep(s.centres, None, s.nodes, increasing=True).connect(a)
+            pooled = self.joined(s).connect(a).sparse()
         if self.add_self_loops:
             return post_process(pooled.without_diagonal().add_identity(), **self.post)
         return post_process(pooled, remove_self_loops=True, **self.post)

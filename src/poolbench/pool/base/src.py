@@ -18,6 +18,7 @@ from poolbench.linalg import RAW, Connectivity, Dense, Matrix, Nodes, Padded, Ra
 from poolbench.linalg.coarsening import Coarsening
 from poolbench.linalg.plain import traced
 from poolbench.pool.base.door import Form, PoolOutput, enter, enter_readout, leave, one_of
+from poolbench.pool.base.edges import ends_of, follow
 from poolbench.pool.base.layers import Linear, apply_constraints, penalised, row_softmax
 from poolbench.pool.base.module import Module, parameters_of
 from poolbench.pool.base.postprocess import as_narrow
@@ -94,6 +95,9 @@ class SRCPool(Operator):
     batched: ClassVar[bool] = False
     #: True where select and connect depend on `a` alone, neither on x nor on parameters: see `coarsen`.
     precomputable: bool = False
+    #: What a pooled edge is, for `edge_attr`: an input edge between kept nodes ("kept"); all input edges from one
+    #: cluster to another, of clusters that do not overlap ("merged"); neither ("").
+    pooled_edges: str = ""
 
     def __init__(self, return_selection: bool = False, **unknown: Any) -> None:
         super().__init__(**unknown)
@@ -138,12 +142,18 @@ class SRCPool(Operator):
         mask: Tensor | None = None,
         validate: bool | None = None,
         coarsening: Coarsening | None = None,
+        edge_reduce: str = "sum",
+        return_edge: bool = False,
         **kwargs: Any,
     ) -> PoolOutput:
         """Pool (x, a, i), given in any of the forms of `poolbench.pool.base.door`.
 
         edge_index, batch: other names of a and i, as PyG has them.
-        edge_weight: [e] of the edges of an edge_index. edge_attr: their features, [e] or [e, d].
+        edge_weight: [e] of the edges of an edge_index.
+        edge_attr: [e] or [e, d], features of the edges of an edge_index, or of the entries of a Sparse. They come back
+            as `edge_attr` of the pooled edges, with `edge`; for operators with `pooled_edges` alone.
+        edge_reduce: "sum", "mean", "max" or "min" of the features of merged edges, parallel ones of the input included.
+        return_edge: return `edge` without features, too.
         batch_size: number of graphs, so that the last ones may be without nodes and none is counted on the device.
         mask: [b, n] (batch mode) or [n], which nodes are real.
         validate: False checks nothing that would have to be read back from the device.
@@ -154,8 +164,7 @@ class SRCPool(Operator):
         if a is None:
             raise TypeError(f"{owner} needs a graph: give edge_index, or a matrix as a")
         x, matrix, i, form = enter(x, a, i, edge_weight, mask, batch_size, validate)
-        if edge_attr is not None:
-            raise NotImplementedError(f"{owner} does not take edge_attr yet")
+        ends = self._ends(form, edge_attr) if return_edge or edge_attr is not None else None
         self._n_nodes, self._losses, self._score = x.shape[-2], {}, None
         if isinstance(matrix, Dense) and not self.batched:
             x, matrix = to_flat(x, matrix)
@@ -180,6 +189,9 @@ class SRCPool(Operator):
         if weights is not None:
             self.add_loss("regularization", weights)
         out = self.get_outputs(form, pooled, connected, index, s)
+        if ends is not None:
+            edge, edge_attr = follow(ends, self.joined(s), matrix, connected, edge_attr, edge_reduce)
+            out = out._replace(edge=edge, edge_attr=edge_attr)
         self._losses, self._score = {}, None  # kept, they would hold the graph of this call and forbid a deepcopy
         return out
 
@@ -194,6 +206,10 @@ class SRCPool(Operator):
     def connect(self, a: Matrix, s: Selection) -> Matrix:
         """Pooled adjacency: S'AS for a dense S, the induced or merged graph for a sparse one."""
         return s.connect(a)
+
+    def joined(self, s: Selection) -> Selection:
+        """The selection whose clusters the pooled edges join. To override where `connect` takes another than s."""
+        return s
 
     def reduce_index(self, i: Tensor, s: Selection) -> Tensor:
         """Graph of each pooled node."""
@@ -234,6 +250,15 @@ class SRCPool(Operator):
         selection = s if self.return_selection else None
         score, losses = form.in_given_order(self._score), dict(self._losses)
         return PoolOutput(x, given, i, selection, score, mask, sizes, losses, edge_weight, perm=s.perm)
+
+    def _ends(self, form: Form, edge_attr: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Row and column of each input edge."""
+        if not self.pooled_edges:
+            raise ValueError(
+                f"{type(self).__name__} takes no edge_attr and has no `edge`: its pooled edges are neither edges of "
+                "the input nor merged from them; TopKPool and EdgePool keep or merge edges, and take it"
+            )
+        return ends_of(form, edge_attr)
 
     def _selection(self, s: Selection | Tensor | list[int], nodes: Nodes) -> Selection:
         if isinstance(s, Selection):
