@@ -30,6 +30,8 @@ class ScorePool(SRCPool):
         sigmoid_gating: gate with a sigmoid instead of a tanh.
     """
 
+    pooled_edges = "kept"
+
     def __init__(
         self,
         ratio: float | int,

@@ -27,6 +27,8 @@ class PartitionPool(SRCPool):
     Raises: ValueError for another reduction.
     """
 
+    pooled_edges = "merged"
+
     def __init__(
         self,
         remove_self_loops: bool = True,
