@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd import Function
 
 from poolbench.linalg import Matrix, Ragged, Sparse, merged_entries
 from poolbench.linalg.products import bag, call, expand, pointers, segment_max, spmm, through
+from poolbench.pool.base.gnn import GNN, called, made
 from poolbench.pool.base.layers import Initializer, Linear, SquareLinear, not_half
 from poolbench.pool.base.pairscore import PairScore, pair_softmax
 from poolbench.pool.base.postprocess import post_process
@@ -49,7 +50,8 @@ class ASAPPool(SRCPool):
 
     Args:
         ratio: in (0, 1], the share of nodes to keep, or a whole number >= 2; see `poolbench.pool.topk.ScorePool`.
-        gnn: a module (x [n, f], a) -> [n, f] for the attention; None for H = X.
+        gnn: a module that makes H [n, f'] of x and the graph for the attention, called as `GatedPool` calls its own; or
+            a class, from which gnn(in_channels, in_channels) makes one; None for H = X.
         dropout: probability with which alpha is set to 0 in training.
         negative_slope: of the LeakyReLU.
         add_self_loops: give each pooled node a self-loop of weight 1 in place of the diagonal that is dropped.
@@ -66,7 +68,7 @@ class ASAPPool(SRCPool):
     def __init__(
         self,
         ratio: float | int = 0.5,
-        gnn: nn.Module | None = None,
+        gnn: GNN | None = None,
         dropout: float = 0.0,
         negative_slope: float = 0.2,
         add_self_loops: bool = False,
@@ -84,8 +86,6 @@ class ASAPPool(SRCPool):
         super().__init__(return_selection=return_selection, **unknown)
         if not 0.0 <= dropout < 1.0:
             raise ValueError(f"dropout={dropout!r}: a probability, at least 0 and below 1")
-        if gnn is not None and not isinstance(gnn, nn.Module):
-            raise TypeError(f"gnn={gnn!r}: a module, called as gnn(x, a), or None")
         self.ratio = check_ratio(ratio)
         self.dropout, self.negative_slope = dropout, negative_slope
         self.add_self_loops, self.overlap, self.weighted_fitness = add_self_loops, overlap, weighted_fitness
@@ -93,7 +93,7 @@ class ASAPPool(SRCPool):
         self.return_score = return_score
         kernel: dict[str, Any] = {"kernel_initializer": kernel_initializer}
         options = {**kernel, "bias_initializer": bias_initializer}
-        self.gnn = gnn
+        self.gnn = made(gnn, in_channels, in_channels)
         self.query = SquareLinear(in_channels, **options)
         self.attention = PairScore(in_channels, **options)
         self.neighbours = Linear(in_channels, 1, **options)
@@ -103,7 +103,7 @@ class ASAPPool(SRCPool):
     def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> EgoSelection:
         with torch.autocast(x.device.type, enabled=False):
             x = not_half(x)
-            h = x if self.gnn is None else self.gnn(x, a).to(x.dtype)
+            h = x if self.gnn is None else called(self.gnn, x, a).to(x.dtype)
             self._know_widths(x, h)
             egos = a.view(with_self_loops)
             assert isinstance(egos, Sparse)

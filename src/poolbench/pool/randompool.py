@@ -54,19 +54,10 @@ class RandomSparsePool(ScorePool):
     Cost O(n f + n log n + E). No parameters, no losses.
 
     Args:
-        ratio: as for TopKPool.
-        return_selection, return_score: as for TopKPool.
+        ratio, return_selection, return_score: see `ScorePool`.
     """
 
     stochastic = True
 
-    def __init__(
-        self, ratio: float | int, return_selection: bool = False, return_score: bool = False, **unknown: Any
-    ) -> None:
-        super().__init__(ratio, return_selection, return_score, **unknown)
-
     def score(self, x: Tensor, a: Matrix) -> Tensor:
         return torch.rand(x.shape[0], dtype=x.dtype, device=x.device)
-
-    def gate(self, y: Tensor) -> Tensor | None:
-        return None
