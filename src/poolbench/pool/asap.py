@@ -22,6 +22,36 @@ from poolbench.pool.base.src import SparseSelection, SRCPool
 from poolbench.pool.topk import check_ratio, top_k
 
 
+class EgoSelection(OverlapSelection):
+    """Ego-networks as clusters: entry (j, i) has the weight phi_i alpha_ij.
+
+    centres: [k] the nodes around which the clusters are, increasing.
+    alpha: [m] of each entry.
+    """
+
+    centres: Tensor
+    alpha: Tensor
+
+    @classmethod
+    def of(cls, centres: Tensor, egos: Sparse, alpha: Tensor, phi: Tensor) -> EgoSelection:
+        """The rows `centres` of `egos`, whose entries have the attention `alpha` [e], times phi [n]."""
+        number = egos.row.new_full((egos.nodes.num_rows,), -1)
+        number.index_copy_(0, centres, torch.arange(centres.numel(), device=centres.device))
+        cluster = number.index_select(0, egos.row)
+        (entry,) = (cluster >= 0).nonzero(as_tuple=True)
+        cluster = cluster.index_select(0, entry)
+        pooled = SparseSelection.keep(centres, None, egos.nodes, increasing=True).pooled
+        kept = alpha.index_select(0, entry)
+        fitness = expand(phi.index_select(0, centres), pointers(cluster, centres.numel()), cluster)
+        s = cls(egos.col.index_select(0, entry), cluster, kept * fitness, egos.nodes, pooled)
+        s.centres, s.alpha = centres, kept
+        return s
+
+    def overlapping(self) -> OverlapSelection:
+        """The same clusters without phi: S^."""
+        return OverlapSelection(self.node, self.cluster, self.alpha, self.nodes, self.pooled)
+
+
 class ASAPPool(SRCPool):
     r"""Every node with its neighbours is a cluster; of each graph the clusters of best fitness remain, overlapping.
 
@@ -64,6 +94,8 @@ class ASAPPool(SRCPool):
         kernel_initializer, bias_initializer: of all weights.
         in_channels: f, inferred at the first call where it is None.
     """
+
+    selects = (EgoSelection,)
 
     def __init__(
         self,
@@ -147,36 +179,6 @@ class ASAPPool(SRCPool):
         if self.add_self_loops:
             return post_process(pooled.without_diagonal().add_identity(), **self.post)
         return post_process(pooled, remove_self_loops=True, **self.post)
-
-
-class EgoSelection(OverlapSelection):
-    """Ego-networks as clusters: entry (j, i) has the weight phi_i alpha_ij.
-
-    centres: [k] the nodes around which the clusters are, increasing.
-    alpha: [m] of each entry.
-    """
-
-    centres: Tensor
-    alpha: Tensor
-
-    @classmethod
-    def of(cls, centres: Tensor, egos: Sparse, alpha: Tensor, phi: Tensor) -> EgoSelection:
-        """The rows `centres` of `egos`, whose entries have the attention `alpha` [e], times phi [n]."""
-        number = egos.row.new_full((egos.nodes.num_rows,), -1)
-        number.index_copy_(0, centres, torch.arange(centres.numel(), device=centres.device))
-        cluster = number.index_select(0, egos.row)
-        (entry,) = (cluster >= 0).nonzero(as_tuple=True)
-        cluster = cluster.index_select(0, entry)
-        pooled = SparseSelection.keep(centres, None, egos.nodes, increasing=True).pooled
-        kept = alpha.index_select(0, entry)
-        fitness = expand(phi.index_select(0, centres), pointers(cluster, centres.numel()), cluster)
-        s = cls(egos.col.index_select(0, entry), cluster, kept * fitness, egos.nodes, pooled)
-        s.centres, s.alpha = centres, kept
-        return s
-
-    def overlapping(self) -> OverlapSelection:
-        """The same clusters without phi: S^."""
-        return OverlapSelection(self.node, self.cluster, self.alpha, self.nodes, self.pooled)
 
 
 def with_self_loops(a: Matrix) -> Sparse:

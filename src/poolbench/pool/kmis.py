@@ -68,6 +68,8 @@ class KMISPool(PartitionPool):
     Raises: ValueError for an argument out of these.
     """
 
+    selects = (CentredPartition,)
+
     def __init__(
         self,
         order_k: int = 1,

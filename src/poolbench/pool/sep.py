@@ -3,7 +3,7 @@ arXiv 2206.13510."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,8 +15,9 @@ from poolbench.linalg import Matrix, Nodes, Ragged, Sparse
 from poolbench.linalg.coarsening import Coarsening
 from poolbench.pool.base.codingtree import hierarchy
 from poolbench.pool.base.hostgraph import Array, host_graphs, on_host, one_thread
+from poolbench.pool.base.partition import Partition
 from poolbench.pool.base.partitionpool import PartitionPool
-from poolbench.pool.base.selection import SparseSelection
+from poolbench.pool.base.selection import Selection, SparseSelection
 
 
 class NestedSelection(SparseSelection):
@@ -69,6 +70,7 @@ class SEPPool(PartitionPool):
     """
 
     precomputable = True
+    selects: ClassVar[tuple[type[Selection], ...]] = (Partition, NestedSelection)
 
     def __init__(
         self, levels: int = 1, degree_norm: bool = True, return_selection: bool = False, **merging: Any

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -42,10 +41,11 @@ def called(gnn: nn.Module, x: Tensor, a: Matrix) -> Tensor:
     It gets x alone where it takes nothing else, (x, a) where its second parameter is called `a`, and else (x,
     edge_index), with `edge_weight` where the graph has weights and the layer takes them. An edge of weight 0 is none.
     """
-    names = _parameters(type(gnn))
-    if len(names) == 1:
+    parameters = inspect.signature(gnn.forward).parameters
+    names = list(parameters)
+    if len(names) == 1 and parameters[names[0]].kind is not inspect.Parameter.VAR_POSITIONAL:
         return gnn(x)
-    if len(names) > 1 and names[1] == "a":
+    if names[1:2] == ["a"]:
         return gnn(x, a)
     edges = merged_entries(a).without_zeros()
     # a row hears its columns, and an edge_index names the source first
@@ -61,11 +61,3 @@ def scores(gnn: nn.Module, x: Tensor, a: Matrix) -> Tensor:
     if y.shape not in ((x.shape[0], 1), (x.shape[0],)):
         raise ValueError(f"gnn gives {list(y.shape)} for {x.shape[0]} nodes: a score a node, [n, 1], is expected")
     return y.reshape(-1)
-
-
-@cache
-def _parameters(kind: type[nn.Module]) -> tuple[str, ...]:
-    """Names of the parameters of `forward`, `*args` and `**kwargs` counted as two, since they take anything."""
-    parameters = list(inspect.signature(kind.forward).parameters.values())[1:]
-    names = [p.name for p in parameters]
-    return tuple(names) if all(p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters) else (*names, "")

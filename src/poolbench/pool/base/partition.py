@@ -83,7 +83,7 @@ class KeptCentres(KeptSelection):
 
 def merged(a: Sparse, s: SparseSelection, how: str = "sum") -> Sparse:
     """The edges between and within clusters, parallel ones reduced to their sum, mean, max or min."""
-    if how == "sum":
+    if how == "sum" or isinstance(s, KeptSelection):  # nodes that are kept have no parallel edges
         return s.connect(a).sparse()
     cluster = s.cluster[invert(s.node)]
     k = s.pooled.num_rows

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from poolbench.linalg import Matrix, Sparse
-from poolbench.pool.base.partition import REDUCTIONS, merged
+from poolbench.pool.base.partition import REDUCTIONS, Partition, merged
 from poolbench.pool.base.postprocess import post_process
-from poolbench.pool.base.src import SparseSelection, SRCPool
+from poolbench.pool.base.src import KeptSelection, Selection, SparseSelection, SRCPool
 
 
 class PartitionPool(SRCPool):
@@ -26,6 +26,8 @@ class PartitionPool(SRCPool):
 
     Raises: ValueError for another reduction.
     """
+
+    selects: ClassVar[tuple[type[Selection], ...]] = (Partition, KeptSelection)
 
     def __init__(
         self,

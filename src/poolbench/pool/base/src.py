@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -18,7 +18,7 @@ from poolbench.linalg import RAW, Connectivity, Dense, Matrix, Nodes, Padded, Ra
 from poolbench.linalg.coarsening import Coarsening
 from poolbench.pool.base.door import Form, PoolOutput, enter, leave
 from poolbench.pool.base.layers import Linear, apply_constraints, penalised, row_softmax
-from poolbench.pool.base.precomputed import check_fits, read_back, write_down
+from poolbench.pool.base.precomputed import check_assignment, check_fits, read_back, write_down
 from poolbench.pool.base.selection import DenseSelection, Identity, KeptSelection, Selection, SparseSelection
 
 
@@ -79,6 +79,8 @@ class SRCPool(Operator):
     batched: ClassVar[bool] = False
     #: True where select and connect depend on `a` alone, neither on x nor on parameters: see `coarsen`.
     precomputable: bool = False
+    #: What reduce and connect can work with; a call with `s` takes no other.
+    selects: ClassVar[tuple[type[Selection], ...]] = (Selection,)
 
     def __init__(self, return_selection: bool = False, **unknown: Any) -> None:
         super().__init__(**unknown)
@@ -112,11 +114,15 @@ class SRCPool(Operator):
         edge_weight: Tensor | None = None,
         mask: Tensor | None = None,
         coarsening: Coarsening | None = None,
+        s: Selection | Tensor | None = None,
         **kwargs: Any,
     ) -> PoolOutput:
         """Pool (x, a, i), given in any of the forms of `poolbench.pool.base.door`.
 
         coarsening: what `coarsen` made of the same `a`, used in place of select and connect.
+        s: what `select` may return, used in its place: whole numbers [k], the nodes to keep, which stay in
+            input order; floats, an assignment [n, k] ([b, n, k] in a batch), taken as it is; or a selection, such as
+            the `s` of another operator's answer.
         """
         x, matrix, form = enter(x, a, i, edge_weight, mask)
         self._n_nodes, self._losses, self._score = x.shape[-2], {}, None
@@ -126,10 +132,16 @@ class SRCPool(Operator):
         self._check(kwargs)
 
         if coarsening is None:
-            s = self._selection(self.select(x, matrix, i, **self._take("select", given, kwargs)), matrix.nodes)
+            if s is None:
+                s = self._selection(self.select(x, matrix, i, **self._take("select", given, kwargs)), matrix.nodes)
+            else:
+                s = self._given(s, matrix.nodes)
+            self.assess(s, x, matrix)
+        elif s is not None:
+            raise ValueError("s and coarsening both say which nodes go where: give one of them")
         else:
             self._refuse_unless_precomputable()
-            check_fits(coarsening, matrix.nodes)
+            check_fits("coarsening", coarsening.nodes, matrix.nodes)
             s = self.restore(coarsening, matrix.nodes)
         pooled = self.reduce(x, s, **self._take("reduce", given, kwargs))
         index = None if i is None else self.reduce_index(i, s, **self._take("reduce_index", given, kwargs))
@@ -149,6 +161,9 @@ class SRCPool(Operator):
     def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> Selection | Tensor:
         """Which nodes go where. Here: every node is kept."""
         return Identity(a.sparse().nodes)
+
+    def assess(self, s: Selection, x: Tensor, a: Matrix) -> None:
+        """Called with each new selection, chosen or handed in: the place of losses that it alone decides."""
 
     def reduce(self, x: Tensor, s: Selection) -> Tensor:
         """Pooled features, S'X."""
@@ -205,6 +220,19 @@ class SRCPool(Operator):
         device = nodes.ptr.device
         return SparseSelection.keep(torch.as_tensor(s, dtype=torch.int64, device=device), None, nodes)
 
+    def _given(self, s: Selection | Tensor, nodes: Nodes) -> Selection:
+        """The selection that was handed in. Raises ValueError for one of other nodes, TypeError for another kind."""
+        if isinstance(s, Tensor):
+            check_assignment(s, _shape(nodes))
+            s = SRCPool._selection(self, s if s.is_floating_point() else s.sort().values, nodes)
+        check_fits("s", s.nodes, nodes)
+        if not isinstance(s, self.selects):
+            kinds = " or ".join(kind.__name__ for kind in self.selects)
+            raise TypeError(
+                f"s is a {type(s).__name__}: {type(self).__name__} pools by a {kinds}, as its select makes it"
+            )
+        return s
+
     def _take(self, method: str, given: dict[str, Any], kwargs: dict[str, Any]) -> dict[str, Any]:
         names, takes_all = self._routes[method]
         values = dict(kwargs) if takes_all else {}
@@ -221,7 +249,7 @@ class SRCPool(Operator):
         known = {name for names, _ in self._routes.values() for name in names} - {"x", "a", "i"}
         for name in kwargs:
             if name not in known:
-                known |= {"edge_weight", "mask", *(["coarsening"] if self.precomputable else [])}
+                known |= {"edge_weight", "mask", "s", *(["coarsening"] if self.precomputable else [])}
                 raise TypeError(_unknown(type(self).__name__, name, sorted(known)))
 
 
@@ -235,19 +263,42 @@ class SoftPool(SRCPool):
     Args:
         k: number of pooled nodes of each graph, at least 1.
         k_per_graph: share of its own nodes that a graph has as clusters, in (0, 1]; None: every graph has k.
+        return_selection: also return S.
+        remove_self_loops: drop the diagonal of A'; None: where `normalised`, as the operator's authors have it.
+        degree_norm: A'_ij / (sqrt(d_i) sqrt(d_j)), d the row sums; None as before.
+        loss_coeffs: factors of the losses by name; a loss that is not named stays as it is.
+
+    Raises: ValueError for a share out of range, and in a call for a coefficient of a loss that the operator has not.
     """
 
     size_depends_on_data = False
     batched = True
+    #: Whether A' has no diagonal and is normalised by its degrees, unless the constructor is told otherwise.
+    normalised: ClassVar[bool] = False
+    selects: ClassVar[tuple[type[Selection], ...]] = (DenseSelection,)
 
     def __init__(
-        self, k: int, return_selection: bool = False, k_per_graph: float | None = None, **unknown: Any
+        self,
+        k: int,
+        return_selection: bool = False,
+        k_per_graph: float | None = None,
+        remove_self_loops: bool | None = None,
+        degree_norm: bool | None = None,
+        loss_coeffs: Mapping[str, float] | None = None,
+        **unknown: Any,
     ) -> None:
         super().__init__(return_selection=return_selection, **unknown)
         if k_per_graph is not None and (isinstance(k_per_graph, bool) or not 0.0 < k_per_graph <= 1.0):
             raise ValueError(f"k_per_graph={k_per_graph!r}: a share of the nodes in (0, 1] is expected, or None")
+        if loss_coeffs is not None and not isinstance(loss_coeffs, Mapping):
+            raise TypeError(
+                f"loss_coeffs={loss_coeffs!r}: a mapping of names of losses to numbers is expected, or None"
+            )
         self.k = whole("k", k)
         self.k_per_graph = k_per_graph
+        self.remove_self_loops = self.normalised if remove_self_loops is None else remove_self_loops
+        self.degree_norm = self.normalised if degree_norm is None else degree_norm
+        self.loss_coeffs = dict(loss_coeffs or {})
 
     def clusters(self, nodes: Nodes) -> Tensor | None:
         """Which of the k columns are clusters of which graph: [b, k] bool, None where all are."""
@@ -268,6 +319,25 @@ class SoftPool(SRCPool):
         if self.k_per_graph is not None and isinstance(s, DenseSelection) and s.pooled.mask is None:
             raise TypeError(f"{type(self).__name__} makes its assignment without `assign`: it has no k_per_graph")
         return s
+
+    def add_loss(self, name: str, value: Tensor) -> None:
+        super().add_loss(name, self.loss_coeffs[name] * value if name in self.loss_coeffs else value)
+
+    def connect(self, a: Matrix, s: Selection) -> Matrix:
+        return self.finish(s.connect(a))
+
+    def finish(self, m: Matrix) -> Matrix:
+        """S'AS as it is returned: without its diagonal, normalised, where that is asked for."""
+        if self.degree_norm:
+            return m.normalize(loops=not self.remove_self_loops)
+        return m.without_diagonal() if self.remove_self_loops else m
+
+    def get_outputs(self, form: Form, x: Tensor, a: Matrix, i: Tensor | None, s: Selection) -> PoolOutput:
+        for name in self.loss_coeffs:
+            if name not in self._losses:
+                has = f"it has {', '.join(self._losses)}" if self._losses else "it has none"
+                raise ValueError(f"loss_coeffs: {type(self).__name__} has no loss {name!r}, {has}")
+        return super().get_outputs(form, x, a, i, s)
 
     @staticmethod
     def per_graph(values: Tensor, nodes: Nodes) -> Tensor:
