@@ -64,7 +64,7 @@ class SEPPool(PartitionPool):
 
     Args:
         levels: pools that share one hierarchy, at least 1.
-        remove_self_loops, connect_red_op, degree_norm, edge_weight_norm, return_selection: see `PartitionPool`.
+        remove_self_loops, connect_red_op, degree_norm, edge_weight_norm, return_selection, reduce: see `PartitionPool`.
 
     Raises: ValueError for levels < 1, and for weights that are not finite.
     """
@@ -82,7 +82,6 @@ class SEPPool(PartitionPool):
     def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> SparseSelection:
         (cluster, pooled), *above = getattr(a, "above", None) or self._hierarchy(a.sparse())
         s = NestedSelection.partition(cluster, None, a.sparse().nodes, pooled)
-        assert isinstance(s, NestedSelection)
         s.above = above
         return s
 

@@ -13,8 +13,6 @@ from poolbench.linalg.products import invert, pointers, segment_max
 from poolbench.linalg.spgemm import Blocks, collect
 from poolbench.pool.base.selection import KeptSelection, SparseSelection
 
-REDUCTIONS = ("sum", "mean", "max", "min")
-
 
 class Partition(SparseSelection):
     """Each node belongs to one cluster."""
