@@ -49,9 +49,8 @@ class PartitionPool(SRCPool):
             raise ValueError(f"connect_red_op={connect_red_op!r}: one of {', '.join(REDUCTIONS)}")
         self.connect_red_op = connect_red_op
         self.aggregation = resolved("reduce", reduce)
-        self.post = {
-            "remove_self_loops": remove_self_loops, "degree_norm": degree_norm, "edge_weight_norm": edge_weight_norm,
-        }  # fmt: skip
+        self.remove_self_loops, self.degree_norm = remove_self_loops, degree_norm
+        self.edge_weight_norm = edge_weight_norm
 
     def out_channels(self, in_channels: int) -> int:
         return width(self.aggregation, in_channels)
@@ -62,4 +61,5 @@ class PartitionPool(SRCPool):
         return aggregated(self.aggregation, s.rows(x), s.clusters)
 
     def connect(self, a: Matrix, s: SparseSelection) -> Sparse:  # type: ignore[override]
-        return post_process(merged(a.sparse(), s, self.connect_red_op), **self.post)
+        a = merged(a.sparse(), s, self.connect_red_op)
+        return post_process(a, self.remove_self_loops, self.degree_norm, self.edge_weight_norm)
