@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -151,8 +151,8 @@ def _inner(key: str, value: Any) -> Any:
     if not isinstance(value, Mapping) or "_target_" not in value:
         return value
     part = Part.of(key, value)
-    cls = locate(key, part)
-    return partial(cls, **part.arguments) if part.arguments else cls
+    cls: Callable[..., Any] = locate(key, part)
+    return partial(cls, **part.arguments)
 
 
 def build_optimizer(part: Part, parameters: Any) -> torch.optim.Optimizer:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from poolbench.linalg import Ragged
+from poolbench.linalg import Nodes, Padded, Ragged
 
 REDUCTIONS = ("sum", "mean", "max", "min")
 
@@ -52,3 +52,15 @@ def width(how: str | nn.Module, in_channels: int) -> int:
         return how.eval()(rows, torch.zeros(2, dtype=torch.int64, device=like.device), dim_size=1).shape[-1]
     finally:
         how.train(training)
+
+
+def disjoint(x: Tensor, nodes: Nodes) -> tuple[Tensor, Ragged]:
+    """The real nodes of either layout as one disjoint union."""
+    if isinstance(nodes, Padded):
+        flat, index = x.reshape(-1, x.shape[-1]), nodes.index
+        if nodes.mask is not None:
+            real = nodes.mask.reshape(-1)
+            flat, index = flat[real], index[real]
+        return flat, Ragged.from_index(index, nodes.num_graphs)
+    assert isinstance(nodes, Ragged)
+    return x, nodes
