@@ -126,7 +126,7 @@ class DegreeScalerPool(AggregatedPool):
     Paper: Corso, Cavalleri, Beaini, Liò, Veličković, "Principal Neighbourhood Aggregation for Graph Nets", NeurIPS
     2020, arXiv 2004.05718.
 
-        out = [S_1(n) Y | ... | S_s(n) Y],   Y = [agg_1(X) | ... | agg_a(X)]                          (eq. 5 and 7)
+        out = [S_1(n) Y | ... | S_s(n) Y],   Y = [agg_1(X) | ... | agg_a(X)]
         S(n) = 1;  log(n + 1) / d;  d / log(n + 1);  n / m;  m / n,    d, m the means of log(n + 1) and n over `sizes`
 
     The paper scales by the degree of a node; the nodes of a graph are its set here. A graph without nodes gives zeros.

@@ -32,11 +32,10 @@ class GlobalVarPool(GlobalPool):
     """
 
     def readout(self, x: Tensor, nodes: Nodes) -> Tensor:
-        x = nodes.zero_padding(x)  # squares of what stands there know no bound
-        return nodes.mean(x.square()) - nodes.mean(x).square()
+        return variance(x, nodes)
 
 
-class GlobalStdPool(GlobalVarPool):
+class GlobalStdPool(GlobalPool):
     """Standard deviation of the node features of each graph, feature by feature: [b, f].
 
         out_j = sqrt(1/n sum_u x_uj^2 - (1/n sum_u x_uj)^2),   0 where the variance is at most 1e-5
@@ -45,8 +44,8 @@ class GlobalStdPool(GlobalVarPool):
     """
 
     def readout(self, x: Tensor, nodes: Nodes) -> Tensor:
-        variance = super().readout(x, nodes)
-        return variance.clamp(min=LEAST).sqrt().masked_fill(variance <= LEAST, 0.0)
+        v = variance(x, nodes)
+        return v.clamp(min=LEAST).sqrt().masked_fill(v <= LEAST, 0.0)
 
 
 class VariancePreservingPool(GlobalPool):
@@ -64,3 +63,9 @@ class VariancePreservingPool(GlobalPool):
     def readout(self, x: Tensor, nodes: Nodes) -> Tensor:
         total = nodes.sum(x)
         return total / nodes.sizes.clamp(min=1).to(total.dtype).sqrt().unsqueeze(-1)
+
+
+def variance(x: Tensor, nodes: Nodes) -> Tensor:
+    """Of each feature over the nodes of each graph: [b, f]."""
+    x = nodes.zero_padding(x)  # squares of what stands there know no bound
+    return nodes.mean(x.square()) - nodes.mean(x).square()
