@@ -96,9 +96,9 @@ class Graphs:
 
     @property
     def edges(self) -> tuple[Tensor, Tensor]:
-        """edge_index and edge_weight."""
-        index = self.a.nonzero().T
-        return index, self.a[index[0], index[1]]
+        """edge_index (source, target) and edge_weight: u hears v, a[u, v], is the edge v -> u."""
+        index = self.a.T.nonzero().T
+        return index, self.a.T[index[0], index[1]]
 
     @property
     def padded(self) -> tuple[Tensor, Tensor, Tensor]:

@@ -32,7 +32,7 @@ def dense(out: Any) -> Tensor:
         return a.to_dense()
     if out.edge_weight is not None:
         k = out.x.shape[0]
-        return out.x.new_zeros(k, k).index_put(tuple(a), out.edge_weight.to(out.x.dtype), accumulate=True)
+        return out.x.new_zeros(k, k).index_put(tuple(a.flip(0)), out.edge_weight.to(out.x.dtype), accumulate=True)
     return a
 
 
@@ -187,7 +187,7 @@ def test_ragged_is_padded(pool: Registered) -> None:
     without_draws(pool)
     module, graph = pool.make(), graphs(*SIZES)
     index, weight = graph.edges
-    flat = Sparse.from_edges(index[0], index[1], weight, nodes_of(graph), symmetric=True)
+    flat = Sparse.from_edges(index[1], index[0], weight, nodes_of(graph), symmetric=True)
     wide, a, mask = graph.padded
     ragged, padded = module(graph.x, flat), module(wide, Dense(a, Padded(*mask.shape, mask), symmetric=True))
     assert ragged.sizes.tolist() == padded.sizes.tolist()
@@ -213,8 +213,8 @@ def test_readouts_agree_in_every_mode(readout: Registered) -> None:
 
 
 def _forms(a: Tensor) -> dict[str, tuple[Any, Tensor | None]]:
-    index = a.nonzero().T
-    weight = a[index[0], index[1]]
+    index = a.T.nonzero().T
+    weight = a.T[index[0], index[1]]
     turned = torch.randperm(weight.numel(), generator=torch.Generator().manual_seed(3))
     return {
         "dense": (a, None),
@@ -699,7 +699,7 @@ def _compiled(operator: Registered, fullgraph: bool, backend: str) -> None:
     torch._dynamo.reset()
     module, graph = operator.make(dtype=torch.float32), graphs(*SIZES)
     (index, weight), nodes = graph.edges, nodes_of(graph)
-    a = Sparse.from_edges(index[0], index[1], weight.float(), nodes, symmetric=True)
+    a = Sparse.from_edges(index[1], index[0], weight.float(), nodes, symmetric=True)
 
     def function(x: Tensor) -> Tensor:
         return module(x, nodes).square().sum() if operator.is_readout else objective(module(x, a))

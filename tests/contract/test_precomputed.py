@@ -35,7 +35,7 @@ precomputable = pytest.mark.parametrize(("entry", "changes"), list(_precomputabl
 
 
 def matrix(graph: Graphs, dtype: torch.dtype = torch.float32, symmetric: bool = True) -> Sparse:
-    (row, col), weight = graph.edges
+    (col, row), weight = graph.edges
     return Sparse.from_edges(row, col, weight.to(dtype), Ragged.from_index(graph.i), symmetric)
 
 

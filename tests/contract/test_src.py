@@ -43,7 +43,7 @@ def call(pool: SRCPool, graph: Graphs = GRAPH, **more: Any) -> Any:
 
 def matrix(out: Any) -> Tensor:
     n = out.x.shape[0]
-    return torch.zeros(n, n, dtype=torch.float64).index_put(tuple(out.a), out.edge_weight)
+    return torch.zeros(n, n, dtype=torch.float64).index_put(tuple(out.a.flip(0)), out.edge_weight)
 
 
 def test_the_base_class_pools_nothing() -> None:

@@ -159,6 +159,49 @@ def test_dmon() -> None:
     close(out.s.dense(), torch.cat([s[0], s[1, :5]]))
 
 
+class Directed(Graphs):
+    """Some edges of `Graphs` in one direction alone, weighted; a is read by rows as receivers."""
+
+    index = Graphs.index[:, [k for k in range(28) if k % 3]]
+    index = index[:, torch.argsort(index[1], stable=True)]  # in the order of the matrix: EdgePooling breaks ties by it
+    weight = torch.rand(index.shape[1], generator=torch.Generator().manual_seed(4), dtype=torch.float64) + 0.5
+
+    @classmethod
+    def padded(cls) -> tuple[Tensor, Tensor, Tensor]:
+        x, mask = to_dense_batch(cls.x, cls.batch)
+        return x, to_dense_adj(cls.index.flip(0), cls.batch, cls.weight), mask
+
+
+@pytest.mark.parametrize("name", ["pyg_topk", "pyg_sag", "pyg_asap", "pyg_edge"])
+def test_a_directed_graph_goes_to_the_layer_and_back_as_it_is(name: str) -> None:
+    pool, d = make(name), Directed
+    features = d.x.to(dtype(name))
+    weight = None if name == "pyg_edge" else d.weight.to(features)
+    more = [] if name == "pyg_edge" else [weight]
+    out = pool(features, d.index, d.batch, edge_weight=weight)
+    x, index, *rest = pool.layer(features, d.index, *more, d.batch)
+    edge, graph = (None, rest[0]) if name == "pyg_edge" else rest[:2]
+    order = torch.argsort(graph, stable=True)
+    near(out.x, x[order])
+    near(matrix(out.a, out.edge_weight, len(x)), matrix(index, edge, len(x))[order][:, order])
+
+
+@pytest.mark.parametrize("name", ["pyg_mincut", "pyg_diffpool", "pyg_dmon"])
+def test_a_dense_layer_gets_a_directed_graph_by_its_receivers(name: str) -> None:
+    pool, d = make(name), Directed
+    out = pool(d.x, d.index, d.batch, edge_weight=d.weight)
+    x, a, mask = d.padded()
+    if name == "pyg_mincut":
+        x, a, *_ = layers.dense_mincut_pool(x, a, pool.linear(x), mask, pool.temperature)
+    elif name == "pyg_diffpool":
+        s, z = (to_dense_batch(f(d.x, d.index, d.weight), d.batch)[0] for f in (pool.assignment, pool.embedding))
+        x, a, *_ = layers.dense_diff_pool(z, a, s, mask)
+    else:
+        _, x, a, *_ = pool.layer(x, a, mask)
+    close(out.x, x.flatten(0, 1))
+    close(matrix(out.a.flip(0), out.edge_weight, 6), torch.block_diag(*a))
+
+
 # -- PyG: PoolBench's own operators --------
 
 

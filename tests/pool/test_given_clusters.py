@@ -67,6 +67,18 @@ def test_clusters_stand_by_label_graph_by_graph_and_lift_brings_them_back() -> N
     assert batch.sizes.tolist() == [2, 1]
 
 
+def test_nodes_in_any_order_keep_their_labels() -> None:
+    x, index, weight = graph()
+    turned = torch.randperm(10, generator=torch.Generator().manual_seed(0))
+    place = turned.argsort()
+    pool = GivenClustersPool(reduce="max", return_selection=True)
+    out = pool(x, index, OF, edge_weight=weight, cluster=LABELS)
+    other = pool(x[turned], place[index], OF[turned], edge_weight=weight, cluster=LABELS[turned])
+    close(other.x, out.x)
+    close(_dense(other.a, other.edge_weight), _dense(out.a, out.edge_weight))
+    close(pool.lift(other.x, other.s), pool.lift(out.x, out.s)[turned])
+
+
 def test_a_graph_without_nodes_has_no_clusters() -> None:
     x, index, _ = graph()
     a = Sparse.from_edges(index[0], index[1], None, Ragged(torch.tensor([0, 6, 6, 10])))

@@ -144,6 +144,23 @@ def test_a_selection_serves_other_features() -> None:
     close(pool(2 * x, a, s=s).x, 2 * pool(x, a).x)
 
 
+def test_nodes_in_any_order_keep_their_rows_of_what_is_handed_in() -> None:
+    x, a, s = graph()
+    x, s, i = x.flatten(0, 1), s.flatten(0, 1), torch.arange(2).repeat_interleave(N)
+    whole = torch.block_diag(*a)
+    turned = torch.randperm(2 * N, generator=torch.Generator().manual_seed(0))
+    place, mixed = turned.argsort(), (x[turned], whole[turned][:, turned], i[turned])
+    soft, kept = make(MinCutPool), torch.tensor([3, 1, 12])
+    one, other = soft(x, whole, i, s=s), soft(*mixed, s=s[turned])
+    close(other.x, one.x)
+    close(other.losses, one.losses)
+    close(soft(*mixed, s=other.s).x, one.x)
+    close(NDPPool()(*mixed, s=place[kept]).a, NDPPool()(x, whole, i, s=kept).a)
+    for arguments, given in ((mixed, one.s), ((x, whole, i), other.s)):
+        with pytest.raises(ValueError, match="s is of nodes in another order"):
+            soft(*arguments, s=given)
+
+
 @pytest.mark.parametrize(
     ("pool", "s", "error", "message"),
     [

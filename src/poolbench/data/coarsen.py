@@ -334,7 +334,8 @@ class _Job:
 
     def __call__(self, chunk: _Chunk) -> list[_Level]:
         nodes = _ragged(chunk.num_nodes, "cpu")
-        row, col = chunk.edge_index
+        source, target = chunk.edge_index
+        row, col = (source, target) if self.symmetric else (target, source)  # of equal ones, what is sorted already
         a: Sparse | Dense = Sparse.from_edges(row, col, chunk.edge_weight, nodes, self.symmetric)
         levels = []
         for function in self.coarsen:

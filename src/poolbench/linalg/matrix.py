@@ -90,8 +90,9 @@ class Matrix(ABC):
     def normalize(self, loops: bool = True, identity: float = 0.0) -> Matrix:
         """a_uv / ((sqrt(d_u) + eps) (sqrt(d_v) + eps)), d the row sums on both sides; a zero row stays zero.
 
-        loops: False drops the diagonal first. identity: this multiple of I is added then. In a directed graph an edge
-        into a node with row sum 0 is dropped (the formula would give it 1 / eps).
+        loops: False drops the diagonal first. identity: this multiple of I is added then. Where a row sum is not above
+        0, all entries in its row and its column become 0: the formula would give a column 1 / eps where the sum is 0,
+        as of a node of a directed graph that hears nobody, and has no root where negative weights make it less.
         """
         if not loops:
             return self.without_diagonal().normalize(identity=identity)

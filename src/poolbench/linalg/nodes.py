@@ -96,17 +96,21 @@ class Ragged(Nodes):
         self._plan: products.Plan | None = None
 
     @classmethod
-    def from_index(cls, i: Tensor, num_graphs: int | None = None) -> Ragged:
-        """From the graph id of each node, sorted. Raises ValueError where it is not."""
-        if i.ndim == 2:
-            i = i[:, 0]
-        i = i.to(torch.int64)
-        if i.numel() and bool((i.diff() < 0).any()):
-            raise ValueError("i must be sorted: the nodes of one graph stand together, in increasing graph id")
-        if i.numel() and int(i[0]) < 0:
-            raise ValueError("i must not be negative")
+    def from_index(cls, i: Tensor, num_graphs: int | None = None, validate: bool = True) -> Ragged:
+        """From the graph id of each node, [n] or [n, 1], sorted. Raises ValueError where it is not, or out of range.
+
+        validate: False leaves the ids unread; with `num_graphs`, nothing is read back from the device.
+        """
+        if i.is_floating_point():
+            raise TypeError(f"i is of {i.dtype}: the graph of each node, whole numbers, is expected")
+        i = i.reshape(-1).to(torch.int64)
+        if validate and i.numel():
+            if bool((i.diff() < 0).any()):
+                raise ValueError("i must be sorted: the nodes of one graph stand together, in increasing graph id")
+            if int(i[0]) < 0:
+                raise ValueError("i must not be negative")
         count = num_graphs if num_graphs is not None else (int(i[-1]) + 1 if i.numel() else 0)
-        return cls(products.pointers(i, count), index=i)
+        return cls(torch.searchsorted(i, torch.arange(count + 1, device=i.device)), index=i)
 
     @classmethod
     def single(cls, n: int, device: torch.device | str = "cpu") -> Ragged:

@@ -32,6 +32,10 @@ class EgoSelection(OverlapSelection):
     centres: Tensor
     alpha: Tensor
 
+    @property
+    def perm(self) -> Tensor:
+        return self.centres
+
     @classmethod
     def of(cls, centres: Tensor, egos: Sparse, alpha: Tensor, phi: Tensor) -> EgoSelection:
         """The rows `centres` of `egos`, whose entries have the attention `alpha` [e], times phi [n]."""
@@ -90,7 +94,7 @@ class ASAPPool(SRCPool):
         degree_norm: A'_ij / sqrt(d_i d_j), d the row sums.
         edge_weight_norm: divide A' by the largest |weight| of its graph.
         return_selection: also return S: entries (node, cluster, weight), and the kept nodes as `centres`.
-        return_score: also return phi.
+        return_score: return phi too; False leaves it out.
         kernel_initializer, bias_initializer: of all weights.
         in_channels: f, inferred at the first call where it is None.
     """
@@ -109,7 +113,7 @@ class ASAPPool(SRCPool):
         degree_norm: bool = False,
         edge_weight_norm: bool = False,
         return_selection: bool = False,
-        return_score: bool = False,
+        return_score: bool = True,
         kernel_initializer: Initializer = "glorot_uniform",
         bias_initializer: Initializer = "zeros",
         in_channels: int | None = None,

@@ -26,14 +26,17 @@ class GivenClustersPool(PartitionPool):
     Raises: ValueError, in a call, without labels and for labels that are not whole numbers [n].
     """
 
-    def select(self, x: Tensor, a: Matrix, i: Tensor | None, cluster: Tensor | None = None) -> Partition:
+    def select(
+        self, x: Tensor, a: Matrix, i: Tensor | None, cluster: Tensor | None = None, node_order: Tensor | None = None
+    ) -> Partition:
         nodes = a.sparse().nodes
         if cluster is None or cluster.is_floating_point() or cluster.numel() != nodes.num_rows:
             given = "nothing" if cluster is None else f"{cluster.dtype} {list(cluster.shape)}"
             raise ValueError(
                 f"cluster is {given}: the label of each node, whole numbers [{nodes.num_rows}], is expected"
             )
-        values, label = torch.unique(cluster.reshape(-1), return_inverse=True)
+        cluster = cluster.reshape(-1) if node_order is None else cluster.reshape(-1).index_select(0, node_order)
+        values, label = torch.unique(cluster, return_inverse=True)
         found, number = torch.unique(nodes.index * values.numel() + label, return_inverse=True)
         pooled = Ragged.from_index(found // max(values.numel(), 1), nodes.num_graphs)
         return Partition.partition(number, None, nodes, pooled)

@@ -60,7 +60,7 @@ class KMISPool(PartitionPool):
         score_heuristic: "greedy"; "w-greedy", c = (I + P)^k pi; or None, h = pi.
         reduce_red_op: "sum", or None for the members alone: X' = pi_m x_m. `lift` is S X' with either.
         seed: of the `random` scores.
-        return_score: also return pi.
+        return_score: return pi too; False leaves it out.
         kernel_initializer, bias_initializer: of w and b.
         in_channels: f, inferred at the first call where it is None.
         remove_self_loops, connect_red_op, degree_norm, edge_weight_norm, return_selection, reduce: see `PartitionPool`.
@@ -77,7 +77,7 @@ class KMISPool(PartitionPool):
         score_heuristic: str | None = "greedy",
         reduce_red_op: str | None = "sum",
         seed: int = 0,
-        return_score: bool = False,
+        return_score: bool = True,
         kernel_initializer: Initializer = "glorot_uniform",
         bias_initializer: Initializer = "zeros",
         in_channels: int | None = None,
@@ -116,7 +116,7 @@ class KMISPool(PartitionPool):
             with torch.autocast(x.device.type, enabled=False):  # in a half type many scores would tie
                 return self.projection(not_half(x)).squeeze(-1).sigmoid()
         if self.scorer == "degree":
-            return a.column_sums().to(x.dtype)
+            return a.degree().to(x.dtype)
         if self.scorer == "random":
             return uniform(node_draws(a, self.seed)).to(x.dtype)
         if self.scorer == "canonical":

@@ -59,7 +59,7 @@ class MaxCutPool(PartitionPool):
         loss_coeff: factor of the loss.
         mp_units, mp_activation, mlp_units, mlp_activation, score_activation, delta: of the score network.
         edge_weight_norm: divide A' by the largest |weight| of its graph.
-        return_score: also return z.
+        return_score: return z too; False leaves it out.
         kernel_initializer, bias_initializer: of every layer of the score network.
         in_channels: f, inferred at the first call where it is None.
         remove_self_loops, connect_red_op, degree_norm, return_selection, reduce: see `PartitionPool`.
@@ -81,7 +81,7 @@ class MaxCutPool(PartitionPool):
         score_activation: Activation = "tanh",
         delta: float = 2.0,
         edge_weight_norm: bool = True,
-        return_score: bool = False,
+        return_score: bool = True,
         kernel_initializer: Initializer = "glorot_uniform",
         bias_initializer: Initializer = "zeros",
         in_channels: int | None = None,
@@ -192,7 +192,7 @@ def follow(kept: Tensor, a: Sparse, rank: Tensor, max_iter: int) -> Tensor:
     centre = torch.full_like(rank, -1)
     centre[kept] = kept
     real = a.weights != 0
-    source, target = a.row[real], a.col[real]
+    source, target = a.col[real], a.row[real]
     for _ in range(max_iter):
         (open_,) = ((centre[target] < 0) & (centre[source] >= 0)).nonzero(as_tuple=True)
         if not open_.numel():

@@ -37,9 +37,8 @@ class PANPool(SRCPool):
     flows through the gate and A', not through the choice. No losses.
 
     Where sources differ: nodes are ranked by y, where PyG and tgp rank by tanh(y), in which large scores tie. tgp's
-    rows and edges disagree in order; PyG returns the edges transposed, the same for the symmetric M of an undirected
-    graph; both demand M from outside, and a float ratio of 1.0 keeps one node there, all of them here. In a directed
-    graph M is taken as written, Z being row sums.
+    rows and edges disagree in order; both demand M from outside, and a float ratio of 1.0 keeps one node there, all of
+    them here. In a directed graph M is taken as written, Z being row sums: M_ji is the weight of the paths from i to j.
 
     Cost O(n f + nnz(M)), and for M the O(nnz(A^l) d) of each product: M fills up quickly with L.
 
@@ -53,7 +52,7 @@ class PANPool(SRCPool):
         degree_norm: A'_ij / sqrt(d_i d_j), d the row sums.
         edge_weight_norm: divide A' by the largest |weight| of its graph.
         return_selection: also return the selection.
-        return_score: also return y.
+        return_score: return y too; False leaves it out.
         in_channels: f, inferred at the first call where it is None.
 
     Raises: ValueError for an argument out of these, or an `m` with another number of nodes.
@@ -70,7 +69,7 @@ class PANPool(SRCPool):
         degree_norm: bool = False,
         edge_weight_norm: bool = False,
         return_selection: bool = False,
-        return_score: bool = False,
+        return_score: bool = True,
         in_channels: int | None = None,
         **unknown: Any,
     ) -> None:

@@ -27,11 +27,11 @@ class ScorePool(SRCPool):
         ratio: in (0, 1], the share of nodes to keep: ceil(ratio n - 1e-6) in float64, at least one of each graph
             that has nodes (1.0 keeps all); or a whole number >= 2, a number of nodes. The integer 1 keeps all too.
         return_selection: also return the selection: its `mask` [n] (0/1), `kept` indices and `dense()` matrix.
-        return_score: also return y.
+        return_score: return y too; False leaves it out.
     """
 
     def __init__(
-        self, ratio: float | int, return_selection: bool = False, return_score: bool = False, **unknown: Any
+        self, ratio: float | int, return_selection: bool = False, return_score: bool = True, **unknown: Any
     ) -> None:
         super().__init__(return_selection=return_selection, **unknown)
         self.ratio = check_ratio(ratio)
@@ -87,7 +87,7 @@ class GatedPool(ScorePool):
         self,
         ratio: float | int,
         return_selection: bool = False,
-        return_score: bool = False,
+        return_score: bool = True,
         sigmoid_gating: bool = False,
         kernel_initializer: Initializer = "glorot_uniform",
         kernel_regularizer: Regularizer = None,

@@ -19,7 +19,8 @@ def post_process(
     a: Pooled, remove_self_loops: bool = False, degree_norm: bool = False, edge_weight_norm: bool = False
 ) -> Pooled:
     """a with, in this order: the diagonal dropped; edges |w| <= 1e-8 of a sparse graph dropped; A_ij divided by
-    sqrt(max(d_i, 1e-8) max(d_j, 1e-8)), d the row sums; each graph divided by its largest |weight|.
+    sqrt(max(d_i, 1e-8) max(d_j, 1e-8)), d the row sums, and 0 where one of them is negative; each graph divided by its
+    largest |weight|.
     """
     if isinstance(a, Sparse) and a.value is not None:
         real = a.value.detach().abs() > EPS
@@ -28,7 +29,8 @@ def post_process(
     elif remove_self_loops:
         a = a.without_diagonal()
     if degree_norm:
-        inverse = root(a.degree().clamp(min=EPS)).reciprocal()
+        degree = a.degree()
+        inverse = root(degree.clamp(min=EPS)).reciprocal().masked_fill(degree.detach() < 0, 0.0)
         a = a.scale(inverse, inverse)
     return divided_by_largest(a) if edge_weight_norm and a.value is not None else a
 

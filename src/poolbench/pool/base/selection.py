@@ -5,11 +5,12 @@ Reduce, connect and lift are written here, once for each of the two; an operator
 
 from __future__ import annotations
 
+import functools
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -52,6 +53,11 @@ class Selection(ABC):
     def index(self) -> Tensor:
         """Graph of each pooled node in flat order."""
         return self.pooled.index
+
+    @property
+    def perm(self) -> Tensor | None:
+        """The node that each pooled node was, or has as its centre: [k]; None where it stands for none of them."""
+        return None
 
 
 class DenseSelection(Selection):
@@ -271,6 +277,10 @@ class KeptSelection(SparseSelection):
         super().__init__(node, cluster, weight, nodes, pooled)
         self.increasing = increasing
 
+    @property
+    def perm(self) -> Tensor:
+        return self.node
+
     def reduce(self, x: Tensor) -> Tensor:
         return self.rows(x)
 
@@ -406,6 +416,82 @@ class OverlapSelection(SparseSelection):
         return torch.promote_types(a.value.dtype, self.weight.dtype)
 
 
+class Reordered(Selection):
+    """A selection of nodes that were not given graph by graph, seen from the order in which they were.
+
+    Args:
+        sorted: the selection of the nodes graph by graph.
+        order: [n] which of the given nodes each of these is.
+    """
+
+    def __init__(self, sorted: Selection, order: Tensor) -> None:
+        self.sorted, self.order = sorted, order
+        self.nodes, self.pooled = sorted.nodes, sorted.pooled
+
+    def as_given(self, rows: Tensor) -> Tensor:
+        """A row for each of the sorted nodes, in the given order."""
+        return rows.index_select(0, invert(self.order))
+
+    @property
+    def perm(self) -> Tensor | None:
+        perm = self.sorted.perm
+        return None if perm is None else self.order.index_select(0, perm)
+
+    @property
+    def node(self) -> Tensor:
+        """As of `SparseSelection`."""
+        return self.order.index_select(0, self.sorted.node)  # type: ignore[attr-defined]
+
+    kept = node
+
+    @property
+    def cluster(self) -> Tensor:
+        """As of `SparseSelection`."""
+        return self.sorted.cluster  # type: ignore[attr-defined]
+
+    @property
+    def weight(self) -> Tensor | None:
+        """As of `SparseSelection`."""
+        return self.sorted.weight  # type: ignore[attr-defined]
+
+    @property
+    def mask(self) -> Tensor:
+        """As of `SparseSelection`."""
+        return self.as_given(self.sorted.mask)  # type: ignore[attr-defined]
+
+    @property
+    def index(self) -> Tensor:
+        return self.sorted.index
+
+    def dense(self) -> Tensor:
+        return self.as_given(self.sorted.dense())
+
+    def reduce(self, x: Tensor) -> Tensor:
+        return self.sorted.reduce(x.index_select(0, self.order))
+
+    def connect(self, a: Matrix) -> Matrix:
+        """S'AS of a matrix of the sorted nodes."""
+        return self.sorted.connect(a)
+
+    def lift(self, x: Tensor) -> Tensor:
+        return self.as_given(self.sorted.lift(x))
+
+    def lift_inverse(self, x: Tensor) -> Tensor:
+        return self.as_given(self.sorted.lift_inverse(x))
+
+
+def rows_as_given(lift: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A method lift(x, s, ...) that knows sorted nodes alone, for a `Reordered` s too."""
+
+    @functools.wraps(lift)
+    def call(self: Any, x: Tensor, s: Selection, *args: Any, **keywords: Any) -> Tensor:
+        if isinstance(s, Reordered):
+            return s.as_given(lift(self, x, s.sorted, *args, **keywords))
+        return lift(self, x, s, *args, **keywords)
+
+    return call
+
+
 def _block(a: Sparse, node: int, entry: int, node_end: int, entry_end: int) -> Sparse:
     """The block of one graph, from its first node and entry to where the next graph's begin."""
     value = None if a.value is None else a.value[entry:entry_end]
@@ -413,4 +499,14 @@ def _block(a: Sparse, node: int, entry: int, node_end: int, entry_end: int) -> S
     return Sparse(a.crow[node : node_end + 1] - entry, a.col[entry:entry_end] - node, value, nodes, a.symmetric)
 
 
-__all__ = ["DenseSelection", "Identity", "KeptSelection", "OverlapSelection", "Selection", "SparseSelection", "rows"]
+__all__ = [
+    "DenseSelection",
+    "Identity",
+    "KeptSelection",
+    "OverlapSelection",
+    "Reordered",
+    "Selection",
+    "SparseSelection",
+    "rows",
+    "rows_as_given",
+]

@@ -16,10 +16,19 @@ from torch import Tensor, nn
 from poolbench.errors import whole
 from poolbench.linalg import RAW, Connectivity, Dense, Matrix, Nodes, Padded, Ragged, Sparse, to_flat
 from poolbench.linalg.coarsening import Coarsening
-from poolbench.pool.base.door import Form, PoolOutput, enter, leave
+from poolbench.linalg.products import invert
+from poolbench.pool.base.door import Form, PoolOutput, enter, enter_readout, leave, one_of
 from poolbench.pool.base.layers import Linear, apply_constraints, penalised, row_softmax
 from poolbench.pool.base.precomputed import check_assignment, check_fits, read_back, write_down
-from poolbench.pool.base.selection import DenseSelection, Identity, KeptSelection, Selection, SparseSelection
+from poolbench.pool.base.selection import (
+    DenseSelection,
+    Identity,
+    KeptSelection,
+    Reordered,
+    Selection,
+    SparseSelection,
+    rows_as_given,
+)
 
 
 class Operator(nn.Module):
@@ -61,7 +70,8 @@ class SRCPool(Operator):
     nodes of a batch as one disjoint union and get their answer padded again.
 
     Keyword arguments of a call are routed by name: a parameter of `select`, `reduce`, `connect` or `reduce_index`
-    that has a default gets x, a or i where it bears that name, else the keyword of that name, else its default; a
+    that has a default gets x, a or i where it bears that name (and, as `node_order`, which of the given nodes each is, [n],
+    or None where they stood graph by graph), else the keyword of that name, else its default; a
     `**kwargs` parameter gets all keywords. A keyword that none of them asks for raises TypeError.
 
     Args:
@@ -90,6 +100,12 @@ class SRCPool(Operator):
         self._score: Tensor | None = None
         self._routes = {name: _routed(getattr(self, name)) for name in ("select", "reduce", "connect", "reduce_index")}
 
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        """A `lift` of the class's own sees the nodes sorted by graph, and what it returns is put in the given order."""
+        super().__init_subclass__(**keywords)
+        if "lift" in vars(cls):
+            cls.lift = rows_as_given(vars(cls)["lift"])  # type: ignore[method-assign]
+
     @property
     def n_nodes(self) -> int:
         """Nodes in the input, along the second to last axis of x. Raises ValueError before the first call."""
@@ -108,34 +124,50 @@ class SRCPool(Operator):
     def forward(
         self,
         x: Tensor,
-        a: Matrix | Tensor,
+        a: Matrix | Tensor | None = None,
         i: Tensor | None = None,
         *,
+        edge_index: Tensor | None = None,
         edge_weight: Tensor | None = None,
+        edge_attr: Tensor | None = None,
+        batch: Tensor | None = None,
+        batch_size: int | None = None,
         mask: Tensor | None = None,
+        validate: bool | None = None,
         coarsening: Coarsening | None = None,
         s: Selection | Tensor | None = None,
         **kwargs: Any,
     ) -> PoolOutput:
         """Pool (x, a, i), given in any of the forms of `poolbench.pool.base.door`.
 
+        edge_index, batch: other names of a and i, as PyG has them.
+        edge_weight: [e] of the edges of an edge_index. edge_attr: their features, [e] or [e, d].
+        batch_size: number of graphs, so that the last ones may be without nodes and none is counted on the device.
+        mask: [b, n] (batch mode) or [n], which nodes are real.
+        validate: False checks nothing that would have to be read back from the device.
         coarsening: what `coarsen` made of the same `a`, used in place of select and connect.
         s: what `select` may return, used in its place: whole numbers [k], the nodes to keep, which stay in
             input order; floats, an assignment [n, k] ([b, n, k] in a batch), taken as it is; or a selection, such as
             the `s` of another operator's answer.
         """
-        x, matrix, form = enter(x, a, i, edge_weight, mask)
+        owner = type(self).__name__
+        a, i = one_of(owner, a=a, edge_index=edge_index), one_of(owner, i=i, batch=batch)
+        if a is None:
+            raise TypeError(f"{owner} needs a graph: give edge_index, or a matrix as a")
+        x, matrix, i, form = enter(x, a, i, edge_weight, mask, batch_size, validate)
+        if edge_attr is not None:
+            raise NotImplementedError(f"{owner} does not take edge_attr yet")
         self._n_nodes, self._losses, self._score = x.shape[-2], {}, None
         if isinstance(matrix, Dense) and not self.batched:
             x, matrix = to_flat(x, matrix)
-        given = {"x": x, "a": matrix, "i": i}
+        given = {"x": x, "a": matrix, "i": i, "node_order": form.order}
         self._check(kwargs)
 
         if coarsening is None:
             if s is None:
                 s = self._selection(self.select(x, matrix, i, **self._take("select", given, kwargs)), matrix.nodes)
             else:
-                s = self._given(s, matrix.nodes)
+                s = self._given(s, matrix.nodes, form.order)
             self.assess(s, x, matrix)
         elif s is not None:
             raise ValueError("s and coarsening both say which nodes go where: give one of them")
@@ -207,8 +239,11 @@ class SRCPool(Operator):
     def get_outputs(self, form: Form, x: Tensor, a: Matrix, i: Tensor | None, s: Selection) -> PoolOutput:
         """The result, `a` in the form in which it was given."""
         x, given, mask, sizes, edge_weight = leave(form, x, a)
+        if form.order is not None:
+            s = Reordered(s, form.order)
         selection = s if self.return_selection else None
-        return PoolOutput(x, given, i, selection, self._score, mask, sizes, dict(self._losses), edge_weight)
+        score, losses = form.in_given_order(self._score), dict(self._losses)
+        return PoolOutput(x, given, i, selection, score, mask, sizes, losses, edge_weight, perm=s.perm)
 
     def _selection(self, s: Selection | Tensor | list[int], nodes: Nodes) -> Selection:
         if isinstance(s, Selection):
@@ -220,11 +255,20 @@ class SRCPool(Operator):
         device = nodes.ptr.device
         return SparseSelection.keep(torch.as_tensor(s, dtype=torch.int64, device=device), None, nodes)
 
-    def _given(self, s: Selection | Tensor, nodes: Nodes) -> Selection:
-        """The selection that was handed in. Raises ValueError for one of other nodes, TypeError for another kind."""
+    def _given(self, s: Selection | Tensor, nodes: Nodes, order: Tensor | None) -> Selection:
+        """The selection that was handed in. Raises ValueError for one of other nodes, TypeError for another kind.
+
+        order: [n] which of the given nodes each is, None where they stand graph by graph.
+        """
         if isinstance(s, Tensor):
             check_assignment(s, _shape(nodes))
+            if order is not None:
+                s = s.index_select(0, order) if s.is_floating_point() else invert(order).index_select(0, s)
             s = SRCPool._selection(self, s if s.is_floating_point() else s.sort().values, nodes)
+        elif isinstance(s, Reordered) or order is not None:
+            if not (isinstance(s, Reordered) and order is not None and torch.equal(s.order, order)):
+                raise ValueError("s is of nodes in another order: give the one of the same batch, nodes in its order")
+            s = s.sorted
         check_fits("s", s.nodes, nodes)
         if not isinstance(s, self.selects):
             kinds = " or ".join(kind.__name__ for kind in self.selects)
@@ -246,11 +290,14 @@ class SRCPool(Operator):
     def _check(self, kwargs: dict[str, Any]) -> None:
         if not kwargs or any(takes_all for _, takes_all in self._routes.values()):
             return
-        known = {name for names, _ in self._routes.values() for name in names} - {"x", "a", "i"}
+        known = {name for names, _ in self._routes.values() for name in names} - {"x", "a", "i", "node_order"}
         for name in kwargs:
             if name not in known:
-                known |= {"edge_weight", "mask", "s", *(["coarsening"] if self.precomputable else [])}
+                known |= set(_NAMES) - {"x", "a", "i", "kwargs"} - (set() if self.precomputable else {"coarsening"})
                 raise TypeError(_unknown(type(self).__name__, name, sorted(known)))
+
+
+_NAMES = inspect.signature(SRCPool.forward).parameters.keys() - {"self"}
 
 
 class SoftPool(SRCPool):
@@ -353,8 +400,9 @@ class GlobalPool(Operator):
     """Base of the readouts: one row a graph. Overrides `readout(x, nodes)`.
 
     Modes: single x [n, f] -> [1, f']; disjoint (x, i) -> [b, f']; batch and mixed x [b, n, f] -> [b, f'], where a
-    mask [b, n] leaves padding out. A graph without nodes gives a row of zeros. `i` may also be the `nodes` of a
-    poolbench matrix, which know how many graphs there are.
+    mask [b, n] leaves padding out, whatever stands there. The nodes of a disjoint batch may stand in any order. A graph
+    without nodes gives a row of zeros. `i` may also be the `nodes` of a poolbench matrix, which know how many graphs
+    there are.
     """
 
     def out_channels(self, in_channels: int) -> int:
@@ -362,32 +410,27 @@ class GlobalPool(Operator):
         return in_channels
 
     def forward(
-        self, x: Tensor | tuple[Tensor, Tensor] | list[Tensor], i: Tensor | Nodes | None = None, *,
+        self,
+        x: Tensor | tuple[Tensor, Tensor] | list[Tensor],
+        i: Tensor | Nodes | None = None,
+        *,
+        batch: Tensor | None = None,
+        batch_size: int | None = None,
         mask: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
-        """x [n, f] or [b, n, f], or the pair (x, i) -> [b, f']."""
+        validate: bool | None = None,
+    ) -> Tensor:
+        """x [n, f] or [b, n, f], or the pair (x, i) -> [b, f'].
+
+        batch: another name of i. batch_size, validate: as for `SRCPool.forward`.
+        """
+        i = one_of(type(self).__name__, i=i, batch=batch)
         if isinstance(x, list | tuple):
             x, i = x
-        return self.readout(x, _nodes(x, i, mask))
+        return self.readout(*enter_readout(x, i, mask, batch_size, validate))
 
     def readout(self, x: Tensor, nodes: Nodes) -> Tensor:
         """Node level -> [b, f']."""
         raise NotImplementedError
-
-
-def _nodes(x: Tensor, i: Tensor | Nodes | None, mask: Tensor | None) -> Nodes:
-    if isinstance(i, Nodes):
-        return i
-    if x.ndim == 3:
-        if i is not None:
-            raise ValueError("x [b, n, f] is a batch: it takes a mask, not i")
-        valid = None if mask is None else mask.reshape(x.shape[:2]).to(torch.bool)
-        return Padded(x.shape[0], x.shape[1], valid, x.device)
-    if x.ndim != 2:
-        raise ValueError(f"x must be [n, f] or [b, n, f], not {list(x.shape)}")
-    if mask is not None:
-        raise ValueError("a mask goes with x [b, n, f]")
-    return Ragged.single(x.shape[0], x.device) if i is None else Ragged.from_index(i)
 
 
 def _shape(nodes: Nodes) -> tuple[int, ...]:

@@ -67,8 +67,8 @@ class PeerPool(SRCPool):
 
 
 def edges(a: Sparse) -> tuple[Tensor, Tensor | None]:
-    """edge_index [2, e] and edge_weight [e], None where all weights are 1."""
-    return torch.stack([a.row, a.col]), a.value
+    """edge_index [2, e], sources and targets, and edge_weight [e], None where all weights are 1."""
+    return torch.stack([a.col, a.row]), a.value
 
 
 def width(in_channels: int | None, owner: object) -> int:
@@ -84,12 +84,12 @@ def by_graph(
     """Pooled rows in any order, sorted by graph: (x [k, f], a, order [k]), where x is `x[order]`.
 
     Args:
-        index, weight: the pooled edges, [2, e] and [e] or None. graph: of each pooled row, [k].
+        index, weight: the pooled edges, sources and targets [2, e], and [e] or None. graph: of each pooled row, [k].
     """
     order = torch.argsort(graph, stable=True)
     rank = invert(order)
     nodes = Ragged.from_index(graph[order], num_graphs)
-    return x.index_select(0, order), Sparse.from_edges(rank[index[0]], rank[index[1]], weight, nodes), order
+    return x.index_select(0, order), Sparse.from_edges(rank[index[1]], rank[index[0]], weight, nodes), order
 
 
 def batch_of(a: Tensor, mask: Tensor | None = None) -> Dense:
