@@ -70,9 +70,9 @@ class SRCPool(Operator):
     nodes of a batch as one disjoint union and get their answer padded again.
 
     Keyword arguments of a call are routed by name: a parameter of `select`, `reduce`, `connect` or `reduce_index`
-    that has a default gets x, a or i where it bears that name (and, as `node_order`, which of the given nodes each is, [n],
-    or None where they stood graph by graph), else the keyword of that name, else its default; a
-    `**kwargs` parameter gets all keywords. A keyword that none of them asks for raises TypeError.
+    that has a default gets x, a or i where it bears that name (and, as `node_order`, which of the given nodes each is,
+    [n], or None where they stood graph by graph), else the keyword of that name, else its default; a `**kwargs`
+    parameter gets all keywords. A keyword that none of them asks for raises TypeError.
 
     Args:
         return_selection: also return the selection, as `s`.
