@@ -692,7 +692,8 @@ def test_docstrings_say_what_the_arguments_are(operator: Registered) -> None:
         assert name in text, f"no docstring of {operator.cls.__name__} names {name}"
 
 
-# torch.compile. An operator whose pooled size depends on the data reads it back, so its graph must break.
+# torch.compile on the matrices of a model in training; on tensors see test_transforms.py. An operator whose pooled size
+# depends on the data reads it back, so its graph must break.
 
 
 def _compiled(operator: Registered, fullgraph: bool, backend: str) -> None:
@@ -714,6 +715,7 @@ def _compiled(operator: Registered, fullgraph: bool, backend: str) -> None:
         close(ours, theirs, 1e-4)
 
 
+@pytest.mark.slow
 def test_compiles_without_graph_breaks_where_sizes_are_known(operator: Registered) -> None:
     if not operator.is_readout and operator.cls.size_depends_on_data:
         pytest.skip("the number of pooled nodes depends on the data")

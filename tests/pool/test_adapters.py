@@ -4,7 +4,9 @@ PoolBench's own operator where the two do the same work."""
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
+import pickle
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +22,7 @@ from torch_geometric.utils import to_dense_adj, to_dense_batch
 from poolbench import cli
 from poolbench.config import Part
 from poolbench.errors import PoolBenchError
-from poolbench.learn.build import locate
+from poolbench.learn.locate import locate
 from poolbench.linalg import Ragged, Sparse
 from poolbench.pool import MinCutPool, PANPool, SAGPool, TopKPool
 from poolbench.pool.base.src import SRCPool, constructor_arguments
@@ -266,6 +268,24 @@ def test_mincut_is_that_of_poolbench() -> None:
 
 
 # -- all of PyG's --------
+
+
+@pytest.mark.parametrize("name", names("pyg"))
+def test_adapters_are_copied_shown_and_reset(name: str) -> None:
+    pool = make(name)
+    twin = pickle.loads(pickle.dumps(pool))
+    assert repr(twin) == repr(pool)
+    assert "return_selection=True" in repr(pool)
+    assert not hasattr(pool, "n_nodes")
+    with torch.no_grad():
+        for p in twin.parameters():
+            p.add_(1.0)
+    torch.manual_seed(0)
+    twin.reset_parameters()
+    for p, q in zip(pool.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(p, q)
+    out = pool(G.x.to(dtype(name)), G.index, G.batch)
+    inspect.getmembers(out.s)
 
 
 @pytest.mark.parametrize("name", names("pyg"))

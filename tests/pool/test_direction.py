@@ -279,7 +279,9 @@ def test_softmax_over_what_comes_in_is_pygs() -> None:
     """The softmax of attention runs over the edges into a node (ASAP and EdgePool have it), as in PyG."""
     graph = Graphs(0)
     pool = EdgePool(in_channels=4, add_to_edge_score=0.0).double()
-    _, a, _, form = enter(graph.x, graph.index, graph.batch, graph.weight)
+    _, a, _, _ = enter(graph.x, graph.index, graph.batch, graph.weight)
+    n, (source, target) = len(graph.x), graph.index
+    entry = torch.searchsorted(a.row * n + a.col, target * n + source)
     ends = torch.cat([graph.x[graph.index[0]], graph.x[graph.index[1]]], -1)
     raw = ends @ pool.projection.weight.squeeze(0) + pool.projection.bias
-    close(pool.score(graph.x, a)[form.entry], softmax(raw, graph.index[1], num_nodes=len(graph.x)))
+    close(pool.score(graph.x, a)[entry], softmax(raw, target, num_nodes=n))

@@ -51,7 +51,7 @@ def _dense(index: Tensor, weight: Tensor, k: int) -> Tensor:
 
 ARGUMENTS: list[dict[str, Any]] = [
     {"min_score": 0.02}, {"min_score": 0.15}, {"min_score": 1.0}, {"min_score": 0.1, "multiplier": 7.0},
-    {"multiplier": 3.5}, {"nonlinearity": "sigmoid"}, {"nonlinearity": torch.nn.functional.elu},
+    {"multiplier": 3.5}, {"nonlinearity": "sigmoid"}, {"nonlinearity": torch.nn.ELU()},
 ]  # fmt: skip
 
 

@@ -377,11 +377,12 @@ def _draw(config: Mapping[str, Any], paths: Mapping[str, Any]) -> Prepared:
     """The data and the split that a configuration makes."""
     from poolbench.config import Part
     from poolbench.data.prepared import Prepared
-    from poolbench.learn import build
+    from poolbench.learn.build import build_dataset
+    from poolbench.learn.locate import build_protocol
 
     places = paths.get("data"), paths.get("mirror")
-    dataset = build.build_dataset(Part.of("dataset", config["dataset"]), *places)
-    protocol = build.build_protocol(Part.of("protocol", config["protocol"]), config["split"]["seed"], *places)
+    dataset = build_dataset(Part.of("dataset", config["dataset"]), *places)
+    protocol = build_protocol(Part.of("protocol", config["protocol"]), config["split"]["seed"], *places)
     return Prepared.of(dataset, protocol, config.get("fold"))
 
 

@@ -290,7 +290,7 @@ def coarsen_dataset(
     cannot be written to, every process computes its own.
 
     Args:
-        num_nodes: [G] int64. edge_index: [2, E] int64, global node ids, sorted by row and column.
+        num_nodes: [G] int64. edge_index: [2, E] int64, global node ids, sources and targets, sorted by both.
         coarsen: one function a level; the first gets the graphs, each of the others the pooled graphs before it.
         recipe: what the file is found by.
         edge_weight: [E] or None.

@@ -12,8 +12,9 @@ from collections.abc import Callable, Hashable
 import torch
 from torch import Tensor
 
-from poolbench.linalg import products
+from poolbench.linalg import plain, products
 from poolbench.linalg.nodes import Nodes, Padded, Ragged
+from poolbench.linalg.showing import counted, listed, shape_of
 
 EPS = 1e-7  # added to the root of a degree, so that a row of zeros stays zero
 
@@ -111,7 +112,7 @@ class Sparse(Matrix):
         nodes: which rows belong to which graph.
         symmetric: True only where the matrix is known to equal its transpose, values included.
         transposed: of the pattern (`products.transpose`), where the caller has it; row: of each entry, likewise.
-        distinct: True only where each entry is known to stand in one part.
+        distinct: True only where each entry is known to stand in one part, further ones of it being 0.
     """
 
     nodes: Ragged
@@ -134,13 +135,25 @@ class Sparse(Matrix):
         self._transposed = transposed
         self._row = row
 
+    def __repr__(self) -> str:
+        n, entries = self.crow.numel() - 1, f"{self.col.numel()} entries"
+        b, symmetric = counted(self.nodes.num_graphs, "graph"), "symmetric" * self.symmetric
+        return listed(self, f"[{n}, {n}]", entries, b, symmetric, weights=self.value)
+
     @classmethod
     def from_edges(
         cls, row: Tensor, col: Tensor, value: Tensor | None, nodes: Ragged, symmetric: bool = False
     ) -> Sparse:
-        """From edges in any order; edges that stand several times are merged, their weights added."""
+        """From edges in any order; edges that stand several times are merged, their weights added.
+
+        How many are left is not known to a traced call: there the first of them gets the sum, the others a weight of 0.
+        """
         n = nodes.num_rows
         key = row * n + col
+        if plain.traced():
+            key, value = plain.merge(key, value)
+            row, col = key // n, key % n
+            return cls(products.pointers(row, n), col, value, nodes, symmetric, distinct=True, row=row)
         if key.numel() and bool((key.diff() <= 0).any()):
             key, inverse = torch.unique(key, return_inverse=True)
             if value is not None or key.numel() != row.numel():
@@ -151,9 +164,12 @@ class Sparse(Matrix):
 
     @property
     def row(self) -> Tensor:
-        if self._row is None:
-            self._row = products.rows(self.crow, self.col.numel())
-        return self._row
+        if self._row is not None:
+            return self._row
+        row = products.rows(self.crow, self.col.numel())
+        if not plain.traced():  # which would be compiled anew for a matrix that has changed
+            self._row = row
+        return row
 
     @property
     def weights(self) -> Tensor:
@@ -168,6 +184,8 @@ class Sparse(Matrix):
         return self._transposed
 
     def matmul(self, x: Tensor) -> Tensor:
+        if plain.by_formula():
+            return products.spmm(self.value, x, self.crow, self.col)
         self_adjoint = self.symmetric and not (self.value is not None and self.value.requires_grad)
         needs = x.requires_grad or (self.value is not None and self.value.requires_grad)
         back = self.transposed() if needs and not self_adjoint else None
@@ -179,11 +197,13 @@ class Sparse(Matrix):
 
     def at_columns(self, x: Tensor) -> Tensor:
         """x of the node in whose column each entry stands: [n, ...] -> [e, ...]."""
+        if plain.by_formula():
+            return x.index_select(0, self.col)
         entries = torch.arange(self.col.numel() + 1, device=self.col.device)
         back = None
         if x.requires_grad:  # the gradients of a column are added in a fixed order
             tcrow, _, entry = self.transposed()
-            back = (tcrow, entry, entry.view_as(entry))  # torch.compile traces no Function that gets a tensor twice
+            back = (tcrow, entry, entry)
         return products.spmm(None, x, entries, self.col, back)
 
     def degree(self) -> Tensor:
@@ -273,6 +293,9 @@ class Dense(Matrix):
         self.value = value
         self.nodes = nodes or Padded(value.shape[0], value.shape[1], None, value.device)
         self.symmetric = symmetric
+
+    def __repr__(self) -> str:
+        return listed(self, shape_of(self.value), "symmetric" * self.symmetric, mask=self.nodes.mask)
 
     def matmul(self, x: Tensor) -> Tensor:
         value = self.value if self.value.dtype == x.dtype else self.value.to(x.dtype)

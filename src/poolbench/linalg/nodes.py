@@ -14,7 +14,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from poolbench.linalg import products
+from poolbench.linalg import plain, products
+from poolbench.linalg.showing import counted, listed
 
 
 class Nodes(ABC):
@@ -60,7 +61,8 @@ class Nodes(ABC):
     def blocks(self, v: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Node rows [.., f] as dense blocks of similar graphs: (graphs [m], rows [m, w, f], which are real [m, w]).
 
-        Of a ragged batch, each block is a size class, at most half padding; graphs without nodes are in none.
+        Of a ragged batch, each block is a size class, at most half padding; graphs without nodes are in none. A traced
+        call gets one block of all graphs, as wide as the largest, a size that it must read back.
         """
 
     def gram(self, s: Tensor, x: Tensor) -> Tensor:
@@ -94,6 +96,9 @@ class Ragged(Nodes):
         self._host = None if host_sizes is None else list(host_sizes)
         self._index = index
         self._plan: products.Plan | None = None
+
+    def __repr__(self) -> str:
+        return listed(self, counted(self.num_rows, "node"), counted(self.num_graphs, "graph"))
 
     @classmethod
     def from_index(cls, i: Tensor, num_graphs: int | None = None, validate: bool = True) -> Ragged:
@@ -153,8 +158,10 @@ class Ragged(Nodes):
 
     @property
     def plan(self) -> products.Plan:
+        if plain.traced():  # which neither needs sizes on the host nor may leave anything behind
+            return products.Plan(self.ptr, self.index)
         if self._plan is None:
-            self._plan = products.Plan(self.ptr, self.host_sizes, self.index)
+            self._plan = products.Plan(self.ptr, self.index, self.host_sizes)
         return self._plan
 
     def sum(self, v: Tensor) -> Tensor:
@@ -177,6 +184,8 @@ class Ragged(Nodes):
 
     def blocks(self, v: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
         rows = torch.cat([v, v.new_zeros(1, v.shape[1])])
+        if plain.traced():
+            return [plain.padded(rows, self.ptr)]
         return [
             (graphs, rows.index_select(0, place).view(-1, width, v.shape[1]), (place < v.shape[0]).view(-1, width))
             for graphs, place, width in self.plan.classes
@@ -189,6 +198,9 @@ class Padded(Nodes):
     def __init__(self, num_graphs: int, width: int, mask: Tensor | None, device: torch.device | str = "cpu") -> None:
         self.num_graphs, self.width, self.mask = num_graphs, width, mask
         self.device = mask.device if mask is not None else torch.device(device)
+
+    def __repr__(self) -> str:
+        return listed(self, f"{counted(self.num_graphs, 'graph')} of {counted(self.width, 'node')}", mask=self.mask)
 
     @property
     def sizes(self) -> Tensor:

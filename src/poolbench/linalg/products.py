@@ -2,19 +2,22 @@
 
 Every function here is linear in each of its tensor arguments, and its backward pass is written with the others, so
 gradients of any order come out and none of them needs an atomic addition: the same seed gives the same bits, on
-CUDA too. Shapes: n rows, m columns, e stored entries, b graphs, k clusters, f features.
+CUDA too. What `torch.compile`, `torch.export` and `torch.func` see is each one's formula instead (`plain`). Shapes: n
+rows, m columns, e stored entries, b graphs, k clusters, f features.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
+
+from poolbench.linalg import plain
 
 # Above this many rows a graph is multiplied on its own: a batched product of its size class would gain nothing and
 # pads up to twice its rows. Measured on one core of an x86 CPU, float32, k = 20, f = 64.
@@ -30,15 +33,42 @@ class _Nowhere:
         pass
 
 
-def call(function: type[Function], *args: Any) -> Any:
+class Written(Function):
+    """A `Function` whose derivative is written out, beside its formula in torch's own terms.
+
+    `call` takes the formula where a trace or a transform looks on; it takes the arguments of `forward` less `ctx`.
+    """
+
+    formula: ClassVar[Callable[..., Any]]
+
+
+def call(function: type[Written], *args: Any) -> Any:
     """`function.apply`, without its bookkeeping (twice the time of a small product) where nothing is recorded."""
+    if plain.by_formula():
+        return function.formula(*args)
     return function.apply(*args) if torch.is_grad_enabled() else function.forward(_Nowhere(), *args)
 
 
-def through(formula: Callable[..., Any], inputs: Sequence[Tensor], grads: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """The derivative of `formula`, in torch's own terms, so that it can be differentiated again."""
-    given = torch.autograd.grad(formula(*inputs), inputs, grads, create_graph=True, materialize_grads=True)
-    return tuple(given)
+def through(
+    formula: Callable[..., Any], inputs: Sequence[Tensor], grads: Sequence[Tensor]
+) -> tuple[Tensor | None, ...]:
+    """The derivative of `formula`, in torch's own terms, so that it can be differentiated again; None for an input that
+    takes none."""
+    # Views, since one input may be made from another: the way through that is none of this derivative.
+    inputs = [x.view_as(x) for x in inputs]
+    made = formula(*inputs)
+    made = made if isinstance(made, tuple) else (made,)
+    asked = [(y, g) for y, g in zip(made, grads, strict=True) if y is not None and y.requires_grad]
+    given = iter(
+        torch.autograd.grad(
+            [y for y, _ in asked],
+            [x for x in inputs if x.requires_grad],
+            [g for _, g in asked],
+            create_graph=True,
+            materialize_grads=True,
+        )
+    )
+    return tuple(next(given) if x.requires_grad else None for x in inputs)
 
 
 def bag(x: Tensor, crow: Tensor, col: Tensor, value: Tensor | None) -> Tensor:
@@ -49,8 +79,14 @@ def bag(x: Tensor, crow: Tensor, col: Tensor, value: Tensor | None) -> Tensor:
     return torch.embedding_bag(x.contiguous(), col, crow, False, 0, False, weights, True)[0]
 
 
-class _SpMM(Function):
+def _spmm(value: Tensor | None, x: Tensor, crow: Tensor, col: Tensor, *_: Tensor | None) -> Tensor:
+    return plain.spmm(value, x, rows(crow, col.numel()), col, crow.numel() - 1)
+
+
+class _SpMM(Written):
     """y = A x for A in CSR; `tcrow, trow, perm` are the CSR of A' and where its entries stand in A's (None: A = A')."""
+
+    formula = staticmethod(_spmm)
 
     @staticmethod
     def forward(
@@ -84,8 +120,14 @@ class _SpMM(Function):
         return grad_value, grad_x, None, None, None, None, None
 
 
-class _SDDMM(Function):
+def _sddmm(y: Tensor, x: Tensor, crow: Tensor, col: Tensor, *_: Tensor | None) -> Tensor:
+    return (y.index_select(0, rows(crow, col.numel())) * x.index_select(0, col)).sum(-1)
+
+
+class _SDDMM(Written):
     """One number an entry, <y[row_e], x[col_e]>: the derivative of A x in A's values."""
+
+    formula = staticmethod(_sddmm)
 
     @staticmethod
     def forward(
@@ -100,8 +142,7 @@ class _SDDMM(Function):
     ) -> Tensor:
         ctx.save_for_backward(y, x)
         ctx.pattern = (crow, col, tcrow, trow, perm)
-        row = rows(crow, col.numel())
-        return (y.index_select(0, row) * x.index_select(0, col)).sum(-1)
+        return _sddmm(y, x, crow, col)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -116,7 +157,9 @@ class _SDDMM(Function):
         return grad_y, grad_x, None, None, None, None, None
 
 
-class _SegmentSum(Function):
+class _SegmentSum(Written):
+    formula = staticmethod(lambda x, ptr, index: plain.segment_sum(x, index, ptr.numel() - 1))
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, ptr: Tensor, index: Tensor) -> Tensor:
         ctx.segments = (ptr, index)
@@ -127,7 +170,9 @@ class _SegmentSum(Function):
         return call(_Expand, grads[0], *ctx.segments), None, None
 
 
-class _Expand(Function):
+class _Expand(Written):
+    formula = staticmethod(lambda y, ptr, index: y.index_select(0, index))
+
     @staticmethod
     def forward(ctx: Any, y: Tensor, ptr: Tensor, index: Tensor) -> Tensor:
         ctx.segments = (ptr, index)
@@ -138,8 +183,10 @@ class _Expand(Function):
         return call(_SegmentSum, grads[0], *ctx.segments), None, None
 
 
-class _SegmentMax(Function):
+class _SegmentMax(Written):
     """Largest entry of each segment and column; equal entries share the gradient, as torch.amax does."""
+
+    formula = staticmethod(lambda x, ptr, index: plain.segment_max(x, index, ptr.numel() - 1))
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, ptr: Tensor, index: Tensor) -> Tensor:
@@ -159,8 +206,14 @@ class _SegmentMax(Function):
         return call(_Expand, grads[0] * share, *ctx.segments) * hit, None, None
 
 
-class _Gram(Function):
+def _gram(plan: Plan, s: Tensor, *xs: Tensor) -> tuple[Tensor, ...]:
+    return tuple(part.contiguous() for part in _parts(plan.tiles.gram(s, _side_by_side(xs)), xs))
+
+
+class _Gram(Written):
     """s_g' x_g for each graph g and each of several x: [n, k], [n, f] ... -> [b, k, f] ..., in one product."""
+
+    formula = staticmethod(_gram)
 
     @staticmethod
     def forward(ctx: Any, plan: Plan, s: Tensor, *xs: Tensor) -> tuple[Tensor, ...]:
@@ -197,8 +250,10 @@ def _parts(product: Tensor, xs: Sequence[Tensor]) -> Sequence[Tensor]:
     return product.split([*widths, product.shape[-1] - sum(widths)], -1)[: len(xs)]
 
 
-class _Spread(Function):
+class _Spread(Written):
     """s_g y_g for each graph g: [n, k], [b, k, f] -> [n, f]."""
+
+    formula = staticmethod(lambda s, y, plan: plan.tiles.spread(s, y))
 
     @staticmethod
     def forward(ctx: Any, s: Tensor, y: Tensor, plan: Plan) -> Tensor:
@@ -215,12 +270,26 @@ class _Spread(Function):
         return grad_s, grad_y, None
 
 
-class _Coarse(Function):
+def _trace(s: Tensor, d: Tensor, plan: Plan) -> Tensor:
+    """Tr(S'DS) of each graph, D = diag(d): [b]."""
+    return segment_sum(s.square().sum(-1) * d, plan.ptr, plan.index)
+
+
+def _coarse(
+    s: Tensor, x: Tensor, d: Tensor | None, a: tuple[Tensor, Tensor, Tensor | None], plan: Plan
+) -> tuple[Tensor | None, ...]:
+    crow, col, value = a
+    return *gram(plan, s, x, spmm(value, s, crow, col), s), None if d is None else _trace(s, d, plan)
+
+
+class _Coarse(Written):
     """S'X, S'AS, S'S and Tr(S'DS) of each graph, for an A that equals its transpose and takes no derivative.
 
     One product in each direction: with U = [X | AS | S] it is S'U, and the derivative in S is
     U [dX' | dM + dM' | dG + dG']' + 2 DS dt, without another product with A.
     """
+
+    formula = staticmethod(_coarse)
 
     @staticmethod
     def forward(
@@ -237,8 +306,7 @@ class _Coarse(Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         s, x, u, d = ctx.saved_tensors
         if torch.is_grad_enabled():
-            asked = grads[:3] if d is None else grads
-            return *through(lambda s, x: _coarse(s, x, d, ctx.a, ctx.plan), [s, x], asked), None, None, None
+            return *through(lambda s, x: _coarse(s, x, d, ctx.a, ctx.plan), [s, x], grads), None, None, None
         gx, gm, gg, gt = grads
         sides = [gx, gm + gm.transpose(1, 2), gg + gg.transpose(1, 2)]
         grad_s = ctx.plan.spread(u, _side_by_side(sides).transpose(1, 2))
@@ -247,21 +315,12 @@ class _Coarse(Function):
         return grad_s, ctx.plan.spread(s, gx) if ctx.needs_input_grad[1] else None, None, None, None
 
 
-def _trace(s: Tensor, d: Tensor, plan: Plan) -> Tensor:
-    """Tr(S'DS) of each graph, D = diag(d): [b]."""
-    return segment_sum(s.square().sum(-1) * d, plan.ptr, plan.index)
-
-
-def _coarse(
-    s: Tensor, x: Tensor, d: Tensor | None, a: tuple[Tensor, Tensor, Tensor | None], plan: Plan
-) -> tuple[Tensor, ...]:
-    crow, col, value = a
-    made = gram(plan, s, x, spmm(value, s, crow, col), s)
-    return made if d is None else (*made, _trace(s, d, plan))
-
-
-class _OffDiagonal(Function):
+class _OffDiagonal(Written):
     """[b, k, k] with the diagonals set to zero: its own adjoint."""
+
+    formula = staticmethod(
+        lambda value: value.masked_fill(torch.eye(value.shape[-1], dtype=torch.bool, device=value.device), 0.0)
+    )
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
@@ -281,13 +340,15 @@ def _normalized(a: Tensor, eps: float, loops: bool, identity: float) -> Tensor:
     return a * r.unsqueeze(-1) * r.unsqueeze(-2)
 
 
-class _Normalized(Function):
+class _Normalized(Written):
     """r_i a_ij r_j with r = `inverse_root` of the row sums d of each a: [b, k, k]. Without `loops`, a_ii counts as 0;
     `identity` is added to it.
 
     With o the result and g its gradient, that of a_ij is r_i g_ij r_j + h_i, h_i = (dr_i / dd_i) (sum_j g_ij o_ij +
     g_ji o_ji) / r_i.
     """
+
+    formula = staticmethod(_normalized)
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, eps: float, loops: bool, identity: float) -> Tensor:
@@ -327,10 +388,22 @@ class Plan:
     graphs above `ONE_BY_ONE` rows are multiplied one by one.
     """
 
-    def __init__(self, ptr: Tensor, sizes: list[int], index: Tensor) -> None:
-        self.ptr, self.sizes, self.index = ptr, sizes, index
+    def __init__(self, ptr: Tensor, index: Tensor, sizes: Sequence[int] | None = None) -> None:
+        self.ptr, self.index = ptr, index
+        self._sizes = sizes
         self._ends: Tensor | None = None
         self._classes: list[tuple[Tensor, Tensor, int]] | None = None
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """Rows of each graph on the host: read back where the caller has not given them."""
+        if self._sizes is None:
+            self._sizes = self.ptr.diff().tolist()
+        return self._sizes
+
+    @property
+    def tiles(self) -> plain.Tiles:
+        return plain.Tiles(self.ptr, self.index)
 
     @property
     def ends(self) -> Tensor:
@@ -342,7 +415,7 @@ class Plan:
     def classes(self) -> list[tuple[Tensor, Tensor, int]]:
         """(graphs, their row numbers with n for padding, width) for each size class."""
         if self._classes is None:
-            rows_total = sum(self.sizes)
+            rows_total = self.index.numel()
             self._classes = []
             for members, width in _size_classes(self.sizes):
                 graphs = torch.tensor(members, device=self.ptr.device)
@@ -353,18 +426,11 @@ class Plan:
                 self._classes.append((graphs, index.reshape(-1), width))
         return self._classes
 
-    def prepare(self) -> None:
-        """What a traced call must find made before it enters a product."""
-        if torch.compiler.is_compiling():
-            self.classes  # noqa: B018
-
     def _grouped(self, s: Tensor) -> bool:
-        # torch.compile knows the grouped product for bf16 alone, so a traced call takes the size classes
-        known = s.dtype in (torch.float32, torch.bfloat16, torch.float16)
-        return known and s.device.type == "cpu" and not torch.compiler.is_compiling()
+        return s.device.type == "cpu" and s.dtype in (torch.float32, torch.bfloat16, torch.float16)
 
     def gram(self, s: Tensor, x: Tensor) -> Tensor:
-        b, k, f = len(self.sizes), s.shape[1], x.shape[1]
+        b, k, f = self.ptr.numel() - 1, s.shape[1], x.shape[1]
         if not s.numel() or not x.numel():
             return x.new_zeros(b, k, f)
         if self._grouped(s):
@@ -396,7 +462,7 @@ class Plan:
         return out[:-1]
 
 
-def _size_classes(sizes: list[int]) -> list[tuple[list[int], int]]:
+def _size_classes(sizes: Sequence[int]) -> list[tuple[list[int], int]]:
     """Graphs grouped so that none has fewer than half the rows of its class's largest; empty graphs are left out."""
     classes: list[tuple[list[int], int]] = []
     for g in sorted(range(len(sizes)), key=lambda g: -sizes[g]):
@@ -439,14 +505,14 @@ def transpose(crow: Tensor, col: Tensor, columns: int) -> tuple[Tensor, Tensor, 
 
 def pointers(index: Tensor, count: int) -> Tensor:
     """Row pointers [count + 1] of entries whose rows are `index` (in any order)."""
+    if plain.traced():  # the length of a bincount is not known before it is counted
+        return offsets(index.new_zeros(count).index_add(0, index, torch.ones_like(index)))
     return offsets(torch.bincount(index, minlength=count))
 
 
 def offsets(sizes: Tensor) -> Tensor:
     """Where each of some segments begins and the last one ends: [0, sizes[0], sizes[0] + sizes[1], ...]."""
-    ptr = sizes.new_zeros(sizes.numel() + 1)
-    torch.cumsum(sizes, 0, out=ptr[1:])
-    return ptr
+    return torch.cat([sizes.new_zeros(1), torch.cumsum(sizes, 0)])
 
 
 def ranges(start: Tensor, ptr: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -515,9 +581,7 @@ def gram(plan: Plan, s: Tensor, *xs: Tensor) -> tuple[Tensor, ...]:
 
     What shares s costs one product: a product of small matrices costs more to call than to do.
     """
-    plan.prepare()
-    # torch.compile traces no Function that gets a tensor twice
-    return call(_Gram, plan, s, *[s.view_as(s) if x is s else x if x.dtype == s.dtype else x.to(s.dtype) for x in xs])
+    return call(_Gram, plan, s, *[x if x.dtype == s.dtype else x.to(s.dtype) for x in xs])
 
 
 def coarse(
@@ -533,7 +597,6 @@ def coarse(
 
     A in CSR must equal its transpose, values included. D = diag(degree); without, there is no trace.
     """
-    plan.prepare()
     value = value if value is None or value.dtype == s.dtype else value.to(s.dtype)
     return call(_Coarse, s, x if x.dtype == s.dtype else x.to(s.dtype), degree, (crow, col, value), plan)
 
@@ -557,5 +620,4 @@ def normalized(a: Tensor, eps: float, loops: bool = True, identity: float = 0.0)
 
 def spread(s: Tensor, y: Tensor, plan: Plan) -> Tensor:
     """s_g y_g for each graph: [n, k], [b, k, f] -> [n, f]."""
-    plan.prepare()
     return call(_Spread, s, y if y.dtype == s.dtype else y.to(s.dtype), plan)

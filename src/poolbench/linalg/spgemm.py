@@ -6,10 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from poolbench.linalg.nodes import Ragged
-from poolbench.linalg.products import call, merge, pointers, rows, through
+from poolbench.linalg.products import Written, call, merge, pointers, rows, through
 
 CSR = tuple[Tensor, Tensor, Tensor]
 
@@ -32,7 +31,7 @@ def spgemm(left: CSR, right: CSR, columns: int) -> CSR:
     j = torch.arange(i.numel(), device=col.device) + (rcrow[:-1][col] - (start - each))[i]
     key, o = torch.unique(rows(crow, e)[i] * columns + rcol[j], return_inverse=True)
     row, new = key // max(columns, 1), key % max(columns, 1)
-    return pointers(row, n), new, _Contract.apply(value, rvalue, i, j, o, key.numel())
+    return pointers(row, n), new, call(_Contract, value, rvalue, i, j, o, key.numel())
 
 
 class Blocks:
@@ -95,8 +94,18 @@ def _expand(count: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
     return which, torch.arange(which.numel(), device=which.device) + shift.index_select(0, which)
 
 
-class _Congruence(Function):
+def _congruence(p: Tensor, a: Tensor | None, terms: tuple[Tensor, Tensor | None, Tensor, Tensor, int]) -> Tensor:
+    i, m, j, o, count = terms
+    each = torch.arange(i.numel(), device=i.device)
+    pairs = call(_Contract, p, p, i, j, each, i.numel())
+    a, m = (p.new_ones(1), torch.zeros_like(i)) if a is None else (a, m)
+    return call(_Contract, pairs, a, each, m, o, count)
+
+
+class _Congruence(Written):
     """out[o_t] += p[i_t] a[m_t] p[j_t] over the terms t: [count]; a None: ones."""
+
+    formula = staticmethod(_congruence)
 
     @staticmethod
     def forward(
@@ -125,33 +134,40 @@ class _Congruence(Function):
         return grad_p, grad_a, None
 
 
-def _congruence(p: Tensor, a: Tensor | None, terms: tuple[Tensor, Tensor | None, Tensor, Tensor, int]) -> Tensor:
-    i, m, j, o, count = terms
-    each = torch.arange(i.numel(), device=i.device)
-    pairs = _Contract.apply(p, p, i, j, each, i.numel())
-    a, m = (p.new_ones(1), torch.zeros_like(i)) if a is None else (a, m)
-    return _Contract.apply(pairs, a, each, m, o, count)
+def _contract(p: Tensor, q: Tensor, i: Tensor, j: Tensor, o: Tensor, count: int) -> Tensor:
+    return _collect(p.index_select(0, i) * q.index_select(0, j), o, count)
 
 
-class _Contract(Function):
+class _Contract(Written):
     """out[o_t] += p[i_t] q[j_t] over the terms t: [count]. Its derivatives are contractions of the same terms."""
+
+    formula = staticmethod(_contract)
 
     @staticmethod
     def forward(ctx: Any, p: Tensor, q: Tensor, i: Tensor, j: Tensor, o: Tensor, count: int) -> Tensor:
         ctx.save_for_backward(p, q)
         ctx.terms = (i, j, o)
-        return _collect(p.index_select(0, i) * q.index_select(0, j), o, count)
+        return _contract(p, q, i, j, o, count)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         p, q = ctx.saved_tensors
         (grad,), (i, j, o) = grads, ctx.terms
-        grad_p = _Contract.apply(grad, q, o, j, i, p.numel()) if ctx.needs_input_grad[0] else None
-        grad_q = _Contract.apply(grad, p, o, i, j, q.numel()) if ctx.needs_input_grad[1] else None
+        grad_p = call(_Contract, grad, q, o, j, i, p.numel()) if ctx.needs_input_grad[0] else None
+        grad_q = call(_Contract, grad, p, o, i, j, q.numel()) if ctx.needs_input_grad[1] else None
         return grad_p, grad_q, None, None, None, None
 
 
-class _Collect(Function):
+def _collect(terms: Tensor, index: Tensor, count: int) -> Tensor:
+    """Sum of the terms of each index, in a fixed order: [count]."""
+    if terms.device.type == "cpu":  # one thread adds them up as they come
+        return terms.new_zeros(count).index_add_(0, index, terms)
+    return merge(terms, index, count)
+
+
+class _Collect(Written):
+    formula = staticmethod(_collect)
+
     @staticmethod
     def forward(ctx: Any, value: Tensor, index: Tensor, count: int) -> Tensor:
         ctx.index = index
@@ -162,7 +178,9 @@ class _Collect(Function):
         return call(_Pick, grads[0], ctx.index), None, None
 
 
-class _Pick(Function):
+class _Pick(Written):
+    formula = staticmethod(lambda x, index: x.index_select(0, index))
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, index: Tensor) -> Tensor:
         ctx.index, ctx.count = index, x.numel()
@@ -171,10 +189,3 @@ class _Pick(Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         return call(_Collect, grads[0], ctx.index, ctx.count), None
-
-
-def _collect(terms: Tensor, index: Tensor, count: int) -> Tensor:
-    """Sum of the terms of each index, in a fixed order: [count]."""
-    if terms.device.type == "cpu":  # one thread adds them up as they come
-        return terms.new_zeros(count).index_add_(0, index, terms)
-    return merge(terms, index, count)

@@ -9,15 +9,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd import Function
 
 from poolbench.linalg import Matrix, Ragged, Sparse, merged_entries
-from poolbench.linalg.products import bag, call, expand, pointers, segment_max, spmm, through
+from poolbench.linalg.products import Written, bag, call, expand, pointers, segment_max, spmm, through
 from poolbench.pool.base.gnn import GNN, called, made
-from poolbench.pool.base.layers import Initializer, Linear, SquareLinear, not_half
+from poolbench.pool.base.layers import Initializer, Linear, SquareLinear, as_wide, not_half
 from poolbench.pool.base.pairscore import PairScore, pair_softmax
 from poolbench.pool.base.postprocess import post_process
-from poolbench.pool.base.selection import OverlapSelection
+from poolbench.pool.base.selection import OverlapSelection, Selection
 from poolbench.pool.base.src import SparseSelection, SRCPool
 from poolbench.pool.topk import check_ratio, top_k
 
@@ -89,7 +88,8 @@ class ASAPPool(SRCPool):
         dropout: probability with which alpha is set to 0 in training.
         negative_slope: of the LeakyReLU.
         add_self_loops: give each pooled node a self-loop of weight 1 in place of the diagonal that is dropped.
-        overlap: False takes the induced subgraph for A', also less its diagonal.
+        overlap: False takes the induced subgraph for A', also less its diagonal. Its edges keep their attributes, as
+            long as no self-loops are added.
         weighted_fitness: False takes 1 for the weights A^_ij in phi.
         degree_norm: A'_ij / sqrt(d_i d_j), d the row sums.
         edge_weight_norm: divide A' by the largest |weight| of its graph.
@@ -125,6 +125,7 @@ class ASAPPool(SRCPool):
         self.ratio = check_ratio(ratio)
         self.dropout, self.negative_slope = dropout, negative_slope
         self.add_self_loops, self.overlap, self.weighted_fitness = add_self_loops, overlap, weighted_fitness
+        self.pooled_edges = "" if overlap or add_self_loops else "kept"
         self.post = {"degree_norm": degree_norm, "edge_weight_norm": edge_weight_norm}
         self.return_score = return_score
         kernel: dict[str, Any] = {"kernel_initializer": kernel_initializer}
@@ -163,23 +164,26 @@ class ASAPPool(SRCPool):
 
     def attend(self, h: Tensor, egos: Sparse) -> Tensor:
         """alpha of each entry of `egos`: [e]."""
-        first, second = self.attention.weight.squeeze(0).split(h.shape[-1])
-        bias = self.query.bias @ first + self.attention.bias
-        master = call(_Masters, h, first @ self.query.weight, egos) + bias
+        first, second = as_wide(self.attention.weight, h).squeeze(0).split(h.shape[-1])
+        bias = as_wide(self.query.bias, h) @ first + as_wide(self.attention.bias, h)
+        master = call(_Masters, h, first @ as_wide(self.query.weight, h), egos) + bias
         return F.dropout(pair_softmax(master, h @ second, egos, self.negative_slope), self.dropout, self.training)
 
     def fitness(self, alpha: Tensor, x: Tensor, egos: Sparse) -> Tensor:
         """phi of each cluster: [n]."""
         a = egos if self.weighted_fitness else egos.with_value(None, egos.symmetric)
-        heads = torch.cat([self.own.weight, self.neighbours.weight, self.centre.weight])
+        heads = as_wide(torch.cat([self.own.weight, self.neighbours.weight, self.centre.weight]), x)
         score = _fitness if a.value is not None and a.value.requires_grad else partial(call, _Fitness)
-        return torch.sigmoid(score(alpha, x, heads, self.neighbours.bias, egos, a) + self.own.bias)
+        return torch.sigmoid(score(alpha, x, heads, as_wide(self.neighbours.bias, x), egos, a) + self.own.bias)
+
+    def joined(self, s: EgoSelection) -> Selection:  # type: ignore[override]
+        return s if self.overlap else SparseSelection.keep(s.centres, None, s.nodes, increasing=True)
 
     def connect(self, a: Matrix, s: EgoSelection) -> Sparse:  # type: ignore[override]
         if self.overlap:
             pooled = s.overlapping().connect(a.view(with_self_loops))
         else:
-            pooled = SparseSelection.keep(s.centres, None, s.nodes, increasing=True).connect(a)
+            pooled = self.joined(s).connect(a).sparse()
         if self.add_self_loops:
             return post_process(pooled.without_diagonal().add_identity(), **self.post)
         return post_process(pooled, remove_self_loops=True, **self.post)
@@ -208,11 +212,17 @@ def with_self_loops(a: Matrix) -> Sparse:
     return Sparse(crow, col, value, a.nodes, a.symmetric, distinct=True, row=row)
 
 
-class _Masters(Function):
+def _masters(h: Tensor, v: Tensor, egos: Sparse) -> Tensor:
+    return segment_max(egos.at_columns(h), egos.crow, egos.row) @ v
+
+
+class _Masters(Written):
     """v . max_j h_j over the entries (i, j) of each row, none without any: [n].
 
     Entries that attain a maximum share its derivative, as in torch.amax.
     """
+
+    formula = staticmethod(_masters)
 
     @staticmethod
     def forward(ctx: Any, h: Tensor, v: Tensor, egos: Sparse) -> Tensor:
@@ -228,7 +238,7 @@ class _Masters(Function):
         h, v, top = ctx.saved_tensors
         egos, (grad,) = ctx.egos, grads
         if torch.is_grad_enabled():
-            return *through(lambda h, v: segment_max(egos.at_columns(h), egos.crow, egos.row) @ v, [h, v], grads), None
+            return *through(lambda h, v: _masters(h, v, egos), [h, v], grads), None
         near = h.index_select(0, egos.col)
         hit = top.index_select(0, egos.row).eq_(near)
         count = bag(hit, egos.crow, torch.arange(hit.shape[0], device=hit.device), None).clamp_(min=1.0)
@@ -238,8 +248,15 @@ class _Masters(Function):
         return bag(hit, tcrow, entry, None), grad @ top, None
 
 
-class _Fitness(Function):
+def _fitness(alpha: Tensor, x: Tensor, heads: Tensor, bias: Tensor, egos: Sparse, a: Sparse) -> Tensor:
+    own, around, here = egos.with_value(alpha).matmul(x @ heads.T).unbind(-1)
+    return own + a.matmul(around + bias) - a.degree().to(x.dtype) * here
+
+
+class _Fitness(Written):
     """z_0 + sum_j a_ij (z_1j + b) - (sum_j a_ij) z_2 with [z_0, z_1, z_2] = alpha X heads', a constant: [n]."""
+
+    formula = staticmethod(_fitness)
 
     @staticmethod
     def forward(ctx: Any, alpha: Tensor, x: Tensor, heads: Tensor, bias: Tensor, egos: Sparse, a: Sparse) -> Tensor:
@@ -267,8 +284,3 @@ class _Fitness(Function):
         grad_alpha = (z.index_select(0, egos.row) * y.index_select(0, egos.col)).sum(-1)
         grad_y = bag(z, tcrow, trow, alpha.index_select(0, entry))
         return grad_alpha, grad_y @ heads, grad_y.T @ x, around.sum().view(1), None, None
-
-
-def _fitness(alpha: Tensor, x: Tensor, heads: Tensor, bias: Tensor, egos: Sparse, a: Sparse) -> Tensor:
-    own, around, here = egos.with_value(alpha).matmul(x @ heads.T).unbind(-1)
-    return own + a.matmul(around + bias) - a.degree().to(x.dtype) * here

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from poolbench.linalg import Dense, Matrix, Nodes, Padded, Ragged, Sparse
-from poolbench.linalg.products import segment_sum
-from poolbench.pool.base.layers import Activation, Constraint, Initializer, Regularizer
+from poolbench.linalg.plain import traced
+from poolbench.linalg.products import Written, call, segment_sum
+from poolbench.pool.base.layers import Activation, Constraint, Initializer, Regularizer, not_half
 from poolbench.pool.base.mlppool import MLPPool
 from poolbench.pool.base.src import DenseSelection
 
@@ -96,7 +96,8 @@ def total_variation(s: Tensor, a: Matrix) -> Tensor:
     most = a.nnz().clamp(min=1.0)
     if isinstance(a, Dense):
         # Over all pairs: 18 times faster than over entries where all are there, as in a pooled graph (one CPU core).
-        total = (a.value * torch.cdist(s, s, p=1.0)).sum((1, 2))
+        wide = not_half(s)
+        total = (a.value * torch.cdist(wide, wide, p=1.0)).sum((1, 2))
     else:
         a = a.sparse()
         value = None if a.value is None else a.value.to(s.dtype)
@@ -104,8 +105,8 @@ def total_variation(s: Tensor, a: Matrix) -> Tensor:
             with torch.no_grad():
                 total, slope = _symmetric_variation(s, value, a)
                 mean = total / (2.0 * most)
-            return _PiecewiseLinear.apply(s, mean, slope, most, a.nodes)
-        total = a.nodes.sum(_Variation.apply(s, value, a.crow, a.row, a.col, a.transposed()))
+            return call(_PiecewiseLinear, s, mean, slope, most, a.nodes)
+        total = a.nodes.sum(call(_Variation, s, value, a.crow, a.row, a.col, a.transposed()))
     return total / (2.0 * most)
 
 
@@ -116,7 +117,7 @@ def imbalance(s: DenseSelection) -> Tensor:
         most = s.nodes.sizes * (s.k - 1)
         divisor = most.clamp(min=1)
         rest = (most - rho) / divisor
-    return _PiecewiseLinear.apply(s.s, rest, slope, -divisor, s.nodes)
+    return call(_PiecewiseLinear, s.s, rest, slope, -divisor, s.nodes)
 
 
 def _rho(s: Tensor, nodes: Nodes, k: int | Tensor) -> tuple[Tensor, Tensor]:
@@ -142,7 +143,7 @@ def ranked(s: Tensor, nodes: Nodes, rank: Tensor) -> Tensor:
     s = s.detach()
     if isinstance(nodes, Ragged):
         # The filter reads back how many pass, which CUDA would wait for and torch.compile would break the graph at.
-        if k >= MANY_CLUSTERS and s.device.type == "cpu" and not torch.compiler.is_compiling():
+        if k >= MANY_CLUSTERS and s.device.type == "cpu" and not traced():
             found = _ranked_of_few(s, nodes, rank)
             if found is not None:
                 return found
@@ -202,8 +203,14 @@ def _key(group: Tensor, value: Tensor) -> Tensor:
     return (group << 32) - value.to(torch.float32).view(torch.int32)
 
 
-class _PiecewiseLinear(Function):
+def _piecewise_linear(s: Tensor, value: Tensor, slope: Tensor, divisor: Tensor, nodes: Nodes) -> Tensor:
+    return value + nodes.sum((s - s.detach()) * slope).sum(-1) / divisor
+
+
+class _PiecewiseLinear(Written):
     """`value` [b] of each graph, as a function of s whose derivative around s is slope / divisor[graph]."""
+
+    formula = staticmethod(_piecewise_linear)
 
     @staticmethod
     def forward(ctx: Any, s: Tensor, value: Tensor, slope: Tensor, divisor: Tensor, nodes: Nodes) -> Tensor:
@@ -234,11 +241,17 @@ def _symmetric_variation(s: Tensor, value: Tensor | None, a: Sparse) -> tuple[Te
     return total, torch.cat(slopes, 1) if len(slopes) > 1 else slopes[0]
 
 
-class _Variation(Function):
+def _variation(s: Tensor, value: Tensor | None, crow: Tensor, row: Tensor, col: Tensor, *_: object) -> Tensor:
+    return segment_sum(_weighted(_distance(s, row, col), value), crow, row)
+
+
+class _Variation(Written):
     """sum_v a_uv ||s_u - s_v||_1 for each node u: [n]. `back` is the transpose of A's pattern.
 
     Keeps s and recomputes the [e, k] differences on the way back; sums by segments, without atomics.
     """
+
+    formula = staticmethod(_variation)
 
     @staticmethod
     def forward(
@@ -252,7 +265,7 @@ class _Variation(Function):
     ) -> Tensor:
         ctx.save_for_backward(s, value)
         ctx.pattern = (crow, row, col, back)
-        return segment_sum(_weighted(_distance(s, row, col), value), crow, row)
+        return _variation(s, value, crow, row, col)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from poolbench.linalg import Dense, Matrix, Ragged, Sparse, merged_entries
+from poolbench.linalg.plain import by_formula
 from poolbench.linalg.products import segment_sum
-from poolbench.pool.base.layers import Activation, AssignmentMLP
+from poolbench.pool.base.layers import Activation, AssignmentMLP, not_half
 from poolbench.pool.base.postprocess import post_process
 from poolbench.pool.base.src import DenseSelection, SoftPool
 
@@ -93,13 +94,14 @@ class BNPool(SoftPool):
         self.edge_weight_norm = edge_weight_norm
         self.mlp = AssignmentMLP(2 * (self.k - 1), mlp_hidden, mlp_activation, in_channels, bias=use_bias)
         start = k_init * _signs(self.k)
+        self.train_k = train_k
         self.links = nn.Parameter(start) if train_k else nn.Buffer(start)
 
     def select(self, x: Tensor, a: Matrix, i: Tensor | None, negatives: Tensor | None = None) -> DenseSelection:
         noise = self.noise(x)  # before the first call draws weights, so that it depends on the seed alone
         raw = self.mlp(x)
         with torch.autocast(x.device.type, enabled=False):
-            shapes = F.softplus(raw.to(self.links.dtype)).clamp(1e-3, 1e3)
+            shapes = F.softplus(raw.to(noise[0].normal.dtype)).clamp(1e-3, 1e3)
             alpha, beta = shapes.chunk(2, -1)
             s = self._broken(*self.draw(alpha, beta, noise), a)
             if self.sampled:
@@ -109,10 +111,12 @@ class BNPool(SoftPool):
             pairs = pairs.clamp(min=1)
             self.add_loss("quality", self.per_graph(quality / pairs, a.nodes))
             self.add_loss("kl", self.per_graph(self._divergence(alpha, beta, s) / pairs, a.nodes))
-            if isinstance(self.links, nn.Parameter):
+            if self.train_k:
                 real = a.nodes.sizes > 0
                 prior = self.per_graph((self._prior(s) / pairs).masked_fill(~real, 0.0), a.nodes)
                 self.add_loss("K_prior", prior / real.sum().clamp(min=1))
+            if s.s.dtype != self.links.dtype:  # a module in a half type draws and takes its losses in float32
+                s = DenseSelection(s.s.to(self.links.dtype), s.nodes, s.pooled.mask)
         return s
 
     def connect(self, a: Matrix, s: DenseSelection) -> Dense:  # type: ignore[override]
@@ -125,7 +129,7 @@ class BNPool(SoftPool):
     def noise(self, x: Tensor) -> list[Noise]:
         """What two draws from Gamma distributions for each stick are made from."""
         shape = (*x.shape[:-1], self.k - 1)
-        return [Noise.of(shape, self.links) for _ in range(2)]
+        return [Noise.of(shape, not_half(self.links)) for _ in range(2)]
 
     def draw(self, alpha: Tensor, beta: Tensor, noise: list[Noise]) -> tuple[Tensor, Tensor]:
         """(log v, log(1 - v)) for v ~ Beta(alpha, beta), differentiable in both."""
@@ -153,7 +157,8 @@ class BNPool(SoftPool):
 
     def _prior(self, s: DenseSelection) -> Tensor:
         """-log N(K; mu, k_var) up to a constant, over the clusters of each graph: [b] or one number."""
-        terms = (self.links - self.k_mu * _signs(self.k).to(self.links)).square() / (2.0 * self.k_var)
+        links = not_half(self.links)
+        terms = (links - self.k_mu * _signs(self.k).to(links)).square() / (2.0 * self.k_var)
         if s.pooled.mask is None:
             return terms.sum()
         own = s.pooled.mask.to(terms.dtype)
@@ -161,7 +166,7 @@ class BNPool(SoftPool):
 
     def _quality(self, a: Matrix, s: DenseSelection) -> Tensor:
         """sum_ij w_ij BCE(R_ij, a_ij) of each graph: [b]."""
-        left = s.s @ self.links
+        left = s.s @ not_half(self.links)
         a = a if isinstance(a, Dense) else a.view(merged_entries)
         e = a.nnz().to(left.dtype)
         weight = (a.nodes.sizes.to(left.dtype).square() - e).clamp(min=1) / e.clamp(min=1)
@@ -182,7 +187,7 @@ class BNPool(SoftPool):
             rows = s.s.reshape(-1, self.k) if a.nodes.mask is None else s.s[a.nodes.mask]
         else:
             rows = s.s
-        left, a = rows @ self.links, a.view(merged_entries).sparse()
+        left, a = rows @ not_half(self.links), a.view(merged_entries).sparse()
         a = a.filter(a.weights != 0)
         if negatives is None:
             negatives = draw_pairs(a, self.num_neg_samples)
@@ -207,6 +212,10 @@ def _all_pairs(left: Tensor, right: Tensor, nodes: Ragged) -> Tensor:
     """sum_uv softplus(<left_u, right_v>) over all ordered pairs of nodes of each graph: [b]."""
     graphs, sums = [nodes.ptr.new_zeros(0)], [left.new_zeros(0)]
     for (members, p, real), (_, q, _) in zip(nodes.blocks(left), nodes.blocks(right), strict=True):
+        if by_formula():  # a trace knows no width to make slices of, torch.func no checkpoints
+            graphs.append(members)
+            sums.append(_softplus_sum(p, q, real, real))
+            continue
         width = p.shape[1]
         rows = max(1, min(width, BLOCK // width))
         for part in range(0, len(members), max(1, BLOCK // width**2)):

@@ -3,16 +3,16 @@ arXiv 1806.08804."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from poolbench.errors import whole
 from poolbench.linalg import GCN, Dense, Matrix, Sparse, merged_entries
 from poolbench.linalg.matrix import EPS
-from poolbench.linalg.products import through
+from poolbench.linalg.products import Written, call, through
 from poolbench.pool.base.layers import Activation, Constraint, Initializer, Linear, Regularizer, SquareLinear, root
 from poolbench.pool.base.layers import activation as as_function
 from poolbench.pool.base.src import DenseSelection, SoftPool
@@ -103,11 +103,11 @@ class DiffPool(SoftPool):
         with torch.autocast(s.s.device.type, enabled=False):
             m = s.connect(a)
             square = _squared_norm(a)  # of a matrix that is learnt, it takes part in the derivative
-            link = (_link if square.requires_grad else _Link.apply)(m.value, s.gram, square)
+            link = (_link if square.requires_grad else partial(call, _Link))(m.value, s.gram, square)
         if self.normalize_link_loss:
             link = link / a.nodes.sizes.clamp(min=1)
         self.add_loss("link", self.per_graph(link, a.nodes))
-        self.add_loss("entropy", self.per_graph(a.nodes.mean(_Entropy.apply(s.s)), a.nodes))
+        self.add_loss("entropy", self.per_graph(a.nodes.mean(call(_Entropy, s.s)), a.nodes))
         return self.finish(m)
 
 
@@ -120,9 +120,22 @@ class _Filtered(DenseSelection):
         self.x, self.filtered = x, filtered
 
 
-class _Link(Function):
+def _entropy(s: Tensor) -> Tensor:
+    return -(s * (s + EPS).log()).sum(-1)
+
+
+def _link(m: Tensor, gram: Tensor, square: Tensor) -> Tensor:
+    """||A - SS'||_F of each graph, given M = S'AS, G = S'S and |A|^2: [b]."""
+    cross = m.diagonal(dim1=1, dim2=2).to(torch.float64).sum(-1)
+    model = gram.to(torch.float64).square().sum((1, 2))
+    return root(square - 2.0 * cross + model).to(gram.dtype)
+
+
+class _Link(Written):
     """sqrt(q - 2 Tr(M) + |G|^2) of each graph in float64, 0 where rounding leaves nothing, its derivative written out:
     -I / link in M, G / link in G."""
+
+    formula = staticmethod(_link)
 
     @staticmethod
     def forward(ctx: Any, m: Tensor, gram: Tensor, square: Tensor) -> Tensor:
@@ -143,8 +156,10 @@ class _Link(Function):
         return grad_m, gram * step.reshape(-1, 1, 1), None
 
 
-class _Entropy(Function):
+class _Entropy(Written):
     """-sum_c s_c log(s_c + eps) of each node, its derivative written out: -log(s_c + eps) - s_c / (s_c + eps)."""
+
+    formula = staticmethod(_entropy)
 
     @staticmethod
     def forward(ctx: Any, s: Tensor) -> Tensor:
@@ -153,22 +168,11 @@ class _Entropy(Function):
         return torch.mul(s, log).sum(-1).neg_()
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+    def backward(ctx: Any, *grads: Tensor) -> Tensor | None:
         s, log = ctx.saved_tensors
         if torch.is_grad_enabled():
             return through(_entropy, [s], grads)[0]
         return (s / (s + EPS)).add_(log).mul_(-grads[0].unsqueeze(-1))
-
-
-def _entropy(s: Tensor) -> Tensor:
-    return -(s * (s + EPS).log()).sum(-1)
-
-
-def _link(m: Tensor, gram: Tensor, square: Tensor) -> Tensor:
-    """||A - SS'||_F of each graph, given M = S'AS, G = S'S and |A|^2: [b]."""
-    cross = m.diagonal(dim1=1, dim2=2).to(torch.float64).sum(-1)
-    model = gram.to(torch.float64).square().sum((1, 2))
-    return root(square - 2.0 * cross + model).to(gram.dtype)
 
 
 def _squared_norm(a: Matrix) -> Tensor:

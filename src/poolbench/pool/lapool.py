@@ -11,6 +11,7 @@ from torch import Tensor
 
 from poolbench.linalg import Matrix, Ragged, Sparse
 from poolbench.linalg.products import expand, offsets, pointers, rows, segment_sum
+from poolbench.pool.base.hostgraph import to_numpy
 from poolbench.pool.base.layers import not_half
 from poolbench.pool.base.selection import OverlapSelection
 from poolbench.pool.base.src import SRCPool
@@ -302,18 +303,17 @@ def path_lengths(edges: Sparse, pairs: Pairs) -> Tensor:
 
     if bool((edges.weights < 0).any()):
         raise ValueError("weighted_paths=True takes edge weights as lengths: they must not be negative")
-    ptr, crow = pairs.nodes.ptr.tolist(), edges.crow.cpu()
-    col, weight = edges.col.cpu(), edges.weights.detach().cpu().double()
-    followers, leaders = pairs.followers.cpu(), pairs.leaders.cpu()
+    ptr, crow = pairs.nodes.ptr.tolist(), to_numpy(edges.crow)
+    col, weight = to_numpy(edges.col), to_numpy(edges.weights.double())
+    followers, leaders = pairs.followers.cpu(), to_numpy(pairs.leaders)
     blocks, f, k = [], 0, 0
     for g, (m, c) in enumerate(pairs.counts):
         lo, hi = ptr[g], ptr[g + 1]
         if m and c:
             own = slice(int(crow[lo]), int(crow[hi]))
-            pattern = ((col[own] - lo).numpy(), (crow[lo : hi + 1] - crow[lo]).numpy())
-            graph = csr_array((weight[own].numpy(), *pattern), shape=(hi - lo, hi - lo))
-            sources = (leaders[k : k + c] - lo).numpy()
-            length = torch.from_numpy(dijkstra(graph, directed=False, indices=sources))
+            pattern = (col[own] - lo, crow[lo : hi + 1] - crow[lo])
+            graph = csr_array((weight[own], *pattern), shape=(hi - lo, hi - lo))
+            length = torch.from_numpy(dijkstra(graph, directed=False, indices=leaders[k : k + c] - lo))
             blocks.append(length[:, followers[f : f + m] - lo].T.reshape(-1))
         f, k = f + m, k + c
     out = torch.cat(blocks) if blocks else torch.zeros(0, dtype=torch.float64)

@@ -7,10 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from poolbench.linalg import SYMMETRIC, Matrix, Nodes
-from poolbench.linalg.products import through
+from poolbench.linalg.products import Written, call, through
 from poolbench.pool.base.layers import root
 from poolbench.pool.base.mlppool import MLPPool
 from poolbench.pool.base.src import DenseSelection, SoftPool
@@ -44,11 +43,17 @@ class MinCutPool(MLPPool):
         return self.finish(m)
 
 
-class _CutAndOrthogonality(Function):
+def _formulas(m: Tensor, gram: Tensor, volume: Tensor, k: int | Tensor) -> tuple[Tensor, Tensor]:
+    return normalized_cut(m.diagonal(dim1=1, dim2=2).sum(-1), volume), orthogonality(gram, k)
+
+
+class _CutAndOrthogonality(Written):
     """Both terms of each graph, with their derivatives written out: dozens of small operations less a step.
 
     d cut / dM = -I / v,  d cut / dv = Tr(M) / v^2,  d ortho / dG = (Tr(G) G / |G|^2 - I) / (sqrt(k) |G| ortho).
     """
+
+    formula = staticmethod(_formulas)
 
     @staticmethod
     def forward(ctx: Any, m: Tensor, gram: Tensor, volume: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -81,12 +86,8 @@ class _CutAndOrthogonality(Function):
 def cut_and_orthogonality(m: Tensor, gram: Tensor, volume: Tensor, k: int | Tensor) -> tuple[Tensor, Tensor]:
     """`normalized_cut` and `orthogonality` of each graph, given S'AS, S'S, Tr(S'DS) and its number of clusters: [b]."""
     if isinstance(k, int):
-        return _CutAndOrthogonality.apply(m, gram, volume, k)
+        return call(_CutAndOrthogonality, m, gram, volume, k)
     return _formulas(m, gram, volume, k)
-
-
-def _formulas(m: Tensor, gram: Tensor, volume: Tensor, k: int | Tensor) -> tuple[Tensor, Tensor]:
-    return normalized_cut(m.diagonal(dim1=1, dim2=2).sum(-1), volume), orthogonality(gram, k)
 
 
 def normalized_cut(within: Tensor, volume: Tensor) -> Tensor:

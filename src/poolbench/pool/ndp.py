@@ -14,7 +14,16 @@ from torch import Tensor
 
 from poolbench.linalg import Matrix, Ragged, Sparse
 from poolbench.linalg.products import pointers
-from poolbench.pool.base.hostgraph import Array, canonical_order, host_graphs, on_host, one_thread, reordered, simple
+from poolbench.pool.base.hostgraph import (
+    Array,
+    canonical_order,
+    host_graphs,
+    on_host,
+    one_thread,
+    reordered,
+    simple,
+    to_numpy,
+)
 from poolbench.pool.base.selection import KeptSelection, SparseSelection
 from poolbench.pool.base.spectral import TIE, laplacian, largest_eigenvector
 from poolbench.pool.base.src import SRCPool
@@ -77,10 +86,10 @@ class NDPPool(SRCPool):
     @on_host
     def connect(self, a: Matrix, s: KeptSelection) -> Sparse:  # type: ignore[override]
         a = a.sparse()
-        mask = s.mask.cpu().bool().split(a.nodes.host_sizes)
+        mask = s.mask.bool().split(a.nodes.host_sizes)
         with one_thread():
             graphs = zip(host_graphs(a), mask, strict=True)
-            pooled = [kron_reduction(simple(graph), kept.numpy(), self.threshold) for graph, kept in graphs]
+            pooled = [kron_reduction(simple(graph), to_numpy(kept), self.threshold) for graph, kept in graphs]
         return _sparse(pooled, s.pooled, a.weights)
 
 

@@ -13,7 +13,7 @@ from torch.nn.parameter import UninitializedParameter
 from poolbench.errors import whole
 from poolbench.linalg import Matrix, Ragged, Sparse
 from poolbench.linalg.met import met_matrix
-from poolbench.pool.base.layers import Activation, activation, not_half
+from poolbench.pool.base.layers import Activation, Unsized, activation, as_wide, not_half
 from poolbench.pool.base.postprocess import post_process
 from poolbench.pool.base.selection import KeptSelection
 from poolbench.pool.base.src import SRCPool
@@ -101,7 +101,7 @@ class PANPool(SRCPool):
     def met(self, a: Matrix, m: Matrix | None, n: int) -> Sparse:
         """M over the n real nodes, formed from `a` where none is given."""
         if m is None:
-            return met_matrix(a.sparse(), self.paths).sparse()
+            return met_matrix(a.sparse(), not_half(self.paths)).sparse()
         if not isinstance(m, Matrix):
             raise TypeError(f"m must be a poolbench.linalg.Matrix, not {type(m).__name__}")
         met = m.sparse()
@@ -142,7 +142,7 @@ class _Projection(LazyModuleMixin, nn.Module):
 
     def __init__(self, in_channels: int | None) -> None:
         super().__init__()
-        self.p = UninitializedParameter() if in_channels is None else nn.Parameter(torch.ones(in_channels))
+        self.p = Unsized() if in_channels is None else nn.Parameter(torch.ones(in_channels))
 
     def initialize_parameters(self, x: Tensor) -> None:
         if isinstance(self.p, UninitializedParameter):
@@ -150,4 +150,4 @@ class _Projection(LazyModuleMixin, nn.Module):
             nn.init.ones_(self.p)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x @ self.p
+        return x @ as_wide(self.p, x)

@@ -30,6 +30,8 @@ class ScorePool(SRCPool):
         return_score: return y too; False leaves it out.
     """
 
+    pooled_edges = "kept"
+
     def __init__(
         self, ratio: float | int, return_selection: bool = False, return_score: bool = True, **unknown: Any
     ) -> None:

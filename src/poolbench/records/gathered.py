@@ -43,6 +43,7 @@ def key(record: Record) -> Key:
 
 class _Config(TypedDict, total=False):
     names: Any
+    pool: Any
     dataset: Any
 
 
@@ -51,7 +52,8 @@ class _Splits(Struct):
 
 
 class Gist(Struct):
-    """As much of a record as says of which dataset and protocol it is, in the same places; a tenth of the work."""
+    """As much of a record as says of which operator, dataset and protocol it is, in the same places; a tenth of the
+    work."""
 
     config: _Config
     splits: _Splits

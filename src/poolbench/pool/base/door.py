@@ -26,7 +26,6 @@ all this is in order and that `batch` is sorted; with `batch_size` as well, noth
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -34,6 +33,7 @@ from torch import Tensor
 
 from poolbench.linalg import Dense, Matrix, Nodes, Padded, Ragged, Sparse, block_diagonal, to_flat, to_padded
 from poolbench.linalg.products import invert, rows
+from poolbench.linalg.showing import brief, listed
 
 
 class PoolOutput(NamedTuple):
@@ -48,8 +48,9 @@ class PoolOutput(NamedTuple):
     sizes: pooled nodes of each graph, so that empty ones are not lost: [b].
     losses: auxiliary losses by name, each a scalar, averaged over graphs; empty where the operator has none.
     edge_weight: weights of the pooled edges, where a was given as an edge_index.
-    edge_attr: features of the pooled edges, where they were given.
-    edge: which pooled edge each given edge became.
+    edge_attr: [e'] or [e', d] features of the pooled edges, where features were given.
+    edge: [2, m] (pooled edge, given edge): which given edges stand behind each pooled edge, in increasing order; where
+        edge_attr was given, or with `return_edge=True`. An edge that vanished is in no column.
     perm: [k] the node that each pooled node was, where the operator keeps nodes; PyG's `score[perm]` is
         `out.score[out.perm]`. With a mask, numbers count the real nodes, as for `score`.
     """
@@ -77,6 +78,15 @@ class PoolOutput(NamedTuple):
         """`i`: [k]."""
         return self.i
 
+    def __repr__(self) -> str:
+        """Shapes, not numbers; what is None or empty is left out."""
+        form = ""
+        if isinstance(self.a, Tensor) and self.a.layout == torch.strided:
+            form = "dense " if self.edge_index is None else "edge_index "
+        x, a, *_ = self
+        rest = {name: value for name, value in self._asdict().items() if name not in ("x", "a")}
+        return listed(self, f"x={brief(x)}", f"a={form}{brief(a)}", **rest)
+
 
 @dataclass(frozen=True, eq=False)
 class Form:
@@ -101,16 +111,6 @@ class Form:
     weight: Tensor | None = None
     order: Tensor | None = None
     validate: bool = True
-
-    @cached_property
-    def entry(self) -> Tensor:
-        """The entry of `matrix` in which each given edge stands, several where they were parallel: [e] int64."""
-        a = self.matrix
-        if self.ends is None or not isinstance(a, Sparse):
-            raise TypeError("only the edges of an edge_index are known one by one")
-        n = a.nodes.num_rows
-        row, col = self.ends
-        return torch.searchsorted(a.row * n + a.col, row * n + col)
 
     def in_given_order(self, v: Tensor | None) -> Tensor | None:
         """What there is for each row of `matrix`, for each of the given nodes: [n, ...]."""

@@ -39,8 +39,10 @@ def called(gnn: nn.Module, x: Tensor, a: Matrix) -> Tensor:
     """What a layer makes of x [n, f].
 
     It gets x alone where it takes nothing else, (x, a) where its second parameter is called `a`, and else (x,
-    edge_index), with `edge_weight` where the graph has weights and the layer takes them. An edge of weight 0 is none.
+    edge_index), with `edge_weight` where the graph has weights and the layer takes them; all in its own type, for
+    layers from elsewhere take no other. An edge of weight 0 is none.
     """
+    x = x.to(next(gnn.parameters(), x).dtype)
     parameters = inspect.signature(gnn.forward).parameters
     names = list(parameters)
     if len(names) == 1 and parameters[names[0]].kind is not inspect.Parameter.VAR_POSITIONAL:
@@ -52,7 +54,7 @@ def called(gnn: nn.Module, x: Tensor, a: Matrix) -> Tensor:
     index = torch.stack([edges.col, edges.row])
     if edges.value is None or "edge_weight" not in names:
         return gnn(x, index)
-    return gnn(x, index, edge_weight=edges.value)
+    return gnn(x, index, edge_weight=edges.value.to(x.dtype))
 
 
 def scores(gnn: nn.Module, x: Tensor, a: Matrix) -> Tensor:

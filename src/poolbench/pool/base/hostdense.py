@@ -11,7 +11,16 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from poolbench.linalg import Dense, Matrix, Nodes
-from poolbench.pool.base.hostgraph import Array, canonical_order, host_graphs, on_host, one_thread, reordered, rounded
+from poolbench.pool.base.hostgraph import (
+    Array,
+    canonical_order,
+    host_graphs,
+    on_host,
+    one_thread,
+    reordered,
+    rounded,
+    to_numpy,
+)
 from poolbench.pool.base.postprocess import post_process
 from poolbench.pool.base.precomputed import as_layout, real_rows
 from poolbench.pool.base.selection import DenseSelection
@@ -83,7 +92,7 @@ class HostDensePool(SoftPool):
     @on_host
     def connect(self, a: Matrix, s: DenseSelection) -> Dense:  # type: ignore[override]
         flat, real = s.s.reshape(-1, self.k), real_rows(s.nodes)
-        rows = (flat if real is None else flat[real]).detach().cpu().double().numpy()
+        rows = to_numpy((flat if real is None else flat[real]).double())
         blocks, start = [], 0
         with one_thread():
             for graph in host_graphs(a):

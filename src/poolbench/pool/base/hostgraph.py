@@ -17,8 +17,10 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array
 from threadpoolctl import threadpool_limits
+from torch import Tensor
 
 from poolbench.linalg import Matrix
+from poolbench.linalg.plain import by_formula
 
 Array = np.ndarray[Any, np.dtype[Any]]
 P = ParamSpec("P")
@@ -35,8 +37,7 @@ def host_graphs(a: Matrix) -> list[csr_array]:
     a = a.sparse()
     if not torch.equal(a.nodes.index[a.row], a.nodes.index[a.col]):
         raise ValueError("an edge joins nodes of two graphs: i and the edges do not fit together")
-    crow, col = a.crow.cpu().numpy(), a.col.cpu().numpy()
-    weight = a.weights.detach().cpu().double().numpy()
+    crow, col, weight = to_numpy(a.crow), to_numpy(a.col), to_numpy(a.weights.double())
     if not np.isfinite(weight).all():
         raise ValueError("edge weights must be finite numbers: drop or replace inf and NaN before pooling")
     graphs, start = [], 0
@@ -48,6 +49,14 @@ def host_graphs(a: Matrix) -> list[csr_array]:
         graphs.append(graph)
         start += size
     return graphs
+
+
+def to_numpy(v: Tensor) -> Array:
+    """The numbers in a tensor of int64, float64 or bool."""
+    v = v.detach().cpu()
+    if by_formula():  # torch.func shows no memory, but tells the numbers
+        return np.array(v.tolist(), dtype=str(v.dtype).removeprefix("torch.")).reshape(v.shape)
+    return v.numpy()
 
 
 def simple(a: csr_array) -> csr_array:

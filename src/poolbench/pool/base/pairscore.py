@@ -7,11 +7,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd import Function
 
 from poolbench.linalg import Ragged, Sparse
-from poolbench.linalg.products import bag, call, through
-from poolbench.pool.base.layers import Linear
+from poolbench.linalg.products import Written, bag, call, through
+from poolbench.pool.base.layers import Linear, as_wide
 
 
 class PairScore(Linear):
@@ -30,8 +29,8 @@ class PairScore(Linear):
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """x, y [n, f] -> (w1 . x + b, w2 . y), each [n]."""
-        first, second = self.weight.squeeze(0).split(x.shape[-1])
-        return x @ first + self.bias, y @ second
+        first, second = as_wide(self.weight, x).squeeze(0).split(x.shape[-1])
+        return x @ first + as_wide(self.bias, x), y @ second
 
 
 def pair_softmax(left: Tensor, right: Tensor, a: Sparse, slope: float = 1.0) -> Tensor:
@@ -39,7 +38,13 @@ def pair_softmax(left: Tensor, right: Tensor, a: Sparse, slope: float = 1.0) -> 
     return call(_PairSoftmax, left, right, a, slope)
 
 
-class _PairSoftmax(Function):
+def _pair_softmax(left: Tensor, right: Tensor, a: Sparse, slope: float) -> Tensor:
+    return Ragged(a.crow, index=a.row).softmax(F.leaky_relu(a.at_rows(left) + a.at_columns(right), slope))
+
+
+class _PairSoftmax(Written):
+    formula = staticmethod(_pair_softmax)
+
     @staticmethod
     def forward(ctx: Any, left: Tensor, right: Tensor, a: Sparse, slope: float) -> Tensor:
         raw = left.index_select(0, a.row).add_(right.index_select(0, a.col))
@@ -68,7 +73,3 @@ class _PairSoftmax(Function):
 def _sums(value: Tensor, a: Sparse) -> Tensor:
     """Sum of the values [e] of each row: [n]."""
     return bag(value.unsqueeze(-1), a.crow, torch.arange(value.numel(), device=value.device), None).squeeze(-1)
-
-
-def _pair_softmax(left: Tensor, right: Tensor, a: Sparse, slope: float) -> Tensor:
-    return Ragged(a.crow, index=a.row).softmax(F.leaky_relu(a.at_rows(left) + a.at_columns(right), slope))

@@ -75,6 +75,11 @@ class KeptCentres(KeptSelection):
         super().__init__(*selection)
         self.whole = whole
 
+    @property
+    def of_node(self) -> Tensor:
+        """The cluster that each node has in the whole partition: [n]."""
+        return self.whole.of_node
+
     def connect(self, a: Matrix) -> Sparse:
         return self.whole.connect(a).sparse()
 

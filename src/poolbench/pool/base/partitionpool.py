@@ -32,6 +32,7 @@ class PartitionPool(SRCPool):
     Raises: ValueError for another reduction.
     """
 
+    pooled_edges = "merged"
     selects: ClassVar[tuple[type[Selection], ...]] = (Partition, KeptSelection)
 
     def __init__(

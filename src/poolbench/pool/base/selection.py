@@ -17,6 +17,7 @@ from torch import Tensor
 
 from poolbench.linalg import Dense, Matrix, Nodes, Padded, Ragged, Sparse
 from poolbench.linalg.products import coarse, invert, pointers, rows, spmm
+from poolbench.linalg.showing import counted, listed
 from poolbench.linalg.spgemm import Blocks, congruence
 
 
@@ -28,6 +29,11 @@ class Selection(ABC):
 
     nodes: Nodes
     pooled: Nodes
+
+    def __repr__(self) -> str:
+        held = {n: v for n, v in vars(self).items() if isinstance(v, Tensor | Selection) and not n.startswith("_")}
+        given = {n: v for n, v in held.items() if not hasattr(type(self), n)}  # the rest is cached
+        return listed(self, counted(self.nodes.num_graphs, "graph"), **given)
 
     @abstractmethod
     def dense(self) -> Tensor:
@@ -209,6 +215,11 @@ class SparseSelection(Selection):
         """The nodes that have a cluster, in the order of the clusters: [m]."""
         return self.node
 
+    @property
+    def of_node(self) -> Tensor:
+        """The cluster of each node, of which it has one at most: [n] int64, -1 for none."""
+        return self.node.new_full((self.nodes.num_rows,), -1).index_copy_(0, self.node, self.cluster)
+
     def dense(self) -> Tensor:
         weight = torch.ones(self.node.numel(), device=self.node.device) if self.weight is None else self.weight
         n, k = self.nodes.num_rows, self.pooled.num_rows
@@ -253,7 +264,7 @@ class SparseSelection(Selection):
     def connect(self, a: Matrix) -> Matrix:
         """Both ends of every edge mapped to their clusters, parallel edges added; weights of S take no part."""
         a = a.sparse()
-        cluster = self.node.new_full((self.nodes.num_rows,), -1).index_copy(0, self.node, self.cluster)
+        cluster = self.of_node
         row, col = cluster[a.row], cluster[a.col]
         inside = (row >= 0) & (col >= 0)
         return Sparse.from_edges(row[inside], col[inside], a.weights[inside], self.pooled, a.symmetric)
@@ -291,7 +302,7 @@ class KeptSelection(SparseSelection):
 
     def connect(self, a: Matrix) -> Sparse:
         a = a.sparse()
-        number = self.node.new_full((self.nodes.num_rows,), -1).index_copy_(0, self.node, self.cluster)
+        number = self.of_node
         row, col = number.index_select(0, a.row), number.index_select(0, a.col)
         (inside,) = (torch.minimum(row, col) >= 0).nonzero(as_tuple=True)
         row, col = row.index_select(0, inside), col.index_select(0, inside)

@@ -11,14 +11,18 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from poolbench.errors import whole
 from poolbench.linalg import RAW, Connectivity, Dense, Matrix, Nodes, Padded, Ragged, Sparse, to_flat
 from poolbench.linalg.coarsening import Coarsening
+from poolbench.linalg.plain import traced
 from poolbench.linalg.products import invert
 from poolbench.pool.base.door import Form, PoolOutput, enter, enter_readout, leave, one_of
+from poolbench.pool.base.edges import ends_of, follow
 from poolbench.pool.base.layers import Linear, apply_constraints, penalised, row_softmax
+from poolbench.pool.base.module import Module, parameters_of
+from poolbench.pool.base.postprocess import as_narrow
 from poolbench.pool.base.precomputed import check_assignment, check_fits, read_back, write_down
 from poolbench.pool.base.selection import (
     DenseSelection,
@@ -31,8 +35,11 @@ from poolbench.pool.base.selection import (
 )
 
 
-class Operator(nn.Module):
-    """What hierarchical operators and readouts share: strict arguments, weight penalties and constraints."""
+class Operator(Module):
+    """What hierarchical operators and readouts share: strict arguments, weight penalties and constraints.
+
+    `repr`, `get_config` and `reset_parameters` come from `Module`.
+    """
 
     #: True where a forward pass draws random numbers.
     stochastic: ClassVar[bool] = False
@@ -45,9 +52,10 @@ class Operator(nn.Module):
 
     def penalty(self) -> Tensor | None:
         """Sum of the weight penalties (`*_regularizer`), None where there are none."""
-        if self._penalised is None:
-            self._penalised = penalised(self)
-        terms = [p for p in (layer.penalty() for layer in self._penalised) if p is not None]
+        layers = penalised(self) if self._penalised is None else self._penalised
+        if not traced():  # which would be compiled anew for an operator that has changed
+            self._penalised = layers
+        terms = [p for p in (layer.penalty() for layer in layers) if p is not None]
         return torch.stack(terms).sum() if terms else None
 
     def apply_constraints(self) -> None:
@@ -89,6 +97,9 @@ class SRCPool(Operator):
     batched: ClassVar[bool] = False
     #: True where select and connect depend on `a` alone, neither on x nor on parameters: see `coarsen`.
     precomputable: bool = False
+    #: What a pooled edge is, for `edge_attr`: an input edge between kept nodes ("kept"); all input edges from one
+    #: cluster to another, of clusters that do not overlap ("merged"); neither ("").
+    pooled_edges: str = ""
     #: What reduce and connect can work with; a call with `s` takes no other.
     selects: ClassVar[tuple[type[Selection], ...]] = (Selection,)
 
@@ -108,9 +119,9 @@ class SRCPool(Operator):
 
     @property
     def n_nodes(self) -> int:
-        """Nodes in the input, along the second to last axis of x. Raises ValueError before the first call."""
+        """Nodes in the input, along the second to last axis of x. AttributeError before the first call."""
         if self._n_nodes is None:
-            raise ValueError("n_nodes is known only once the operator was called")
+            raise AttributeError("n_nodes is known only once the operator was called")
         return self._n_nodes
 
     def out_channels(self, in_channels: int) -> int:
@@ -136,12 +147,18 @@ class SRCPool(Operator):
         validate: bool | None = None,
         coarsening: Coarsening | None = None,
         s: Selection | Tensor | None = None,
+        edge_reduce: str = "sum",
+        return_edge: bool = False,
         **kwargs: Any,
     ) -> PoolOutput:
         """Pool (x, a, i), given in any of the forms of `poolbench.pool.base.door`.
 
         edge_index, batch: other names of a and i, as PyG has them.
-        edge_weight: [e] of the edges of an edge_index. edge_attr: their features, [e] or [e, d].
+        edge_weight: [e] of the edges of an edge_index.
+        edge_attr: [e] or [e, d], features of the edges of an edge_index, or of the entries of a Sparse. They come back
+            as `edge_attr` of the pooled edges, with `edge`; for operators with `pooled_edges` alone.
+        edge_reduce: "sum", "mean", "max" or "min" of the features of merged edges, parallel ones of the input included.
+        return_edge: return `edge` without features, too.
         batch_size: number of graphs, so that the last ones may be without nodes and none is counted on the device.
         mask: [b, n] (batch mode) or [n], which nodes are real.
         validate: False checks nothing that would have to be read back from the device.
@@ -155,8 +172,7 @@ class SRCPool(Operator):
         if a is None:
             raise TypeError(f"{owner} needs a graph: give edge_index, or a matrix as a")
         x, matrix, i, form = enter(x, a, i, edge_weight, mask, batch_size, validate)
-        if edge_attr is not None:
-            raise NotImplementedError(f"{owner} does not take edge_attr yet")
+        ends = self._ends(form, edge_attr) if return_edge or edge_attr is not None else None
         self._n_nodes, self._losses, self._score = x.shape[-2], {}, None
         if isinstance(matrix, Dense) and not self.batched:
             x, matrix = to_flat(x, matrix)
@@ -167,7 +183,7 @@ class SRCPool(Operator):
             if s is None:
                 s = self._selection(self.select(x, matrix, i, **self._take("select", given, kwargs)), matrix.nodes)
             else:
-                s = self._given(s, matrix.nodes, form.order)
+                s = self._handed_in(s, matrix.nodes, form.order)
             self.assess(s, x, matrix)
         elif s is not None:
             raise ValueError("s and coarsening both say which nodes go where: give one of them")
@@ -179,7 +195,7 @@ class SRCPool(Operator):
         index = None if i is None else self.reduce_index(i, s, **self._take("reduce_index", given, kwargs))
         connected: Matrix
         if coarsening is None:
-            connected = self.connect(matrix, s, **self._take("connect", given, kwargs))
+            connected = as_narrow(self.connect(matrix, s, **self._take("connect", given, kwargs)), matrix)
         else:
             connected = coarsening.a
 
@@ -187,6 +203,9 @@ class SRCPool(Operator):
         if weights is not None:
             self.add_loss("regularization", weights)
         out = self.get_outputs(form, pooled, connected, index, s)
+        if ends is not None:
+            edge, edge_attr = follow(ends, self.joined(s), matrix, connected, edge_attr, edge_reduce)
+            out = out._replace(edge=edge, edge_attr=edge_attr)
         self._losses, self._score = {}, None  # kept, they would hold the graph of this call and forbid a deepcopy
         return out
 
@@ -204,6 +223,10 @@ class SRCPool(Operator):
     def connect(self, a: Matrix, s: Selection) -> Matrix:
         """Pooled adjacency: S'AS for a dense S, the induced or merged graph for a sparse one."""
         return s.connect(a)
+
+    def joined(self, s: Selection) -> Selection:
+        """The selection whose clusters the pooled edges join. To override where `connect` takes another than s."""
+        return s
 
     def reduce_index(self, i: Tensor, s: Selection) -> Tensor:
         """Graph of each pooled node."""
@@ -245,6 +268,15 @@ class SRCPool(Operator):
         score, losses = form.in_given_order(self._score), dict(self._losses)
         return PoolOutput(x, given, i, selection, score, mask, sizes, losses, edge_weight, perm=s.perm)
 
+    def _ends(self, form: Form, edge_attr: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Row and column of each input edge."""
+        if not self.pooled_edges:
+            raise ValueError(
+                f"{type(self).__name__} takes no edge_attr and has no `edge`: its pooled edges are neither edges of "
+                "the input nor merged from them; TopKPool and EdgePool keep or merge edges, and take it"
+            )
+        return ends_of(form, edge_attr)
+
     def _selection(self, s: Selection | Tensor | list[int], nodes: Nodes) -> Selection:
         if isinstance(s, Selection):
             return s
@@ -255,7 +287,7 @@ class SRCPool(Operator):
         device = nodes.ptr.device
         return SparseSelection.keep(torch.as_tensor(s, dtype=torch.int64, device=device), None, nodes)
 
-    def _given(self, s: Selection | Tensor, nodes: Nodes, order: Tensor | None) -> Selection:
+    def _handed_in(self, s: Selection | Tensor, nodes: Nodes, order: Tensor | None) -> Selection:
         """The selection that was handed in. Raises ValueError for one of other nodes, TypeError for another kind.
 
         order: [n] which of the given nodes each is, None where they stand graph by graph.
@@ -389,9 +421,9 @@ class SoftPool(SRCPool):
     @staticmethod
     def per_graph(values: Tensor, nodes: Nodes) -> Tensor:
         """Mean over the graphs that have nodes: [b] -> scalar. `values` must be 0 where a graph has none."""
-        if isinstance(nodes, Ragged):
+        if isinstance(nodes, Ragged) and not traced():
             return values.sum() / max(1, nodes.num_filled)
-        if nodes.num_graphs and getattr(nodes, "mask", None) is None:
+        if isinstance(nodes, Padded) and nodes.num_graphs and nodes.mask is None:
             return values.mean()
         return values.sum() / (nodes.sizes > 0).sum().clamp(min=1)
 
@@ -450,15 +482,7 @@ def _routed(method: Callable[..., Any]) -> tuple[list[str], bool]:
 
 def constructor_arguments(cls: type) -> list[str]:
     """Names of the arguments that an operator's constructor takes, those of its bases included."""
-    names: list[str] = []
-    for base in cls.__mro__:
-        if "__init__" not in vars(base) or base in (nn.Module, object):
-            continue
-        parameters = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
-        names += [p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            break
-    return list(dict.fromkeys(names))
+    return list(parameters_of(cls))
 
 
 def _unknown(owner: str, name: str, known: list[str]) -> str:

@@ -30,7 +30,12 @@ class PeerSelection(Selection):
 
     @property
     def s(self) -> Selection:
-        """The assignment. Raises NotImplementedError where the peer does not tell it."""
+        """The assignment. Raises AttributeError where the peer does not tell it."""
+        if isinstance(self._s, str):
+            raise AttributeError(self._s)
+        return self._s
+
+    def _told(self) -> Selection:
         if isinstance(self._s, str):
             raise NotImplementedError(self._s)
         return self._s
@@ -41,19 +46,19 @@ class PeerSelection(Selection):
         return self.pooled.index if mask is None else self.pooled.index[mask.reshape(-1)]
 
     def dense(self) -> Tensor:
-        return self.s.dense()
+        return self._told().dense()
 
     def reduce(self, x: Tensor) -> Tensor:
-        return self.s.reduce(x)
+        return self._told().reduce(x)
 
     def connect(self, a: Matrix) -> Matrix:
-        return self.s.connect(a)
+        return self._told().connect(a)
 
     def lift(self, x: Tensor) -> Tensor:
-        return self.s.lift(x)
+        return self._told().lift(x)
 
     def lift_inverse(self, x: Tensor) -> Tensor:
-        return self.s.lift_inverse(x)
+        return self._told().lift_inverse(x)
 
 
 class PeerPool(SRCPool):

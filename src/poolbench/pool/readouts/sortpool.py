@@ -45,8 +45,8 @@ class SortPool(GlobalPool):
         key = x.detach()[:, -1] if x.shape[1] else x.new_zeros(x.shape[0])
         # A stable sort by feature, then by graph: the rank of a node is its place less its graph's start.
         order, rank = nodes.together(torch.argsort(key, descending=True, stable=True)), nodes.numbers
-        (first,) = (rank < self.k).nonzero(as_tuple=True)
-        out = x.new_zeros(nodes.num_graphs * self.k, x.shape[1])
-        out = out.index_copy(0, nodes.index[first] * self.k + rank[first], x.index_select(0, order[first]))
+        rows = nodes.num_graphs * self.k
+        place = torch.where(rank < self.k, nodes.index * self.k + rank, rows)  # those behind the k-th go to one row
+        out = x.new_zeros(rows + 1, x.shape[1]).index_copy(0, place, x.index_select(0, order))[:rows]
         shape = (self.k * x.shape[1],) if self.flatten else (self.k, x.shape[1])
         return out.reshape(nodes.num_graphs, *shape)
