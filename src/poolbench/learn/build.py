@@ -5,9 +5,9 @@ Lightning is not asked here: to load it takes longer than to refuse.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -98,7 +98,16 @@ def _operator(key: str, part: Part) -> templates.Part:
     cls = locate(key, part)
     if not (isinstance(cls, type) and issubclass(cls, Operator)):
         raise PoolBenchError(f"{key}._target_={part.target} is no SRCPool and no GlobalPool of poolbench.pool")
-    return templates.Part(cls, part.arguments)
+    return templates.Part(cls, {name: _inner(f"{key}.{name}", value) for name, value in part.arguments.items()})
+
+
+def _inner(key: str, value: Any) -> Any:
+    """An argument of an operator: of a part within it, such as `pool.gnn`, the class with its arguments filled in."""
+    if not isinstance(value, Mapping) or "_target_" not in value:
+        return value
+    part = Part.of(key, value)
+    cls: Callable[..., Any] = locate(key, part)
+    return partial(cls, **part.arguments)
 
 
 def build_optimizer(part: Part, parameters: Any) -> torch.optim.Optimizer:

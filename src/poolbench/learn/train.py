@@ -248,12 +248,16 @@ def data_facts(prepared: Prepared) -> DataFacts:
     )
 
 
+def settings(pool: SRCPool) -> dict[str, Any]:
+    """By what a pool's coarsenings are kept: its attributes that are one value each, the arguments among them."""
+    plain = (bool, int, float, str, type(None))
+    return {name: v for name, v in vars(pool).items() if isinstance(v, plain) and name != "training"}
+
+
 def coarsened(pools: Sequence[SRCPool], prepared: Prepared, code: str, data: str | Path | None) -> PackedCoarsenings:
     """What the pools make of the dataset's graphs, computed once and kept in the cache."""
     raw, weight = prepared.raw, prepared.weight
-    plain = (bool, int, float, str, type(None))
-    arguments = [{name: v for name, v in vars(pool).items() if isinstance(v, plain) and name != "training"}
-                 for pool in pools]  # fmt: skip
+    arguments = [settings(pool) for pool in pools]
     dataset = raw.fingerprint()
     if weight is not None:
         dataset = hashlib.sha256(dataset.encode() + weight.numpy().tobytes()).hexdigest()

@@ -248,10 +248,13 @@ def clusters(mean_nodes: float, ratios: Sequence[float | None]) -> int:
 
 
 def build_readout(part: Part, in_channels: int, hidden: int, data: DataFacts) -> GlobalPool:
-    """A readout, what depends on data and model filled in: widths, and the k of SortPool where it is null."""
+    """A readout, what depends on data and model filled in where it is null: widths, the k of SortPool, the sizes of the
+    training graphs."""
     args, names = dict(part.args), constructor_arguments(part.cls)
     if "k" in names and args.get("k") is None:
         args["k"] = sorted_rows(data)
+    if "sizes" in names and args.get("sizes") is None:
+        args["sizes"] = list(data.sizes) or [math.ceil(data.mean_nodes)]
     if "channels" in names and args.get("channels") is None:
         args["channels"] = hidden
     if "in_channels" in names:

@@ -44,7 +44,8 @@ class AsymCheegerCutPool(MLPPool):
         totvar_coeff, balance_coeff: factors of the losses.
         use_bias: whether the layers of the MLP have a bias (Spektral ignores it).
         k, k_per_graph: number of clusters of each graph, at least 2, see `SoftPool`.
-        mlp_hidden, mlp_activation, return_selection, in_channels and Keras's keywords: see `MLPPool`.
+        remove_self_loops, degree_norm, loss_coeffs, mlp_hidden, mlp_activation, return_selection, in_channels and
+            Keras's keywords: see `MLPPool`.
     """
 
     def __init__(
@@ -84,11 +85,10 @@ class AsymCheegerCutPool(MLPPool):
             raise ValueError(f"k={k}: the balance of an asymmetric Cheeger cut needs at least 2 clusters")
         self.totvar_coeff, self.balance_coeff = totvar_coeff, balance_coeff
 
-    def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> DenseSelection:
-        s = super().select(x, a, i)
+    def assess(self, s: DenseSelection, x: Tensor, a: Matrix) -> None:  # type: ignore[override]
+        super().assess(s, x, a)
         self.add_loss("totvar", self.totvar_coeff * self.per_graph(total_variation(s.s, a), a.nodes))
         self.add_loss("balance", self.balance_coeff * self.per_graph(imbalance(s), a.nodes))
-        return s
 
 
 def total_variation(s: Tensor, a: Matrix) -> Tensor:

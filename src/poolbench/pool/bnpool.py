@@ -54,6 +54,7 @@ class BNPool(SoftPool):
         remove_self_loops, degree_norm, edge_weight_norm: what is done to M, as for HOSCPool.
         in_channels: f, inferred at the first call where it is None.
         return_selection: also return S.
+        loss_coeffs: see `SoftPool`. The losses are of the sticks: an S that is handed in has none.
         k_per_graph: see `SoftPool`; a graph's sticks end after its own number of clusters.
 
     Keywords of a call: `negatives` [2, m], with `sampled` the pairs to use in place of drawn ones.
@@ -82,7 +83,7 @@ class BNPool(SoftPool):
         return_selection: bool = False,
         **unknown: Any,
     ) -> None:
-        super().__init__(k, return_selection, **unknown)
+        super().__init__(k, return_selection, remove_self_loops=remove_self_loops, degree_norm=degree_norm, **unknown)
         for name, value in (("alpha_dp", alpha_dp), ("k_var", k_var), ("kl_coeff", kl_coeff)):
             if not value > 0:
                 raise ValueError(f"{name}={value!r}: a number above 0 is expected")
@@ -90,7 +91,7 @@ class BNPool(SoftPool):
             raise ValueError(f"num_neg_samples={num_neg_samples!r}: at least 1, and with sampled=True")
         self.alpha_dp, self.k_var, self.k_mu, self.kl_coeff = alpha_dp, k_var, k_mu, kl_coeff
         self.sampled, self.num_neg_samples = sampled, num_neg_samples
-        self.post = (remove_self_loops, degree_norm, edge_weight_norm)
+        self.edge_weight_norm = edge_weight_norm
         self.mlp = AssignmentMLP(2 * (self.k - 1), mlp_hidden, mlp_activation, in_channels, bias=use_bias)
         start = k_init * _signs(self.k)
         self.train_k = train_k
@@ -120,7 +121,10 @@ class BNPool(SoftPool):
 
     def connect(self, a: Matrix, s: DenseSelection) -> Dense:  # type: ignore[override]
         with torch.autocast(s.s.device.type, enabled=False):
-            return post_process(s.connect(a), *self.post)
+            return self.finish(s.connect(a))
+
+    def finish(self, m: Dense) -> Dense:  # type: ignore[override]
+        return post_process(m, self.remove_self_loops, self.degree_norm, self.edge_weight_norm)
 
     def noise(self, x: Tensor) -> list[Noise]:
         """What two draws from Gamma distributions for each stick are made from."""

@@ -62,7 +62,7 @@ class MaxCutPool(PartitionPool):
         return_score: return z too; False leaves it out.
         kernel_initializer, bias_initializer: of every layer of the score network.
         in_channels: f, inferred at the first call where it is None.
-        remove_self_loops, connect_red_op, degree_norm, return_selection: see `PartitionPool`.
+        remove_self_loops, connect_red_op, degree_norm, return_selection, reduce: see `PartitionPool`.
 
     Raises: ValueError for an argument out of these.
     """

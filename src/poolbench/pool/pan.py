@@ -17,7 +17,7 @@ from poolbench.pool.base.layers import Activation, Unsized, activation, as_wide,
 from poolbench.pool.base.postprocess import post_process
 from poolbench.pool.base.selection import KeptSelection
 from poolbench.pool.base.src import SRCPool
-from poolbench.pool.topk import check_ratio, top_k
+from poolbench.pool.topk import above, check_ratio, top_k
 
 
 class PANPool(SRCPool):
@@ -132,12 +132,6 @@ class METSelection(KeptSelection):
 def path_weights(filter_size: int) -> nn.Parameter:
     """w, all equal at first: [L + 1]. Raises ValueError where L is no whole number of at least 1."""
     return nn.Parameter(torch.ones(whole("filter_size", filter_size) + 1))
-
-
-def above(y: Tensor, nodes: Ragged, min_score: float) -> Tensor:
-    """The nodes with y > min(min_score, the largest y of their graph - 1e-7), in increasing number: [k]."""
-    bar = (nodes.max(y) - 1e-7).clamp(max=min_score)
-    return (y > nodes.expand(bar)).nonzero(as_tuple=True)[0]
 
 
 class _Projection(LazyModuleMixin, nn.Module):

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from poolbench.linalg import Matrix, Sparse
 from poolbench.linalg.products import pointers, segment_max, segment_sum
+from poolbench.pool.base.aggregation import REDUCTIONS
 from poolbench.pool.base.door import Form
-from poolbench.pool.base.partition import REDUCTIONS
 from poolbench.pool.base.selection import OverlapSelection, Selection, SparseSelection
 
 

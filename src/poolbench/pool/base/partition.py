@@ -13,8 +13,6 @@ from poolbench.linalg.products import invert, pointers, segment_max
 from poolbench.linalg.spgemm import Blocks, collect
 from poolbench.pool.base.selection import KeptSelection, SparseSelection
 
-REDUCTIONS = ("sum", "mean", "max", "min")
-
 
 class Partition(SparseSelection):
     """Each node belongs to one cluster."""
@@ -88,7 +86,7 @@ class KeptCentres(KeptSelection):
 
 def merged(a: Sparse, s: SparseSelection, how: str = "sum") -> Sparse:
     """The edges between and within clusters, parallel ones reduced to their sum, mean, max or min."""
-    if how == "sum":
+    if how == "sum" or isinstance(s, KeptSelection):  # nodes that are kept have no parallel edges
         return s.connect(a).sparse()
     cluster = s.cluster[invert(s.node)]
     k = s.pooled.num_rows

@@ -10,7 +10,7 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -200,7 +200,7 @@ class SparseSelection(Selection):
         return KeptSelection(kept, own, weight, nodes, pooled, increasing)
 
     @classmethod
-    def partition(cls, cluster: Tensor, weight: Tensor | None, nodes: Ragged, pooled: Ragged) -> SparseSelection:
+    def partition(cls, cluster: Tensor, weight: Tensor | None, nodes: Ragged, pooled: Ragged) -> Self:
         """`cluster` [n]: the cluster of each node, numbered over the batch with graphs one after the other."""
         node = torch.argsort(cluster, stable=True)
         return cls(node, cluster[node], None if weight is None else weight[node], nodes, pooled)
@@ -224,6 +224,16 @@ class SparseSelection(Selection):
         weight = torch.ones(self.node.numel(), device=self.node.device) if self.weight is None else self.weight
         n, k = self.nodes.num_rows, self.pooled.num_rows
         return weight.new_zeros(n * k).index_add(0, self.node * k + self.cluster, weight).reshape(n, k)
+
+    @property
+    def clusters(self) -> Ragged:
+        """The entries as nodes of their clusters."""
+        return Ragged(pointers(self.cluster, self.pooled.num_rows), index=self.cluster)
+
+    def rows(self, x: Tensor) -> Tensor:
+        """The features of the node of each entry, times its weight: [m, f]."""
+        x = x.index_select(0, self.node)
+        return x if self.weight is None else x * self.weight.unsqueeze(-1).to(x.dtype)
 
     def _csr(self) -> tuple[Tensor, Tensor, Tensor]:
         """S in CSR and which entry stands where."""
@@ -283,8 +293,7 @@ class KeptSelection(SparseSelection):
         return self.node
 
     def reduce(self, x: Tensor) -> Tensor:
-        x = x.index_select(0, self.node)
-        return x if self.weight is None else x * self.weight.unsqueeze(-1).to(x.dtype)
+        return self.rows(x)
 
     def lift(self, x: Tensor) -> Tensor:
         if self.weight is not None:
