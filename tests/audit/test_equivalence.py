@@ -295,7 +295,7 @@ def test_on_another_machine_the_old_version_is_run_first(
     add(elsewhere, results)
     ran: list[Path] = []
 
-    def old(record: Record, tree: Path, paths: Any, out: Path) -> None:
+    def old(record: Record, tree: Path, paths: Any, out: Path, trust: Any) -> None:
         """What the old code would have come to here."""
         ran.append(tree)
         folder = out / "runs" / record.id / "1"

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from poolbench.audit.trust import Trust
 from poolbench.errors import PoolBenchError
 from poolbench.records import digests, gathered, outcomes
 from poolbench.records.changes import canonical, upgrade
@@ -52,12 +53,14 @@ class Findings:
                           f"{_count(self.count)}, {verdict}"])  # fmt: skip
 
 
-def verify(path: Path, splits: bool = False, paths: Mapping[str, Any] | None = None) -> Findings:
+def verify(
+    path: Path, splits: bool = False, paths: Mapping[str, Any] | None = None, trust: Trust | None = None
+) -> Findings:
     """Check a results folder, a file of records (a line each) or one `record.json`.
 
     Args:
         splits: draw every split anew from its dataset, which is fetched where it is not there.
-        paths: `data` and `mirror`, as in the configuration.
+        paths: `data` and `mirror`, as in the configuration. trust: what records may name; None: what PoolBench has.
 
     Raises `PoolBenchError` where there are no records.
     """
@@ -81,7 +84,7 @@ def verify(path: Path, splits: bool = False, paths: Mapping[str, Any] | None = N
     _attempts(once, links, found)
     _together([record for _, record in once], links, found)
     if splits:
-        _splits(once, paths or {}, found)
+        _splits(once, paths or {}, trust or Trust(), found)
     found.count = len(once)
     return found
 
@@ -351,11 +354,16 @@ def _count(number: int) -> str:
 # --------------------------------------------------------------------------------------------------------------- splits
 
 
-def _splits(read: Read, paths: Mapping[str, Any], found: Findings) -> None:
+def _splits(read: Read, paths: Mapping[str, Any], trust: Trust, found: Findings) -> None:
     """Draw every split anew and compare it with the hash in the record, and the outcomes with the labels."""
     drawn: dict[str, Prepared | str] = {}
     for where, record in read:
         config = upgrade(record.config)
+        try:
+            trust.check(config, runs=False)
+        except PoolBenchError as error:
+            found.errors.append(f"{where}: is not built from: {error}")
+            continue
         key = _text([config["dataset"], config["protocol"], config["split"], config.get("fold")])
         if key not in drawn:
             try:
