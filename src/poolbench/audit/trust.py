@@ -178,7 +178,7 @@ def _check_argument(key: str, value: Any, config: Mapping[str, Any]) -> None:
     name = key.rpartition(".")[2]
     if not name.isidentifier():
         raise Refused(f"{key!r}: the name of an argument is expected")
-    if value is not None and _FROM_OUTSIDE.search(name):
+    if not isinstance(value, bool | None) and _FROM_OUTSIDE.search(name):
         raise Refused(f"{key}={value!r}: a record says nothing of places; where data lies is said here")
     for each in value if isinstance(value, list | tuple) else [value]:
         if isinstance(each, list | tuple | Mapping):
