@@ -20,7 +20,7 @@ from poolbench.audit import claims
 from poolbench.audit.claims import measured_anew
 from poolbench.audit.registry import Registry
 from poolbench.audit.trust import Trust
-from poolbench.errors import PoolBenchError
+from poolbench.errors import PoolBenchError, printable
 from poolbench.records import digests, gathered, outcomes
 from poolbench.records.changes import canonical, upgrade
 from poolbench.records.equivalence import Covered, Links
@@ -54,8 +54,9 @@ class Findings:
     def written(self) -> str:
         """All of it, and a last line that sums it up."""
         verdict = f"{len(self.errors)} errors" if self.errors else "no errors"
-        return "\n".join([*self.errors, *(f"unchecked: {what}" for what in self.unchecked),
-                          *(f"note: {note}" for note in self.notes), f"{_count(self.count)}, {verdict}"])  # fmt: skip
+        lines = [*self.errors, *(f"unchecked: {what}" for what in self.unchecked),
+                 *(f"note: {note}" for note in self.notes), f"{_count(self.count)}, {verdict}"]  # fmt: skip
+        return "\n".join(map(printable, lines))
 
 
 def verify(
@@ -121,7 +122,7 @@ def _read(file: Path, found: Findings) -> Iterator[tuple[str, Record]]:
     text = file.read_bytes()
     lines = [(str(file), text)]
     if file.suffix == LINES:
-        lines = [(f"{file}:{number}", line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+        lines = [(f"{file}:{number}", line) for number, line in enumerate(text.split(b"\n"), 1) if line.strip()]
     if not text.strip():
         raise PoolBenchError(f"{file} holds no records")
     for where, line in lines:

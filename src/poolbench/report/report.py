@@ -34,10 +34,17 @@ def of_folder(results: Path, query: Sequence[str] = (), all_code: bool = False, 
     Raises `PoolBenchError` where there are no records, and as `build` does.
     """
     links = Links.read(results)
+    broken: list[str] = []
     try:
-        return build(found_records(results, curves, _may_answer(query)), query, links, all_code)
+        made = build(found_records(results, curves, _may_answer(query), broken), query, links, all_code)
     except PoolBenchError:  # all records know better what was meant
-        return build(gather(results, curves), query, links, all_code)
+        broken.clear()
+        made = build(gather(results, curves, broken=broken), query, links, all_code)
+    if not broken:
+        return made
+    first = broken[0] + (f", and {len(broken) - 1} more" if len(broken) > 1 else "")
+    note = f"{len(broken)} line{'s' * (len(broken) > 1)} of the gathered records could not be read: {first}."
+    return replace(made, notes=(*made.notes, note))
 
 
 # ------------------------------------------------------------------------------------------------------ which of them
