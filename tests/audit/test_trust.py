@@ -117,7 +117,8 @@ HOSTILE: dict[str, tuple[str, Any]] = {
     "a grid whose columns are not given": ("dataset", {"_target_": "poolbench.data.generators.pointclouds.Grid2d",
                                                        "rows": 10**7}),
     "a degree of a billion": ("dataset.max_degree", 10**9),
-    "a part that is a list": ("dataset", [1]),
+    "a name that moves the cursor": ("names.pool", "\x1b[2Jtopk"),
+    "a tag that turns the text": ("tags", ["\u202egnp"]),
 }  # fmt: skip
 BUILT: dict[str, tuple[str, Any]] = {
     "a whole search": ("search", {"sampler": "tpe", "trials": 10**9, "concurrency": 1, "prune": False,

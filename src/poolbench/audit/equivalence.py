@@ -17,7 +17,7 @@ from poolbench.audit.oldcode import elsewhere
 from poolbench.audit.showing import STATES, State, show
 from poolbench.audit.trust import Trust
 from poolbench.audit.witnesses import Effort, Group, groups
-from poolbench.errors import PoolBenchError
+from poolbench.errors import PoolBenchError, printable
 from poolbench.jobs.launcher import share_cores
 from poolbench.jobs.sweep import duration
 from poolbench.records.equivalence import COST, EPOCHS, Links
@@ -65,7 +65,7 @@ def equivalent(
     effort = Effort(cost, epochs or None, close, lambda record: old_code or elsewhere(record))
     todo = groups(records, links, installed_code, effort)
     count = share_cores(jobs, 1, max(sum(len(group.witnesses) for group in todo), 1))
-    print(planned(records, todo, effort, count), flush=True)
+    print("\n".join(map(printable, planned(records, todo, effort, count).split("\n"))), flush=True)
     if plan:
         return 0
     states = show(todo, results, paths, effort, count, trust or Trust(), repository)

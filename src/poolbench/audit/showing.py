@@ -17,7 +17,7 @@ from poolbench.audit.trust import Trust
 from poolbench.audit.verdict import Verdict, compare
 from poolbench.audit.witnesses import Effort, Group
 from poolbench.config import Config, read, with_values
-from poolbench.errors import PoolBenchError
+from poolbench.errors import PoolBenchError, printable
 from poolbench.jobs.launcher import Ended, InProcess, Job, Processes, Workers, do_quietly
 from poolbench.records.attempts import attempts_of, iter_records, run_folder
 from poolbench.records.changes import upgrade
@@ -215,7 +215,7 @@ class _Show:
     def _close(self, case: _Case) -> None:
         state, said = case.bad or ("linked", self._linked(case))
         self.states.append((case.group, state))
-        print(f"[{len(self.states)}/{self.groups}] {case.group}: {state}, {said}", flush=True)
+        print(printable(f"[{len(self.states)}/{self.groups}] {case.group}: {state}, {said}"), flush=True)
 
     def _linked(self, case: _Case) -> str:
         """Add the link; returns what it is."""

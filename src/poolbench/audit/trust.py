@@ -44,6 +44,8 @@ PLACES = {
     "logger": "logger",
 }
 """Where in a configuration a class may stand, and the group that knows it."""
+OPTIONAL = ("scheduler", "logger")
+"""Parts that may be none."""
 KINDS = {
     "pool": "poolbench.pool.base.src.Operator",
     "model": "torch.nn.Module",
@@ -99,8 +101,11 @@ class Trust:
         for key in (*GROUPS, "trainer"):
             if not isinstance(config.get(key, {}), Mapping):
                 raise Refused(f"{key}={config[key]!r}: a mapping is expected")
-        for key, target in named(config):
-            self._check_class(key, target)
+        for key, node in _walked(config):
+            if not key.isprintable() or (isinstance(node, str) and not node.isprintable()):
+                raise Refused(f"{key}: characters that a terminal would act on")
+            if isinstance(node, Mapping) and "_target_" in node and not (node["_target_"] is None and key in OPTIONAL):
+                self._check_class(key, node["_target_"])
         for key in PLACES:
             part = _get(config, key)
             for name, value in part.items() if isinstance(part, Mapping) and key != "logger" else ():
@@ -153,14 +158,13 @@ def _is_package(name: str) -> bool:
     return all(part.isidentifier() for part in parts) and parts[0] not in sys.stdlib_module_names
 
 
-def named(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """(dotted key, target) of every class that is named anywhere in a configuration; a scheduler may be none."""
+def _walked(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of everything in a configuration."""
     todo: list[tuple[str, Any]] = [("", config)]
     while todo:
         key, node = todo.pop()
+        yield key, node
         if isinstance(node, Mapping):
-            if "_target_" in node and not (node["_target_"] is None and key in ("scheduler", "logger")):
-                yield key, node["_target_"]
             todo += [(f"{key}.{name}" if key else str(name), inner) for name, inner in node.items()]
         elif isinstance(node, list | tuple):
             todo += [(f"{key}[]", inner) for inner in node]

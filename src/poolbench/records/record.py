@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from poolbench.disk import cannot_write, create
-from poolbench.errors import RunError
+from poolbench.errors import RunError, printable
 from poolbench.records.identity import run_identity
 
 SCHEMA: Final = 2
@@ -216,7 +216,7 @@ def decode(text: bytes | str) -> Record:
     try:
         record = _DECODER.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(str(error) or type(error).__name__) from error
+        raise ValueError(printable(str(error) or type(error).__name__)) from error
     if not record.done and not record.reason:
         raise ValueError(f"status {record.status!r} needs a reason")
     data = text if isinstance(text, bytes) else text.encode()
@@ -240,7 +240,7 @@ def _check(record: Record, text: bytes) -> None:
         try:
             msgspec.convert(value, shape)
         except msgspec.ValidationError as error:
-            raise ValueError(str(error).replace("`$", f"`$.{name}")) from error
+            raise ValueError(printable(error).replace("`$", f"`$.{name}")) from error
     if _MANY_DIGITS(text) or text.count(b"{") + text.count(b"[") - len(record.curve) > 8 * DEEPEST:
         _refuse_strange("config", record.config)
         _refuse_strange("diagnostics", record.diagnostics)

@@ -28,6 +28,7 @@ def command(what: str, out: Path | None, only_say: bool, allow_large: bool, **as
     from poolbench.audit import rerun
     from poolbench.cli.folders import words as folder_words
     from poolbench.cli.terminal import speak
+    from poolbench.errors import printable
     from poolbench.records.equivalence import Links
     from poolbench.records.provenance import provenance
 
@@ -35,15 +36,16 @@ def command(what: str, out: Path | None, only_say: bool, allow_large: bool, **as
     trusted = trust(asked["trust"], allow_large)
     trusted.check(record.config)
     said = rerun.command(record, _composed, folder_words())
-    print(f"command: {said or 'none of its own: it is a final run of a nested search, done from the record'}")
+    said = said or "none of its own: it is a final run of a nested search, done from the record"
+    print(f"command: {printable(said)}")
     if only_say:
         return 0
     links = Links.read(results())
     for line in rerun.differences(record, provenance(), links):
-        print(line, flush=True)
+        print(printable(line), flush=True)
     speak()
     verdict = rerun.rerun(record, data_paths(), out, links, trusted)
-    print("\n".join(verdict.lines))
+    print("\n".join(map(printable, verdict.lines)))
     return 0 if verdict.same else 1
 
 
