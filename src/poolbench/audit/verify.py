@@ -25,6 +25,7 @@ from poolbench.records import digests, gathered, outcomes
 from poolbench.records.changes import canonical, upgrade
 from poolbench.records.equivalence import Covered, Links
 from poolbench.records.identity import EXECUTION_KEYS, canonical_json, processes, run_identity, without
+from poolbench.records.reasons import placeless
 from poolbench.records.record import RECORD, Record, decode, encode, lean
 from poolbench.records.version import installed_code
 from poolbench.report.leaderboard import Place, dataset_name, pool_name, protocol_name
@@ -87,6 +88,8 @@ def verify(
         found.errors += [f"{where}: {said}" for said in wrong(record, trust.registry)]
         if "paths" in record.config and Path(where).name != RECORD:
             found.errors.append(f"{where}: config.paths says where files lie on somebody's machine; leave it out")
+        if record.reason and placeless(record.reason) != record.reason and Path(where).name != RECORD:
+            found.errors.append(f"{where}: reason says where files lie on somebody's machine; leave it out")
     if path.is_dir():
         _at_home(read, path, found)
         _gathered_and_kept(read, found)

@@ -18,6 +18,7 @@ from msgspec import Meta, Struct
 from poolbench.disk import cannot_write, create
 from poolbench.errors import RunError, printable
 from poolbench.records.identity import run_identity
+from poolbench.records.reasons import placeless
 
 SCHEMA: Final = 2
 """Raised whenever the fields of a record, or their meaning, change."""
@@ -343,4 +344,5 @@ def read_record(path: Path) -> Record:
 def lean(record: Record) -> Record:
     """A record as it is committed: without its curve, and where files lay on somebody's machine."""
     config = {k: v for k, v in record.config.items() if k != "paths"}
-    return msgspec.structs.replace(record, curve=[], config=config)
+    reason = None if record.reason is None else placeless(record.reason)
+    return msgspec.structs.replace(record, curve=[], config=config, reason=reason)
