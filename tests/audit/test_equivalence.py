@@ -328,6 +328,22 @@ def test_a_commit_that_is_not_there_shows_nothing(
     assert not links(results)
 
 
+def test_a_commit_that_is_no_part_of_the_history_is_not_run(tmp_path: Path) -> None:
+    """Such as a branch of somebody else's, which was fetched to be looked at."""
+    home = tmp_path / "repository"
+    home.mkdir()
+    (home / "file").write_text("mine")
+    mine = committed(home)
+    git = ["git", "-C", str(home), "-c", "user.name=n", "-c", "user.email=e"]
+    for words in (["checkout", "-q", "-b", "theirs"], ["commit", "-q", "--allow-empty", "-m", "theirs"]):
+        subprocess.run([*git, *words], check=True)
+    theirs = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    subprocess.run([*git, "checkout", "-q", "-"], check=True)
+    with oldcode.worktrees([mine, theirs], home) as trees:
+        assert (trees[mine] / "file").is_file()  # type: ignore[operator]
+        assert trees[theirs] == f"commit {theirs[:12]} is no part of the history of {home}, and so is not run"
+
+
 @pytest.mark.slow
 def test_the_old_code_is_run_from_its_commit(
     made: list[Record], results: Path, shown: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]

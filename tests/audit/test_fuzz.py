@@ -28,7 +28,7 @@ from poolbench.report.writing import write_report
 
 QUICK = ["dataset=planted", "dataset.num_graphs=40", "trainer.max_epochs=2", "model.hidden=8", "logger=none",
          "callbacks.progress=none"]  # fmt: skip
-FEW, MANY = 150, 5000
+FEW, MANY = 150, 2000
 QUIET = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 Json = Any

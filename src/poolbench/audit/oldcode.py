@@ -25,6 +25,9 @@ PACKAGES = ("torch", "numpy")
 """The packages that compute: on their versions the bits of a result depend, and on the machine."""
 
 
+NO_MESSAGE = "no message"
+
+
 @cache
 def _here() -> dict[str, str | None]:
     return {
@@ -74,6 +77,9 @@ def _added(home: Path, commit: str, folder: Path) -> Path | str:
     # A record may say anything here, such as an option of git.
     if not re.fullmatch("[0-9a-f]{7,64}", commit):
         return f"its commit is not known ({commit})"
+    # Nor is what somebody proposes to be run because a record names it: a fetched branch lies in the repository, too.
+    if _git(home, "merge-base", "--is-ancestor", commit, "HEAD") == NO_MESSAGE:
+        return f"commit {commit[:12]} is no part of the history of {home}, and so is not run"
     said = _git(home, "worktree", "add", "--detach", "--quiet", str(folder), commit)
     return folder if said is None else f"commit {commit[:12]} cannot be had from the repository {home} ({said})"
 
@@ -84,7 +90,7 @@ def _git(home: Path, *arguments: str) -> str | None:
         done = subprocess.run(["git", "-C", str(home), *arguments], capture_output=True, text=True, check=False)
     except OSError as error:
         return f"git: {error.strerror}"
-    return None if done.returncode == 0 else (done.stderr.strip().splitlines() or ["no message"])[-1]
+    return None if done.returncode == 0 else (done.stderr.strip().splitlines() or [NO_MESSAGE])[-1]
 
 
 def run_old(record: Record, tree: Path, paths: Paths, out: Path, trust: Trust) -> None:
