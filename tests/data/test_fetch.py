@@ -26,6 +26,7 @@ from poolbench.data.cache import cache_dir, workspace
 from poolbench.data.sources import fetch
 from poolbench.data.sources.download import download
 from poolbench.data.sources.tu import TUDataset
+from poolbench.data.sources.unpack import unpack
 from poolbench.errors import PoolBenchError
 
 Mirror = Callable[..., Path]
@@ -432,6 +433,36 @@ def test_encrypted_or_unknown_compression(mirror: Mirror, files_of: FilesOf) -> 
             at = whole.find(signature, at + 4)
     mirror("TINY", bytes(whole))
     assert "is corrupt or cannot be read" in refused("TINY")
+
+
+def test_a_name_that_is_not_the_utf8_it_says(mirror: Mirror, cache: Path) -> None:
+    whole = zipped({"TINY/ü_A.txt": "1"}).replace("ü".encode(), b"\xfc\xfc")
+    path = mirror("TINY", whole)
+    assert f"archive {path} is corrupt or cannot be read ('utf-8' codec can't decode" in refused("TINY")
+    assert left_in(cache) == []
+
+
+def test_content_that_is_not_what_it_was_packed_by(mirror: Mirror, cache: Path, files_of: FilesOf) -> None:
+    """The bzip2 reader says so by an OSError, as a disk would."""
+    whole = zipped(files_of("TINY"), zipfile.ZIP_BZIP2).replace(b"BZh9", b"BZx9")
+    path = mirror("TINY", whole)
+    assert f"archive {path} is corrupt or cannot be read (Invalid data stream)" in refused("TINY")
+    assert left_in(cache) == []
+
+
+def test_names_that_no_disk_takes(mirror: Mirror, cache: Path) -> None:
+    for name in ("TINY_" + "A" * 300, "/".join(["TINY"] * 300), "\x1b[31mTINY_" + "A" * 300):
+        mirror("TINY", zipped({name: "1"}))
+        message = refused("TINY")
+        assert "a name that is too long" in message and message.isprintable() and len(message) < 500
+    assert left_in(cache) == []
+
+
+def test_a_file_in_the_place_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "x.zip").write_bytes(zipped({"x/raw/a": "1", "x/raw/a/b/c": "1"}))
+    archive = fetch.Archive(tmp_path / "x.zip", {}, "x.zip")
+    with pytest.raises(PoolBenchError, match=r"x\.zip holds \w twice"):
+        unpack(archive, tmp_path / "files", lambda name: True, folders=True)
 
 
 def test_lzma_archives_are_read(mirror: Mirror, files_of: FilesOf) -> None:
