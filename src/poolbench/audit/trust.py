@@ -187,7 +187,7 @@ def _check_argument(key: str, value: Any, config: Mapping[str, Any]) -> None:
     if isinstance(value, Mapping):  # such as loss_coeffs
         for inner, each in value.items():
             if isinstance(each, Mapping):
-                raise Refused(f"{key}.{inner}: a mapping in a mapping; a number, a word, true, false or null is expected")
+                raise Refused(f"{key}.{inner}: a number, a word, true, false or null is expected, no mapping")
             _check_argument(f"{key}.{inner}", each, config)
         return
     for each in value if isinstance(value, list | tuple) else [value]:
