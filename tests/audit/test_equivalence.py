@@ -312,6 +312,27 @@ def test_on_another_machine_the_old_version_is_run_first(
     assert link.both and link.old == OLD
 
 
+@pytest.mark.parametrize(
+    ("there", "other"),
+    [
+        ("Linux-6.1.0-13-amd64-x86_64-with-glibc2.36", False),
+        ("Linux-5.15.0-x86_64-with-glibc2.36", False),
+        ("Linux-6.1.0-13-amd64-x86_64-with-glibc2.31", True),
+        ("Linux-6.1.0-aarch64-with-glibc2.36", True),
+        ("macOS-14.4-arm64-arm-64bit", True),
+    ],
+)
+def test_a_kernels_release_makes_no_other_machine(
+    made: list[Record], there: str, other: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (record, _) = of_pool(made, "topk")
+    here = {**oldcode._here(), "platform": "Linux-6.12.9-x86_64-with-glibc2.36"}
+    monkeypatch.setattr(oldcode, "_here", lambda: here)
+    hardware = {**record.provenance.hardware, "platform": there}
+    provenance = msgspec.structs.replace(record.provenance, hardware=hardware)
+    assert oldcode.elsewhere(msgspec.structs.replace(record, provenance=provenance)) is other
+
+
 def test_a_commit_that_is_not_there_shows_nothing(
     elsewhere: list[Record], results: Path, shown: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -40,10 +40,15 @@ def _here() -> dict[str, str | None]:
 def elsewhere(record: Record) -> bool:
     """Whether a record was made on another kind of machine than this one, or by other packages: rounding differs."""
     then = record.provenance.hardware | record.provenance.packages
-    if any(then.get(fact) != mine for fact, mine in _here().items()):
+    if any(_computes(then.get(fact)) != _computes(mine) for fact, mine in _here().items()):
         return True
     on_cpu = (record.config.get("trainer") or {}).get("accelerator") == "cpu"
     return not on_cpu and then.get("gpus") != hardware()["gpus"]
+
+
+def _computes(fact: object) -> object:
+    """A fact without what computes nothing: the release of a Linux kernel."""
+    return re.sub(r"^Linux-.*-(\w+-with-)", r"Linux-\1", fact) if isinstance(fact, str) else fact
 
 
 def machine() -> str:
