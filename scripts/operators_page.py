@@ -53,6 +53,8 @@ generated and tested to be up to date; what it says is computed by calling the o
 * **size**: *data* where the number of pooled nodes of a graph depends on the graph, so that a GPU must wait for it.
 * **connectivity**: the matrix of the input graph that a model hands to the operator. RAW is A, SYMMETRIC
   D^-1/2 A D^-1/2, Propagation(delta) is I - delta (I - D^-1/2 A D^-1/2).
+* **edges**: *kept* where pooled edges are edges of the input, *merged* where each is all edges from one cluster to
+  another, *new* elsewhere. Kept and merged ones take `edge_attr` along, and tell the input edges behind each (`edge`).
 * **cost**: n nodes, E edges, f features, k clusters (b graphs, where they matter). The modes are those of
   `poolbench.pool.base.door`.
 """
@@ -160,7 +162,7 @@ def facts(entry: Entry) -> dict[str, str]:
     row = {"operator": f"[{entry.name}](#{entry.name})", "class": f"`{entry.cls.__name__}`"}
     row["paper"] = "; ".join(f"{short(p[0])}, {p[2]}{linked(p[3])}" for p in papers(entry.cls)) or "none"
     control = "control" in paragraphs(sys.modules[entry.cls.__module__])[0].lower()
-    losses, size, connectivity = "none", "fixed", "none"
+    losses, size, connectivity, edges = "none", "fixed", "none", "none"
     calls: dict[str, Callable[[], Any]]
     if isinstance(operator, SRCPool):
         disjoint = torch.block_diag(a[:4, :4], a[4:, 4:])
@@ -170,7 +172,7 @@ def facts(entry: Entry) -> dict[str, str]:
         row["kind"] = ("control, " if control else "") + ("dense" if isinstance(out.s, DenseSelection) else "sparse")
         losses, size = ", ".join(out.losses) or "none", "data" if operator.size_depends_on_data else "fixed"
         names = (name for name in linalg.__all__ if getattr(linalg, name) == operator.connectivity)
-        connectivity = next(names, str(operator.connectivity))
+        connectivity, edges = next(names, str(operator.connectivity)), operator.pooled_edges or "new"
     else:
         calls = {"single": lambda: operator(x), "disjoint": lambda: operator(x, i),
                  "batch": lambda: operator(twice), "mixed": lambda: operator(twice)}  # fmt: skip
@@ -179,7 +181,7 @@ def facts(entry: Entry) -> dict[str, str]:
     parameters = sum(p.numel() for p in operator.parameters())
     row["trainable"] = f"yes, {parameters:,}" if parameters else "no"
     return {**row, "losses": losses, "stochastic": "yes" if entry.cls.stochastic else "no", "size": size,
-            "connectivity": connectivity, "cost": cost(entry.cls)}  # fmt: skip
+            "connectivity": connectivity, "edges": edges, "cost": cost(entry.cls)}  # fmt: skip
 
 
 def works(call: Callable[[], Any]) -> bool:

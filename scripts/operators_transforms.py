@@ -18,8 +18,8 @@ HEAD = """
 Found by trying, on (x, edge_index, edge_weight, batch) of three graphs with `batch_size=3`, where the numbers must be
 those of a plain call; the operators of fixed size and the readouts are tested on several batches too.
 
-* **compile**: `torch.compile(fullgraph=True, dynamic=True)`, forward and backward, for batches of any sizes. **export**:
-  `torch.export` with any number of nodes and edges. A traced call takes each product's formula in torch's own terms:
+* **compile**: `torch.compile(fullgraph=True, dynamic=True)`, forward and backward, for batches of any sizes.
+  **export**: `torch.export` with any number of nodes and edges. A traced call takes each product's formula in torch's own terms:
   equal edges stay in several parts, S'X goes over tiles of 32 rows (at most 32 b rows more than there are), and gmt,
   settransformer and bnpool read back one number, the size of the largest graph, and pad to it. Give `batch_size`: it
   would be read back too. Indices are not checked, and `batch` must be sorted.

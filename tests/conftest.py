@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,10 @@ import torch
 
 from poolbench.records.digests import chain
 from poolbench.records.record import SCHEMA, Metrics, Provenance, Record, Seeds, Splits, Time
+
+# `nohup ... &` starts the suite with interrupts ignored, and what a test starts would inherit that and never stop.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

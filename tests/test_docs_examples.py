@@ -65,7 +65,7 @@ def test_an_operator_takes_under_twenty_lines() -> None:
 
 def test_the_example_of_a_call(modules: dict[str, ModuleType]) -> None:
     (text,) = (text for text in blocks("python") if not text.startswith("# my_"))
-    assert text.count("assert") == 5
+    assert text.count("assert") == 6
     exec(text, {})
 
 
@@ -76,7 +76,7 @@ def test_select_alone_makes_an_operator(modules: dict[str, ModuleType], graphs: 
     assert out.s.kept.tolist() == [0, 1, 2, 6, 7]
     assert out.sizes.tolist() == [3, 2] and out.i.tolist() == [0, 0, 0, 1, 1]
     assert torch.equal(out.x, x[out.s.kept])
-    assert out.a.tolist() == [[0, 0, 1, 2, 3, 4], [1, 2, 0, 0, 4, 3]]
+    assert out.edge_index.tolist() == [[1, 2, 0, 0, 4, 3], [0, 0, 1, 2, 3, 4]]
     a = torch.zeros(9, 9).index_put(tuple(index), torch.ones(14))
     batch = pool(torch.stack([x[:4], x[5:]]), torch.stack([a[:4, :4], a[5:, 5:]]))
     assert batch.x.shape == (2, 2, 6) and torch.equal(batch.x[1], x[6:8])

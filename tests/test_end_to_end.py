@@ -217,15 +217,20 @@ def test_two_processes_that_do_one_sweep_do_no_job_twice(results: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_share_a_run_and_keep_one_record(results: Path) -> None:
-    done = subprocess.run(
-        command("pool=mincut", "dataset=planted", "trainer=ddp", "trainer.accelerator=cpu", "trainer.max_epochs=3",
-                "logger=none"),
-        cwd=ROOT, env=environment(results), capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    (outcome,) = outcomes(results).values()
-    assert outcome[0] == "done" and len(outcome[3]) == 3
-    assert done.stdout.count("record:") == 1
+    """Started as commands, and as copies of what one command has built: the same numbers."""
+    found = []
+    for strategy in ("ddp", "ddp_spawn"):
+        done = subprocess.run(
+            command("pool=mincut", "dataset=planted", "trainer=ddp", "trainer.accelerator=cpu", "trainer.max_epochs=3",
+                    f"trainer.strategy={strategy}", "logger=none"),
+            cwd=ROOT, env=environment(results / strategy), capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("record:") == 1
+        (outcome,) = outcomes(results / strategy).values()
+        assert outcome[0] == "done" and len(outcome[3]) == 3
+        found.append(outcome)
+    assert found[0] == found[1]
 
 
 @pytest.mark.slow

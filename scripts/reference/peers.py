@@ -641,7 +641,6 @@ def pan(case: PeerCase) -> Arrays:
     found = {**kept_nodes(run, kept, gate, order), **run.common(names)}
     if case.library == "pyg":
         assert factor is not None
-        found["out/edge_index"] = found["out/edge_index"].flip(0)
         # beta here is factor beta there
         beta, grad = case.tensor("param/beta") / factor, found["grad/beta"]
         through = beta @ grad if args["min_score"] is not None else torch.zeros(())

@@ -154,7 +154,7 @@ def run(case: Case, args: dict[str, Any]) -> Arrays:
             outputs["out_i_pool"] = out.i
         if out.s is not None:
             outputs["out_s"] = _selection(case, out.s)
-        if out.score is not None:
+        if args.get("return_score"):
             # (N, 1) in the reference: the trailing axis is decision 5's, so it is left out here
             outputs["out_score"] = out.score
     objective = x_pool.square().sum() + sum(value.sum() for value in losses.values())

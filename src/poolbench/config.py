@@ -100,6 +100,11 @@ class Trainer(Struct, frozen=True, kw_only=True):
         """Whether further processes are started for the other devices."""
         return self.strategy.startswith("ddp")
 
+    @property
+    def hands_over(self) -> bool:
+        """Whether these processes are given what was built, in place of the command, and none of them is this one."""
+        return any(way in self.strategy for way in ("spawn", "fork", "notebook"))
+
 
 class Callbacks(Struct, frozen=True):
     monitor: str  # the number of the curve by which epochs are selected; auto: the protocol's choice

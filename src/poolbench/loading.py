@@ -18,12 +18,22 @@ def loading() -> Iterator[None]:
     It would look at a million new objects over and over and find nothing, for modules stay. For the same reason it need
     not look at them later on (`gc.freeze`).
     """
-    enabled, before = gc.isenabled(), len(sys.modules)
+    before = len(sys.modules)
+    with resting():
+        try:
+            yield
+        finally:
+            if len(sys.modules) - before > MANY:
+                gc.freeze()
+
+
+@contextmanager
+def resting() -> Iterator[None]:
+    """To make much in that is kept: a tenth quicker, as the collector of circular garbage rests meanwhile."""
+    enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if len(sys.modules) - before > MANY:
-            gc.freeze()
         if enabled:
             gc.enable()

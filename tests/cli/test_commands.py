@@ -307,5 +307,8 @@ def test_names_are_completed() -> None:
     assert completed("poolbench|train|pool|=|topk,minc") == {"topk,mincut"}, "bash takes pool=x for three words"
     assert {"topk"} == completed("poolbench|train|model=global|pool|=|to")
     assert "mincut" in completed("poolbench|tune|pool|=")
+    assert completed("poolbench|pool|=|minc") == {"mincut"}, "without a command they are train's"
+    assert "dataset=PROTEINS" in completed("poolbench|pool=topk|dataset=prot", "fish")
+    assert completed("poolbench|pool=to", "fish") == {"pool=topk"}
     assert "pool=topk" in completed("poolbench|train|pool=to", "fish"), "other shells for one"
     assert "dataset=PROTEINS" in completed("poolbench|train|dataset=prot", "fish")

@@ -504,6 +504,21 @@ def test_lift_in_batch_mode(pool: Registered) -> None:
     assert lifted.numel() == 10 * out.x.shape[-1]
 
 
+# A selection that is handed in
+
+
+def test_its_own_selection_handed_in_gives_the_same(pool: Registered) -> None:
+    module, graph = pool.make(return_selection=True), graphs(*SIZES, directed=True)
+    index, weight = graph.edges
+    out = call(module, graph)
+    again = module(graph.x, index, graph.i, edge_weight=weight, s=out.s)
+    close(again.x, out.x)
+    close(dense(again), dense(out))
+    assert torch.equal(again.i, out.i)
+    with pytest.raises(ValueError, match="s is of 5 nodes"):
+        module(graph.x, index, graph.i, edge_weight=weight, s=single(module, graphs(5), 0).s)
+
+
 # Weights and arguments
 
 

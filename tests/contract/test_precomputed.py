@@ -12,6 +12,7 @@ from registry import FEATURES, REGISTRY, Graphs, Registered, graphs
 from torch import Tensor
 
 from poolbench.data.coarsen import Recipe, coarsen_dataset
+from poolbench.learn.train import settings
 from poolbench.linalg import Ragged, Sparse
 from poolbench.linalg.coarsening import Coarsening
 
@@ -126,3 +127,14 @@ def test_others_refuse_a_coarsening(pool: Registered) -> None:
         return
     with pytest.raises(TypeError, match="not precomputable"):
         module.coarsen(matrix(graph))
+
+
+@precomputable
+def test_what_changes_a_coarsening_changes_what_it_is_kept_by(entry: Registered, changes: dict[str, Any]) -> None:
+    """Else one is read from the cache that was made with other arguments."""
+    graph = matrix(graphs(9, 7))
+    flags = [name for name in entry.takes if name in ("remove_self_loops", "degree_norm", "edge_weight_norm")]
+    for name in flags:
+        one, other = (entry.make(dtype=torch.float32, **{**changes, name: value}) for value in (False, True))
+        made = [module.coarsen(graph).a.to_dense() for module in (one, other)]
+        assert (settings(one) != settings(other)) or torch.equal(*made), name

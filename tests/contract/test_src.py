@@ -153,8 +153,9 @@ def test_keyword_arguments_receive_what_is_left() -> None:
 
 def test_n_nodes_before_the_first_call() -> None:
     pool = EveryOther()
-    with pytest.raises(ValueError, match="n_nodes"):
+    with pytest.raises(AttributeError, match="n_nodes"):
         pool.n_nodes
+    assert not hasattr(pool, "n_nodes")
     x, a, mask = GRAPH.padded
     pool(x, a, mask=mask)
     assert pool.n_nodes == 5

@@ -53,10 +53,10 @@ def fail(a: Sparse | Dense) -> Coarsening:
     raise ValueError("no such graph")
 
 
-def dataset(weighted: bool = True) -> tuple[Tensor, Tensor, Tensor | None]:
+def dataset(weighted: bool = True, directed: bool = False) -> tuple[Tensor, Tensor, Tensor | None]:
     torch.manual_seed(0)
     dense = torch.block_diag(*[(torch.rand(n, n) + 0.5) * (1 - torch.eye(n)) for n in SIZES])
-    dense = dense + dense.T
+    dense = dense * (torch.rand_like(dense) < 0.6) if directed else dense + dense.T
     row, col = dense.nonzero(as_tuple=True)
     return torch.tensor(SIZES), torch.stack([row, col]), dense[row, col] if weighted else None
 
@@ -93,10 +93,11 @@ CHAINS = {
 
 @pytest.mark.parametrize("name", CHAINS)
 @pytest.mark.parametrize("weighted", [True, False])
+@pytest.mark.parametrize("directed", [True, False])
 def test_a_cut_is_what_the_batch_of_the_store_gives(
-    name: str, weighted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, weighted: bool, directed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sizes, index, weight = dataset(weighted)
+    sizes, index, weight = dataset(weighted, directed)
     store = GraphStore(torch.zeros(sum(SIZES), 1), sizes, index, torch.zeros(len(SIZES)), weight)
     monkeypatch.setattr(module, "CHUNK", 7)
     monkeypatch.setattr(module, "FEW", 5)

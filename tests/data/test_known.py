@@ -15,7 +15,8 @@ from poolbench.data import known
 from poolbench.data.generators.synthetic import PlantedGraphs
 from poolbench.data.known import note, recall
 from poolbench.data.prepared import Prepared
-from poolbench.learn.build import build_dataset, build_protocol
+from poolbench.learn.build import build_dataset
+from poolbench.learn.locate import build_protocol
 
 TU = {"_target_": "poolbench.data.sources.tu.TUDataset", "name": "TINY"}
 

@@ -12,7 +12,7 @@ SIZES = [3, 1, 5, 0, 4]
 
 
 def make(directed: bool = False, weighted: bool = False) -> tuple[GraphStore, list[torch.Tensor], torch.Tensor]:
-    """A store of five small graphs (one empty, one a single node), and each graph's dense matrix."""
+    """A store of five small graphs (one empty, one a single node), and each graph's dense matrix (u hears v)."""
     torch.manual_seed(0)
     blocks = []
     for n in SIZES:
@@ -25,12 +25,12 @@ def make(directed: bool = False, weighted: bool = False) -> tuple[GraphStore, li
             a = a * (w if directed else w + w.T)
         blocks.append(a)
     dense = torch.block_diag(*blocks)
-    row, col = dense.nonzero(as_tuple=True)
+    col, row = dense.T.nonzero(as_tuple=True)
     x = torch.randn(sum(SIZES), 2)
     store = GraphStore(
         x,
         torch.tensor(SIZES),
-        torch.stack([row, col]),
+        torch.stack([col, row]),
         torch.arange(len(SIZES)),
         dense[row, col] if weighted else None,
         [GCN, SYMMETRIC, Propagation(0.85)],
@@ -146,11 +146,17 @@ def test_seeds_do_not_collide() -> None:
 
 
 @pytest.mark.parametrize("directed", [False, True])
-def test_edge_features_go_with_the_entries_of_the_matrix(directed: bool) -> None:
+@pytest.mark.parametrize("large", [False, True])
+def test_edge_features_go_with_the_entries_of_the_matrix(
+    directed: bool, large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the entry (u, v), with which u hears v, are those of the edge v -> u, undirected or not."""
     _, blocks, x = make(directed)
-    row, col = torch.block_diag(*blocks).nonzero(as_tuple=True)
-    edges = torch.stack([100.0 * row + col, torch.arange(row.numel())], 1)  # which edge it is
-    store = GraphStore(x, torch.tensor(SIZES), torch.stack([row, col]), torch.arange(5), None, [GCN], "cpu", edges)
+    monkeypatch.setattr("poolbench.data.store.LARGE", 0 if large else 100)
+    source, target = torch.block_diag(*blocks).T.nonzero(as_tuple=True)
+    edges = torch.stack([100.0 * source + target, torch.arange(source.numel())], 1)  # which edge it is
+    ends = torch.stack([source, target])
+    store = GraphStore(x, torch.tensor(SIZES), ends, torch.arange(5), None, [GCN], "cpu", edges)
     start = torch.tensor([sum(SIZES[:g]) for g in range(len(SIZES))])
     loader = BatchLoader(store, torch.arange(5), 2, seed=0)
     for epoch in range(3):
@@ -158,7 +164,7 @@ def test_edge_features_go_with_the_entries_of_the_matrix(directed: bool) -> None
         for batch in loader:
             assert batch.edges is not None
             shift = (start[batch.graphs] - batch.a.nodes.ptr[:-1])[batch.a.nodes.index]  # back to the whole dataset
-            whole = 100.0 * (batch.a.row + shift[batch.a.row]) + batch.a.col + shift[batch.a.col]
+            whole = 100.0 * (batch.a.col + shift[batch.a.col]) + batch.a.row + shift[batch.a.row]
             assert torch.equal(batch.edges[:, 0], whole)
             assert torch.equal(batch.edges, edges[batch.edges[:, 1].long()])
     assert make(directed)[0].batch(torch.tensor([0])).edges is None

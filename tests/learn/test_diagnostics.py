@@ -17,7 +17,7 @@ from poolbench.data.generators.synthetic import PlantedGraphs
 from poolbench.data.prepared import Prepared
 from poolbench.data.protocols import Holdout
 from poolbench.data.store import Batch
-from poolbench.learn import build, diagnostics, train
+from poolbench.learn import build, diagnostics, locate, train
 from poolbench.learn.diagnostics import block, pooling, sample, spectrum
 from poolbench.learn.pictures import draw, layout, picture
 from poolbench.linalg import Ragged, Sparse
@@ -158,7 +158,7 @@ def test_every_operator_can_be_looked_at(name: str) -> None:
     prepared = Prepared.of(raw, Holdout(0), None)
     pool = Part.of("pool", OmegaConf.to_container(OmegaConf.load(CONF / "pool" / f"{name}.yaml"), resolve=True))
     model_part = small().model
-    if issubclass(build.locate("pool", pool), GlobalPool):
+    if issubclass(locate.locate("pool", pool), GlobalPool):
         model_part = Part("poolbench.nn.flat.Global", {"hidden": 8})
     torch.manual_seed(0)
     model = build.build_model(model_part, pool, train.data_facts(prepared))

@@ -311,7 +311,7 @@ def test_a_line_that_a_power_cut_left_incomplete_is_dropped(tmp_path: Path) -> N
     assert path.read_text() == "epoch,loss\n0,0.5\n1,0.125\n"
 
 
-def test_a_kill_leaves_whole_lines(tmp_path: Path) -> None:
+def test_a_kill_costs_at_most_the_line_that_is_being_written(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from poolbench.learn.loggers import CSVCurve\n"
         "curve = CSVCurve(Path(sys.argv[1]))\n"
@@ -324,8 +324,11 @@ def test_a_kill_leaves_whole_lines(tmp_path: Path) -> None:
         assert job.poll() is None
     job.send_signal(signal.SIGKILL)
     job.wait()
-    assert path.read_text().endswith("\n")
-    assert [row["epoch"] for row in read_curve(path)] == list(range(path.read_text().count("\n") - 1))
+    rows = read_curve(path)
+    assert [row["epoch"] for row in rows] == list(range(path.read_text().count("\n") - 1))
+    assert all(row[f"m{i}"] == row["epoch"] + i / 7 for row in rows for i in range(200 + int(row["epoch"]) // 50))
+    CSVCurve(path, first_epoch=len(rows)).log(len(rows), {"m0": 0.5})
+    assert read_curve(path) == [*rows, {"epoch": len(rows), "m0": 0.5}]
 
 
 # --------------------------------------------------------------------------------------------------------- in general

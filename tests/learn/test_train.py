@@ -15,11 +15,12 @@ from poolbench.data.generators.synthetic import PlantedGraphs
 from poolbench.data.prepared import Prepared
 from poolbench.data.protocols import Holdout
 from poolbench.errors import PoolBenchError, RunError
-from poolbench.learn.build import Parts, loss_weights
+from poolbench.learn.build import STAND_IN, Parts, build_model, loss_weights
 from poolbench.learn.keeper import Selection
 from poolbench.learn.outcome import Outcome
 from poolbench.learn.train import Trainable, train
 from poolbench.nn.model import GraphModel
+from poolbench.pool.sag import SAGPool
 from poolbench.pool.topk import TopKPool
 
 RAW = PlantedGraphs(num_graphs=48)
@@ -198,6 +199,14 @@ def test_mixed_precision_trains() -> None:
         ("pool__ratio", 1.5),
         ("pool__k", 0),
         ("pool__k", 2.5),
+        (
+            "pool",
+            {"_target_": "poolbench.pool.sag.SAGPool", "ratio": 0.5, "gnn": {"_target_": "torch_geometric.nn.No"}},
+        ),
+        (
+            "pool",
+            {"_target_": "poolbench.pool.sag.SAGPool", "ratio": 0.5, "gnn": {"_target_": "torch.nn.Linear", "a": 1}},
+        ),
         ("model__dropout", 1.0),
         ("trainer__precision", "31"),
         ("scheduler", {"_target_": "torch.optim.lr_scheduler.StepLR"}),
@@ -213,6 +222,15 @@ def test_impossible_configurations_are_refused_before_data_is_touched(key: str, 
     with pytest.raises(PoolBenchError) as refusal:
         Parts.of(config(**{key: value}))
     assert "\n" not in str(refusal.value)
+
+
+def test_a_part_within_an_operator_is_made_for_each_level() -> None:
+    gnn = {"_target_": "torch_geometric.nn.GATConv", "heads": 2, "concat": False}
+    made = config(pool={"_target_": "poolbench.pool.sag.SAGPool", "ratio": 0.5, "gnn": gnn}, model__levels=2)
+    model = build_model(made.model, made.pool, STAND_IN)
+    layers = [module.gnn for module in model.modules() if isinstance(module, SAGPool)]
+    assert [(layer.in_channels, layer.heads) for layer in layers] == [(8, 2), (8, 2)]
+    assert math.isfinite(run(made).metrics["test"]["loss"])
 
 
 @pytest.mark.parametrize("name", ["ndp", "nmf"])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch_geometric.nn import GCNConv, GINConv, GraphConv
+from torch_geometric.nn import GCNConv, GINConv, GINEConv, GraphConv
 
+from poolbench.data.store import GraphStore
 from poolbench.linalg import Dense, Padded, Ragged, Sparse, to_padded
 from poolbench.nn.encoder import Channels
 from poolbench.nn.message_passing import GINE, LAYERS
@@ -66,6 +67,60 @@ def test_a_directed_graph_hears_along_its_rows(name: str) -> None:
     hops = a.to_dense().bool() | torch.eye(10, dtype=torch.bool)
     reach = hops[0] if name != "pan" else hops[hops[0]].any(0)  # pan hears along paths of two edges
     assert heard == set(reach.nonzero().squeeze(-1).tolist())
+
+
+@pytest.mark.parametrize("undirected", [False, True])
+def test_layers_equal_pyg_on_a_directed_dataset(undirected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From an edge_index (source, target) with weights and features through the store: messages flow to the target.
+
+    Undirected edges may have other features in each direction.
+    """
+    monkeypatch.setattr("poolbench.linalg.matrix.EPS", 0.0)  # PyG adds nothing to the root of a degree
+    torch.manual_seed(3)
+    present = torch.block_diag(*[(torch.rand(n, n) < 0.5).fill_diagonal_(False) for n in (5, 1, 4)])
+    value = torch.rand(10, 10, dtype=torch.float64) + 0.5
+    if undirected:
+        present, value = present | present.T, value + value.T
+    index = present.nonzero().T
+    weight, edges = value[index[0], index[1]], torch.randn(index.shape[1], 2, dtype=torch.float64)
+    x = torch.randn(10, 6, dtype=torch.float64)
+    store = GraphStore(x, torch.tensor([5, 1, 4]), index, torch.zeros(3), weight, edges=edges)
+    assert store.symmetric is undirected
+    batch = store.batch(torch.arange(3))
+
+    def close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+
+    gcn, theirs = LAYERS["gcn"](6, 4).double(), GCNConv(6, 4).double()
+    theirs.lin.weight.data, theirs.bias.data = gcn.weight.weight.data, gcn.bias.data.normal_()
+    close(gcn(x, batch.a), theirs(x, index, weight))
+
+    gcs, theirs = LAYERS["gcs"](6, 4).double(), GCNConv(6, 4, add_self_loops=False, bias=False).double()
+    theirs.lin.weight.data = gcs.neighbours.weight.data
+    close(gcs(x, batch.a), gcs.root(x) + theirs(x, index, weight))
+
+    conv, other = LAYERS["graphconv"](6, 4).double(), GraphConv(6, 4).double()
+    other.lin_root.weight.data, other.lin_rel.weight.data = conv.root.weight.data, conv.neighbours.weight.data
+    other.lin_rel.bias.data = conv.root.bias.data.normal_()
+    close(conv(x, batch.a), other(x, index, weight))
+
+    unweighted = batch.a.with_value(torch.ones_like(weight))
+    gin = LAYERS["gin"](6, 4).double()
+    pyg = GINConv(gin.mlp, eps=0.25).double()
+    gin.eps.data.fill_(0.25)
+    close(gin(x, unweighted), pyg(x, index))
+
+    gine = GINE(6, 4, Channels(2)).double()
+    pyg = GINEConv(gine.mlp, eps=0.25).double()
+    gine.eps.data.fill_(0.25)
+    assert batch.edges is not None and gine.encoder is not None
+    close(gine(x, unweighted, batch.edges), pyg(x, index, gine.encoder(edges)))
+
+    pan = LAYERS["pan"](6, 4).double()
+    a = torch.zeros(10, 10, dtype=torch.float64).index_put((index[1], index[0]), weight)  # adj_t, as PANConv has it
+    m = pan.paths[0] * torch.eye(10).double() + pan.paths[1] * a + pan.paths[2] * a @ a
+    root = m.sum(-1).rsqrt()
+    close(pan(x, batch.a), (root.unsqueeze(-1) * m * root) @ x @ pan.weight.weight.T + pan.bias)
 
 
 @pytest.mark.parametrize("vocabulary", [None, (3, 4)])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import math
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,13 @@ from omegaconf import OmegaConf
 from configs import small
 from poolbench import cli, statistics
 from poolbench.cli.commands import reproduce as command
-from poolbench.cli.commands.reproduce import compose
+from poolbench.cli.commands.reproduce import composer
+from poolbench.cli.door import composed, resolve
 from poolbench.cli.folders import conf_dir
-from poolbench.config import plain, replace, with_values
+from poolbench.config import Config, plain, replace, with_values
 from poolbench.errors import PoolBenchError
+from poolbench.jobs.run import at_once
+from poolbench.jobs.sweep import duration
 from poolbench.learn.build import Parts
 from poolbench.papers import comparison, reproduce
 from poolbench.papers.comparison import Found, Measured, agreement, compare, measured, written
@@ -42,6 +47,11 @@ from poolbench.records.record import Record
 CONF = conf_dir()
 PAPERS = sorted(path.stem for path in published_dir().glob("*.yaml"))
 EXPERIMENTS = sorted(f"{path.parent.name}/{path.stem}" for path in (CONF / "experiment").glob("*/*.yaml"))
+
+
+def compose(words: Sequence[str], seeds: Sequence[int]) -> list[Config]:
+    """The configuration of one command line for each seed."""
+    return composer()(words, seeds)
 
 
 # ------------------------------------------------------------------------------------------------------------- facts
@@ -102,7 +112,7 @@ def test_a_recipe_covers_the_published_table(name: str) -> None:
 @pytest.mark.parametrize("quick", [False, True])
 def test_every_line_of_a_recipe_can_be_run(name: str, quick: bool) -> None:
     recipe = read_recipe([CONF], name)
-    planned = plan(recipe, compose, seeds=1, quick=quick)
+    planned = plan(recipe, composer(), seeds=1, quick=quick)
     assert len({one.key for one in planned}) == len(planned) == len(recipe.lines)
     for one in planned:
         Parts.of(one.tasks[0].config)
@@ -141,6 +151,47 @@ def test_an_experiment_trains_a_step(experiment: str, results: Path) -> None:
     assert run(config).done
 
 
+# ----------------------------------------------------------------------------------------------------------- composing
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(one, marks=() if one == "bianchi2020_mincut/classification" else pytest.mark.slow)
+     for one in recipes([CONF])],
+)  # fmt: skip
+def test_lines_that_are_composed_together_are_what_hydra_makes_of_each(name: str) -> None:
+    recipe = read_recipe([CONF], name)
+    together = composer()
+    for line in recipe.lines:
+        for more in ((), recipe.quick.overrides, ("trainer=gpu", "paths.results=elsewhere", "hydra/sweeper=basic")):
+            words = [f"experiment={line.experiment}", "logger=none", *line.overrides, *more]
+            alone = [resolve(composed([*words, f"seed={seed}"])) for seed in (0, 7)]
+            assert together(words, [0, 7]) == alone, words
+
+
+def test_whatever_hangs_on_the_seed_follows_it() -> None:
+    several = compose(["logger=none", "batch_size=${seed}", "split.seed=4"], [1, 2])
+    assert [(one.seed, one.batch_size, one.split.seed) for one in several] == [(1, 1, 4), (2, 2, 4)]
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("pool=mincuts", r"pool=mincuts is unknown \(did you mean mincut"),
+        ("batch_sise=3", r"batch_sise is no key of the configuration \(did you mean batch_size"),
+        ("batch_size=1,2", r"batch_size=1,2 means several runs"),
+        ("batch_size=[", "no viable alternative"),
+        ("pool.ratio=???", r"pool.ratio must be given"),
+    ],
+)
+def test_a_line_that_does_not_compose_is_refused_as_a_command_line_is(word: str, said: str) -> None:
+    together = composer()
+    together(["logger=none"], [0])
+    with pytest.raises(PoolBenchError, match=f"^logger=none {word[:4]}.*: .*{said}"):
+        together(["logger=none", word], [0])
+    assert together(["logger=none"], [0]) == compose(["logger=none"], [0])  # it left nothing behind
+
+
 # ------------------------------------------------------------------------------------------------------------ planning
 
 
@@ -177,24 +228,66 @@ def test_a_nested_fold_leaves_several_records() -> None:
     assert setting(plain(final)) == one.key
 
 
-def test_a_plan_says_what_time_it_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
+def timed(record: Record, planned: Planned, seconds: float, cpu: str = "this CPU", **changes: Any) -> Record:
+    """A record of the first task of a line, with epochs of so many seconds on a machine."""
+    made = replace(record, config={**plain(planned.tasks[0].config), **changes})
+    made.time.epoch = seconds
+    made.provenance.hardware = {"cpu": cpu, "cores_usable": 1, "gpus": []}
+    return made
+
+
+def this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reproduce.provenance, "cpu_model", lambda: "this CPU")
+    monkeypatch.setattr(reproduce.provenance, "usable_cores", lambda: 1)
+
+
+def test_the_time_of_an_epoch_is_that_of_records_of_this_machine_or_else_of_another(
+    record: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    this_machine(monkeypatch)
+    (one,) = plan(own_recipe(line("bianchi2020_mincut/classification")), compose, seeds=1)
+
+    def epoch(*records: Record) -> str:
+        return str(reproduce.Clock(records).epoch(one))
+
+    here = [timed(record(seed, 0.5), one, seconds) for seed, seconds in enumerate((2.0, 4.0, 2.0))]
+    there = [timed(record(seed, 0.5), one, 8.0, "another CPU") for seed in range(4)]
+    third = [timed(record(0, 0.5), one, 16.0, "a third CPU")]
+    assert epoch(*here, *there) == "2.0 s an epoch"
+    assert epoch(*third, *there) == "8.0 s an epoch on another CPU, 1 cores"
+    other = timed(record(0, 0.5), one, 2.0, batch_size=7)
+    part = timed(record(0, 0.5), one, 2.0, trainer={"accelerator": "cpu", "limit_train_batches": 2})
+    assert epoch(other) == epoch(part) == epoch() == "None"
+
+
+def test_a_plan_says_what_runs_took_and_take_and_what_time_it_does_not_know(
+    record: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    this_machine(monkeypatch)
     recipe = own_recipe(line("bianchi2020_mincut/classification"), line("ying2018_diffpool/classification"))
-    planned = plan(recipe, compose, seeds=1)
-    left = [(one, task) for one in planned for task in one.tasks]
-    of = {planned[0].key: 2.0, planned[1].key: None}
-    monkeypatch.setattr(reproduce.Clock, "epoch", lambda clock, one: of[one.key])
+    planned = plan(recipe, compose, seeds=2)
+    known = timed(record(0, 0.5), planned[0], 2.0)
+    elsewhere = timed(record(9, 0.5), planned[1], 3.0, "another CPU", seed=9)
 
-    def text() -> list[str]:
-        return reproduce.planned_text(recipe, planned, left, Found([], Links()), 1).splitlines()
+    def text(*records: Record) -> list[str]:
+        found = found_of(records)
+        left = [(one, task) for one in planned for task in reproduce.to_do(one, found)]
+        return reproduce.planned_text(recipe, planned, left, found, 1).splitlines()
 
-    head, known, unknown, total = text()
-    assert head.endswith(f"{len(left)} to do") and "2.0 s an epoch" in known
-    assert unknown.endswith("10 to do, time unknown")
-    assert "lines of unknown time not counted" in total
-    of[planned[0].key] = None
-    assert len(text()) == 3  # nothing is known: no total is made up
-    of.update(dict.fromkeys(of, 2.0))
-    assert "unknown" not in "".join(text())
+    epochs = reproduce.epochs(planned[0].tasks[0])
+    head, first, second, took, most = text(known)
+    assert head == "own/table: 22 runs, 21 to do"
+    assert first == f"  A, planted: 2 runs, 1 done in 1 s, 1 to do, 2.0 s an epoch, at most {duration(2 * epochs)}"
+    assert second == "  A, planted: 20 runs, 20 to do, time unknown: no record of such a run (--quick leaves one)"
+    assert took == "what is done took 1 s, one run after another"
+    assert most.startswith(f"at most {duration(2 * epochs)} on 1 process, lines of unknown time not counted;")
+    assert len(text()) == 3  # nothing is known: no time is made up
+    *_, second, _, most = text(known, elsewhere)
+    assert "20 to do, 3.0 s an epoch on another CPU, 1 cores, at most" in second
+    assert ", by the clocks of other machines too;" in most and "unknown" not in most
+    planned = [Planned(planned[0].line, planned[0].tasks[:1], planned[0].key)]
+    assert text(known) == ["own/table: 1 run, 0 to do", "  A, planted: 1 run, done in 1 s",
+                           "what is done took 1 s, one run after another"]  # fmt: skip
 
 
 def test_what_says_where_to_run_is_taken_and_what_changes_the_run_is_not() -> None:
@@ -400,7 +493,7 @@ explained: [B is another thing]
 def main(own_conf: Path, results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
     """The command with the folder of the test, and small runs; returns what it prints."""
     quick = ["trainer.max_epochs=2", "model.hidden=8", "callbacks.progress=none"]
-    monkeypatch.setattr(command, "compose", lambda words, seeds: compose([*quick, *words], seeds))
+    monkeypatch.setattr(command, "composer", lambda: lambda words, seeds: compose([*quick, *words], seeds))
 
     def main(*argv: str) -> str:
         assert cli.main(["reproduce", "--config-dir", str(own_conf), *argv]) == 0
@@ -440,6 +533,35 @@ def test_the_command_does_what_is_missing_and_writes_the_table(main: Any, result
     assert f"- own: {comparison.counts(verdicts)}\n" in summary
     assert "Of the differences in own/table:\n\n- B is another thing\n" in summary
     assert "Of the differences:\n\n- B is another thing\n" in text
+
+
+def test_what_a_plan_counts_is_what_is_run(
+    main: Any, own_conf: Path, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main("own/table")
+    monkeypatch.setenv("POOLBENCH_CONFIG", str(own_conf))
+    quick = ["trainer.max_epochs=2", "model.hidden=8", "callbacks.progress=none", f"paths.results={results}"]
+    planned = plan(read_recipe([own_conf], "own/table"), lambda words, seeds: compose([*quick, *words], seeds))
+    found = [at_once(task.config) for one in planned for task in one.tasks]
+    assert {record and record.id for record in found} == {path.name for path in results.glob("runs/*")}
+    assert not [task for one in planned for task in reproduce.to_do(one, reproduce.found_of(planned, results))]
+    others = reproduce.found_of(planned[:1], results)  # records of other operators are not looked at
+    assert {record.config["pool"]["_target_"] for record in others.all} == {"poolbench.pool.topk.TopKPool"}
+
+
+def test_a_plan_runs_nothing_and_loads_no_torch(results: Path) -> None:
+    code = """
+import sys
+from poolbench.cli import main
+code = main(["reproduce", "bianchi2020_mincut/clustering", "--plan"])
+assert not (found := {"torch", "pytorch_lightning", "scipy", "pandas", "optuna"} & {*sys.modules}), found
+sys.exit(code)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    head, *lines = done.stdout.splitlines()
+    assert head == "bianchi2020_mincut/clustering: 40 runs, 40 to do" and len(lines) == 4 and not results.exists()
+    assert all(line.endswith("time unknown: no record of such a run (--quick leaves one)") for line in lines)
 
 
 def test_two_processes_do_the_runs(main: Any) -> None:

@@ -4,7 +4,9 @@ PoolBench's own operator where the two do the same work."""
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
+import pickle
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +22,7 @@ from torch_geometric.utils import to_dense_adj, to_dense_batch
 from poolbench import cli
 from poolbench.config import Part
 from poolbench.errors import PoolBenchError
-from poolbench.learn.build import locate
+from poolbench.learn.locate import locate
 from poolbench.linalg import Ragged, Sparse
 from poolbench.pool import MinCutPool, PANPool, SAGPool, TopKPool
 from poolbench.pool.base.src import SRCPool, constructor_arguments
@@ -33,7 +35,9 @@ QUICK = ["dataset=planted", "dataset.num_graphs=24", "trainer.max_epochs=1", "mo
 
 
 def names(peer: str) -> list[str]:
-    return sorted(path.stem for path in PEERS.glob(f"{peer}_*.yaml"))
+    """The adapters of layers; those of readouts have tests of their own (test_readouts.py)."""
+    paths = PEERS.glob(f"{peer}_*.yaml")
+    return sorted(path.stem for path in paths if not path.read_text(encoding="utf-8").startswith("# Readout"))
 
 
 def make(name: str, **changes: Any) -> Any:
@@ -157,6 +161,49 @@ def test_dmon() -> None:
     close(out.s.dense(), torch.cat([s[0], s[1, :5]]))
 
 
+class Directed(Graphs):
+    """Some edges of `Graphs` in one direction alone, weighted; a is read by rows as receivers."""
+
+    index = Graphs.index[:, [k for k in range(28) if k % 3]]
+    index = index[:, torch.argsort(index[1], stable=True)]  # in the order of the matrix: EdgePooling breaks ties by it
+    weight = torch.rand(index.shape[1], generator=torch.Generator().manual_seed(4), dtype=torch.float64) + 0.5
+
+    @classmethod
+    def padded(cls) -> tuple[Tensor, Tensor, Tensor]:
+        x, mask = to_dense_batch(cls.x, cls.batch)
+        return x, to_dense_adj(cls.index.flip(0), cls.batch, cls.weight), mask
+
+
+@pytest.mark.parametrize("name", ["pyg_topk", "pyg_sag", "pyg_asap", "pyg_edge"])
+def test_a_directed_graph_goes_to_the_layer_and_back_as_it_is(name: str) -> None:
+    pool, d = make(name), Directed
+    features = d.x.to(dtype(name))
+    weight = None if name == "pyg_edge" else d.weight.to(features)
+    more = [] if name == "pyg_edge" else [weight]
+    out = pool(features, d.index, d.batch, edge_weight=weight)
+    x, index, *rest = pool.layer(features, d.index, *more, d.batch)
+    edge, graph = (None, rest[0]) if name == "pyg_edge" else rest[:2]
+    order = torch.argsort(graph, stable=True)
+    near(out.x, x[order])
+    near(matrix(out.a, out.edge_weight, len(x)), matrix(index, edge, len(x))[order][:, order])
+
+
+@pytest.mark.parametrize("name", ["pyg_mincut", "pyg_diffpool", "pyg_dmon"])
+def test_a_dense_layer_gets_a_directed_graph_by_its_receivers(name: str) -> None:
+    pool, d = make(name), Directed
+    out = pool(d.x, d.index, d.batch, edge_weight=d.weight)
+    x, a, mask = d.padded()
+    if name == "pyg_mincut":
+        x, a, *_ = layers.dense_mincut_pool(x, a, pool.linear(x), mask, pool.temperature)
+    elif name == "pyg_diffpool":
+        s, z = (to_dense_batch(f(d.x, d.index, d.weight), d.batch)[0] for f in (pool.assignment, pool.embedding))
+        x, a, *_ = layers.dense_diff_pool(z, a, s, mask)
+    else:
+        _, x, a, *_ = pool.layer(x, a, mask)
+    close(out.x, x.flatten(0, 1))
+    close(matrix(out.a.flip(0), out.edge_weight, 6), torch.block_diag(*a))
+
+
 # -- PyG: PoolBench's own operators --------
 
 
@@ -221,6 +268,24 @@ def test_mincut_is_that_of_poolbench() -> None:
 
 
 # -- all of PyG's --------
+
+
+@pytest.mark.parametrize("name", names("pyg"))
+def test_adapters_are_copied_shown_and_reset(name: str) -> None:
+    pool = make(name)
+    twin = pickle.loads(pickle.dumps(pool))
+    assert repr(twin) == repr(pool)
+    assert "return_selection=True" in repr(pool)
+    assert not hasattr(pool, "n_nodes")
+    with torch.no_grad():
+        for p in twin.parameters():
+            p.add_(1.0)
+    torch.manual_seed(0)
+    twin.reset_parameters()
+    for p, q in zip(pool.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(p, q)
+    out = pool(G.x.to(dtype(name)), G.index, G.batch)
+    inspect.getmembers(out.s)
 
 
 @pytest.mark.parametrize("name", names("pyg"))

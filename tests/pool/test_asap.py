@@ -79,7 +79,7 @@ def test_a_path_by_hand() -> None:
     assert out.s.centres.tolist() == [1, 2]
     torch.testing.assert_close(out.x.squeeze(-1), phi[1:] * torch.tensor([2.0, 2.5], dtype=F64))
     # S^ = [[1/3, 0], [1/3, 1/2], [1/3, 1/2]], A^ S^ = [[2/3, 1/2], [1, 1], [2/3, 1]]: S^'A^S^ = [[7/9, 5/6], [5/6, 1]]
-    assert out.a.tolist() == [[0, 1], [1, 0]]
+    assert out.a.tolist() == [[1, 0], [0, 1]]
     torch.testing.assert_close(out.edge_weight, torch.full((2,), 5 / 6, dtype=F64))
     # The fitness counts A^: w1 = 1, w2 = 2 add sum_j z_j - 2 |N(i)| z_i over N(i).
     nn.init.ones_(pool.neighbours.weight)

@@ -80,7 +80,7 @@ def test_a_path_by_hand() -> None:
     out = pool(x, index, edge_weight=torch.tensor([5.0, 5.0, 0.3, 0.3, 7.0, 7.0], dtype=F64))
     assert out.s.cluster.tolist() == [0, 0, 1, 1]
     torch.testing.assert_close(out.x, torch.tensor([[1.5], [7.5]], dtype=F64))
-    assert out.a.tolist() == [[0, 1], [1, 0]]
+    assert out.a.tolist() == [[1, 0], [0, 1]]
     torch.testing.assert_close(out.edge_weight, torch.tensor([0.3, 0.3], dtype=F64))
     # tanh ranks by the source alone: 3 -> 2 has tanh 3, then 1 -> 0.
     tanh = EdgePool("tanh", add_to_edge_score=0.0, in_channels=1, kernel_initializer="ones").double()
@@ -135,10 +135,10 @@ def test_parallel_edges(how: str, want: float) -> None:
     with torch.no_grad():
         pool.projection.weight.copy_(torch.tensor([[1.0, 0.0]]))
     x = torch.tensor([[0.0], [9.0], [0.0], [9.0]], dtype=F64)
-    index = torch.tensor([[0, 2, 2, 2, 3], [1, 3, 0, 1, 0]])
+    index = torch.tensor([[1, 3, 0, 1, 0], [0, 2, 2, 2, 3]])
     out = pool(x, index, edge_weight=torch.tensor([1.0, 1.0, 1.0, -4.0, 6.0], dtype=F64))
     assert out.s.cluster.tolist() == [0, 0, 1, 1]
-    assert out.a.tolist() == [[1], [0]]
+    assert out.a.tolist() == [[0], [1]]
     assert out.edge_weight.tolist() == [want]
     if how == "sum":  # edges that cancel are none
         cancelled = pool(x, index, edge_weight=torch.tensor([1.0, 1.0, 1.0, -4.0, 3.0], dtype=F64))

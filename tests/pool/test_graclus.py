@@ -88,7 +88,7 @@ def test_a_path_by_hand() -> None:
     x = torch.tensor([[1.0], [10.0], [100.0], [1000.0]])
     out = GraclusPool(return_selection=True)(x, index, edge_weight=weight)
     assert out.x.squeeze(-1).tolist() == [1, 110, 1000]
-    assert out.a.tolist() == [[0, 1, 1, 2], [1, 0, 2, 1]]
+    assert out.a.tolist() == [[1, 0, 2, 1], [0, 1, 1, 2]]
     assert out.edge_weight.tolist() == [1, 1, 2, 2]
     assert GraclusPool(return_selection=True).lift(out.x, out.s).squeeze(-1).tolist() == [1, 110, 110, 1000]
     # Not adjacent: {0, 2}, {0, 3}, {1, 3}. Maximal: {0, 2} with {1, 3}, or {0, 3} alone.

@@ -121,7 +121,7 @@ def test_random_and_canonical_scores_do_not_depend_on_the_batch() -> None:
 
 def test_degree_is_what_comes_in() -> None:
     a = random_adjacency(12, seed=3, directed=True)
-    torch.testing.assert_close(pool(scorer="degree")(torch.ones(12, 1, dtype=F64), sparse(a)).score, a.sum(0))
+    torch.testing.assert_close(pool(scorer="degree")(torch.ones(12, 1, dtype=F64), sparse(a)).score, a.sum(1))
 
 
 def test_the_gradient_of_the_linear_score() -> None:

@@ -12,7 +12,7 @@ from poolbench.linalg import Dense, Matrix, Padded, Ragged, Sparse
 from poolbench.linalg.met import met_matrix
 from poolbench.nn.message_passing import PAN
 from poolbench.pool import PANPool
-from poolbench.pool.pan import above
+from poolbench.pool.topk import above
 
 F64 = torch.float64
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-from xml.etree import ElementTree
 
 import pytest
 from msgspec.structs import replace
@@ -15,8 +13,10 @@ from poolbench.errors import RunError
 from poolbench.records.counting import Counted
 from poolbench.records.record import Record
 from poolbench.report import leaderboard
-from poolbench.report.figures import COLOURS, GREY, INK, Drawn, draw, pareto
+from poolbench.report.canvas import Line, Markers, Point, Words
+from poolbench.report.figures import Drawn, draw, pareto
 from poolbench.report.leaderboard import Board
+from poolbench.report.panels import COLOURS, GREY
 
 Maker = Callable[..., Record]
 POOLS = {"none": 0.70, "random-dense": 0.69, "mincut": 0.75, "asymcheegercut": 0.71}
@@ -43,9 +43,24 @@ def figures(board: Board) -> dict[str, Drawn]:
 
 
 def texts(figure: Drawn) -> list[str]:
-    from matplotlib.text import Text
+    return [mark.text for mark in figure.canvas.marks if isinstance(mark, Words)]
 
-    return [t.get_text() for t in figure.figure.findobj(Text) if t.get_visible() and t.get_text()]
+
+def points(figure: Drawn) -> set[Point]:
+    """Where there is a marker, to a hundredth of a point."""
+    marks = (mark for mark in figure.canvas.marks if isinstance(mark, Markers))
+    return {rounded(point) for mark in marks for point in mark.points}
+
+
+def rounded(point: Point) -> Point:
+    return round(point[0], 2), round(point[1], 2)
+
+
+def entries(figure: Drawn) -> list[str]:
+    """The names in the legend, which stands below all panels."""
+    below = max(panel.bottom for panel in figure.panels)
+    words = (mark for mark in figure.canvas.marks if isinstance(mark, Words))
+    return [mark.text for mark in words if mark.at[1] > below and mark.anchor == "start"]
 
 
 def test_all_figures_are_drawn(figures: dict[str, Drawn]) -> None:
@@ -53,22 +68,44 @@ def test_all_figures_are_drawn(figures: dict[str, Drawn]) -> None:
 
 
 def test_the_scores_show_means_intervals_and_failures(board: Board, figures: dict[str, Drawn]) -> None:
-    place = next(axes for axes in figures["scores"].figure.axes if axes.get_title() == "MUTAG")
-    drawn = {tuple(round(float(x), 6) for x in line.get_xdata()) for line in place.get_lines()}
+    drawn = figures["scores"]
+    panel = next(panel for panel in drawn.panels if panel.title == "MUTAG")
+    lines = {tuple(map(rounded, mark.points)) for mark in drawn.canvas.marks if isinstance(mark, Line)}
     column = next(c for c in board.columns if c.dataset == "MUTAG")
-    for row in board.rows:
-        found = board.cells[row, column].estimate
+    for y, row in enumerate(board.rows):
+        cell = board.cells[row, column]
+        found = cell.estimate
+        assert {rounded(panel.at(value, y + 0.26)) for value in cell.scores.values()} <= points(drawn)
         if found is not None and found.low is not None and found.high is not None:
-            assert (round(found.mean, 6),) in drawn
-            assert (round(found.low, 6), round(found.high, 6)) in drawn
-    assert "1 failed, 3 missing" in texts(figures["scores"])
+            assert rounded(panel.at(found.mean, y)) in points(drawn)
+            assert (rounded(panel.at(found.low, y)), rounded(panel.at(found.high, y))) in lines
+    assert "1 failed, 3 missing" in texts(drawn)
+
+
+def test_costs_lie_where_their_axes_say(board: Board, figures: dict[str, Drawn]) -> None:
+    drawn, (gauge,) = figures["costs"], board.gauges
+    times = next(panel for panel in drawn.panels if panel.title == "MUTAG")
+    column = next(c for c in board.columns if c.dataset == "MUTAG")
+    assert times.x.logarithmic and [text for _, text in times.x.ticks] == ["0.1", "0.2", "0.5"]
+    for row in board.rows:
+        cell = board.cells[row, column]
+        if cell.estimate is not None:
+            assert rounded(times.at(cell.costs[gauge].epoch or 0, cell.estimate.mean)) in points(drawn)
+
+
+def test_a_cost_that_is_no_number_has_no_point(record: Maker) -> None:
+    found = draw(boards([record(0, 0.7, epoch=math.nan), record(0, 0.8, "topk")])[0])
+    (costs,) = [figure for figure in found if figure.name == "costs"]
+    assert [
+        sum(rounded(panel.at(x, y)) in points(costs) for x, y in pairs)
+        for panel, pairs in zip(costs.panels, [[(0.1, 0.7), (0.1, 0.8)], [(100, 0.7), (100, 0.8)]], strict=True)
+    ] == [1, 2]
 
 
 def test_every_setting_stands_in_every_legend(figures: dict[str, Drawn]) -> None:
     # The failed run left a curve and diagnostics, and no score to set against its cost.
-    for name, shown in (("costs", set(POOLS)), ("curves", {*POOLS, "lapool"})):
-        (legend,) = figures[name].figure.legends
-        assert {text.get_text() for text in legend.get_texts()} == shown
+    assert set(entries(figures["costs"])) == set(POOLS)
+    assert set(entries(figures["curves"])) == {*POOLS, "lapool"}
     assert {*POOLS, "lapool"} <= set(texts(figures["diagnostics"]))
 
 
@@ -77,42 +114,25 @@ def test_settings_without_a_rank_are_not_in_the_diagram(figures: dict[str, Drawn
     assert "mincut  1.00" in said and not any("lapool" in text for text in said)
 
 
-def test_no_text_is_cut_off_or_lies_over_another(figures: dict[str, Drawn]) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    for figure in figures.values():
-        canvas = FigureCanvasAgg(figure.figure)
-        canvas.draw()
-        width, height = canvas.get_width_height()
-        boxes = _boxes(figure, canvas.get_renderer())
-        for text, box in boxes:
-            inside = box.x0 >= -1 and box.y0 >= -1 and box.x1 <= width + 1 and box.y1 <= height + 1
+@pytest.mark.parametrize("long", [False, True])
+def test_no_text_is_cut_off_or_lies_over_another(record: Maker, long: bool) -> None:
+    """With many settings of long names too: a figure grows by what it has to say."""
+    made = [
+        record(seed, score + 0.01 * seed, pool, f"{dataset}{'-of-long-name' * 3 * long}", epoch=0.1 * (1 + i),
+               **{f"an_option_of_a_long_name_{k}": i for k in range(5 * long)})
+        for i, (pool, score) in enumerate([*POOLS.items()] * (8 if long else 1))
+        for dataset in ("MUTAG", "PROTEINS", "NCI1", "DD", "ENZYMES", "AIDS")
+        for seed in range(2)
+    ]  # fmt: skip
+    for figure in draw(boards([*made, record(7, None, "lapool")])[0]):
+        boxes = [(mark.text, mark.box) for mark in figure.canvas.marks if isinstance(mark, Words)]
+        for text, (left, top, right, bottom) in boxes:
+            inside = left >= 0 and top >= 0 and right <= figure.canvas.width and bottom <= figure.canvas.height
             assert inside, f"{figure.name}: {text!r} is cut off"
-        for i, (text, box) in enumerate(boxes):
-            for other, second in boxes[i + 1 :]:
-                over = min(box.x1, second.x1) - max(box.x0, second.x0), min(box.y1, second.y1) - max(box.y0, second.y0)
-                assert min(over) <= 1, f"{figure.name}: {text!r} and {other!r} overlap"
-
-
-def _boxes(figure: Drawn, renderer: Any) -> list[tuple[str, Any]]:
-    from matplotlib.axis import Tick
-    from matplotlib.text import Text
-
-    hidden = {
-        id(label)
-        for tick in figure.figure.findobj(Tick)
-        for label in (tick.label1, tick.label2)
-        if not _shown(tick) or not label.get_visible()
-    }
-    found = [t for t in figure.figure.findobj(Text) if t.get_text() and t.get_visible() and id(t) not in hidden]
-    return [(t.get_text(), t.get_window_extent(renderer)) for t in found if t.axes is None or t.axes.get_visible()]
-
-
-def _shown(tick: Any) -> bool:
-    """Whether a tick lies within its axis: matplotlib keeps one beyond either end and does not draw it."""
-    axis = tick.axes.xaxis if tick in tick.axes.xaxis.get_major_ticks() else tick.axes.yaxis
-    low, high = sorted(axis.get_view_interval())
-    return bool(low <= tick.get_loc() <= high)
+        for i, (text, one) in enumerate(boxes):
+            for other, two in boxes[i + 1 :]:
+                across, down = (min(one[k + 2], two[k + 2]) - max(one[k], two[k]) for k in (0, 1))
+                assert min(across, down) <= 0, f"{figure.name}: {text!r} and {other!r} overlap"
 
 
 def test_the_pareto_front_by_brute_force() -> None:
@@ -141,15 +161,6 @@ def test_files_are_the_same_each_time(board: Board, tmp_path: Path) -> None:
         assert first == second
 
 
-def test_an_inline_figure_takes_the_pages_colour_and_keeps_its_ids(figures: dict[str, Drawn]) -> None:
-    svg = figures["scores"].inline("holdout-scores")
-    ElementTree.fromstring(svg)
-    assert svg.startswith("<svg") and "currentColor" in svg and INK not in svg and "#ffffff" not in svg
-    ids = re.findall(r'\bid="([^"]*)"', svg)
-    assert all(id.startswith("holdout-scores-") for id in ids)
-    assert set(re.findall(r'href="#([^"]*)"', svg)) | set(re.findall(r"url\(#([^)]*)\)", svg)) <= set(ids)
-
-
 def test_what_has_no_numbers_is_not_drawn(record: Maker) -> None:
     assert draw(boards([record(0, None)])[0])[0].name in ("curves", "diagnostics")
     lean = replace(record(0, 0.7), curve=[], diagnostics={}, memory_peak=None)
@@ -164,10 +175,20 @@ def test_the_diagnostics_are_means_over_runs_by_level(record: Maker) -> None:
             {"entropy": 0.9, "ratio": None},
         ]
     (figure,) = [f for f in draw(boards(made)[0]) if f.name == "diagnostics"]
-    drawn = {axes.get_title(): [float(line.get_xdata()[0]) for line in axes.get_lines()] for axes in figure.figure.axes}
-    assert drawn["entropy of assignments"] == pytest.approx([0.1, 0.9])
-    assert drawn["nodes kept"] == [0.5] and drawn["density"] == []
-    assert [text.get_text() for text in figure.figure.legends[0].get_texts()][1:] == ["level 1", "level 2"]
+    panels = {panel.title: panel for panel in figure.panels}
+    wanted = [("entropy of assignments", 0.1), ("entropy of assignments", 0.9), ("nodes kept", 0.5)]
+    in_panels = {point for point in points(figure) if point[1] < panels["density"].bottom}
+    assert in_panels == {rounded(panels[title].at(value, 0)) for title, value in wanted}
+    assert entries(figure)[1:] == ["level 1", "level 2"]
+
+
+def test_a_curve_is_a_median_that_ends_with_half_of_its_runs(record: Maker) -> None:
+    made = [replace(record(seed, 0.7), curve=[{"val/loss": float(seed)}] * (1 + seed)) for seed in range(3)]
+    (figure,) = [f for f in draw(boards(made)[0]) if f.name == "curves"]
+    (panel,) = figure.panels
+    (line,) = [mark for mark in figure.canvas.marks if isinstance(mark, Line) and mark.width == 1.4 and
+               mark.points[0][1] < panel.bottom]  # fmt: skip
+    assert list(map(rounded, line.points)) == [rounded(panel.at(1, 1.25)), rounded(panel.at(2, 1.25))]
 
 
 def test_a_folder_that_cannot_be_written_to(figures: dict[str, Drawn], tmp_path: Path) -> None:

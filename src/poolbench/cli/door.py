@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from poolbench.cli.composing import compose, register
+from poolbench.cli.composing import Composer, compose, register
 from poolbench.cli.explain import HYDRA_ERRORS, explain, in_one_line
 from poolbench.cli.folders import conf_dir, files
 from poolbench.cli.names import about, canonical, choices, offered, pools, some
@@ -101,23 +101,28 @@ def run(task: Task, words: Sequence[str], flags: Sequence[str] = ()) -> int:
     return sweep.exit_code(task.states)
 
 
-def composed(words: Sequence[str]) -> DictConfig:
-    """The configuration that words make, not resolved. Raises `PoolBenchError` for words that make none."""
-    words = [canonical(word) for word in words]
+def composed(words: Sequence[str], composer: Composer | None = None) -> DictConfig:
+    """The configuration that words make, not resolved. Raises `PoolBenchError` for words that make none.
+
+    Args:
+        composer: of many command lines; None: this is the only one.
+    """
+    words = [(composer.canonical if composer else canonical)(word) for word in words]
     try:
-        return compose(words)
+        return composer.compose(words) if composer else compose(words)
     except HYDRA_ERRORS as error:
         raise PoolBenchError(explain(error, words)) from error
 
 
 def resolve(config: DictConfig) -> Config:
     """The configuration that Hydra composed, with a readout in place of its name. Raises `PoolBenchError`."""
-    missing = OmegaConf.missing_keys(config)
-    if missing:
-        raise PoolBenchError(f"{', '.join(sorted(missing))} must be given, such as {sorted(missing)[0]}=VALUE")
     try:
-        plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+        plain: dict[str, Any] = OmegaConf.to_container(  # type: ignore[assignment]
+            config, resolve=True, throw_on_missing=True
+        )
     except HYDRA_ERRORS as error:
+        if missing := sorted(OmegaConf.missing_keys(config)):
+            raise PoolBenchError(f"{', '.join(missing)} must be given, such as {missing[0]}=VALUE") from error
         raise PoolBenchError(in_one_line(error)) from error
     plain.pop("hydra", None)
     readout = (plain.get("model") or {}).get("readout")

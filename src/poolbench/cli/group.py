@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from importlib import import_module
 
 import click
-from click.shell_completion import shell_complete
+from click.shell_completion import CompletionItem, shell_complete
 
 from poolbench import __version__
 from poolbench.cli.folders import VARIABLE
@@ -37,11 +37,22 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
-        if name not in COMMANDS and ("=" in name or name.startswith("-")):  # pool=mincut means train pool=mincut
+        split = ctx.resilient_parsing and args[1:2] == ["="]  # bash completes pool=to as three words
+        if name not in COMMANDS and ("=" in name or name.startswith("-") or split):  # pool=mincut: train pool=mincut
             return "train", self.get_command(ctx, "train"), args
         if name not in COMMANDS and not ctx.resilient_parsing:
             raise PoolBenchError(f"{NAME} has no command {name!r}{nearest(name, COMMANDS, 1)}; see {NAME} --help")
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Commands, and the words of `train`, which stands where no command does."""
+        commands = super().shell_complete(ctx, incomplete)
+        if commands or incomplete.startswith("-"):
+            return commands
+        train = self.get_command(ctx, "train")
+        assert train is not None
+        words = next(param for param in train.params if param.name == "words")
+        return words.shell_complete(ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -21,11 +21,15 @@ ALIASES = {
     "lap": "lapool",
     "max": "globalmax",
     "mean": "globalavg",
+    "min": "globalmin",
+    "mul": "globalmul",
     "nopool": "none",
     "random": "random-sparse",
     "sagpool": "sag",
+    "std": "globalstd",
     "sum": "globalsum",
     "top-k": "topk",
+    "var": "globalvar",
 }
 #: Datasets that are known by name, and the file of the group that makes them.
 NAMED = dict.fromkeys(TU_NAMES, "tu") | dict.fromkeys(NODE_GRAPHS, "nodegraph") | dict.fromkeys(OGB_NAMES, "ogb")

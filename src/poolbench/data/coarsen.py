@@ -290,7 +290,7 @@ def coarsen_dataset(
     cannot be written to, every process computes its own.
 
     Args:
-        num_nodes: [G] int64. edge_index: [2, E] int64, global node ids, sorted by row and column.
+        num_nodes: [G] int64. edge_index: [2, E] int64, global node ids, sources and targets, sorted by both.
         coarsen: one function a level; the first gets the graphs, each of the others the pooled graphs before it.
         recipe: what the file is found by.
         edge_weight: [E] or None.
@@ -334,7 +334,8 @@ class _Job:
 
     def __call__(self, chunk: _Chunk) -> list[_Level]:
         nodes = _ragged(chunk.num_nodes, "cpu")
-        row, col = chunk.edge_index
+        source, target = chunk.edge_index
+        row, col = (source, target) if self.symmetric else (target, source)  # of equal ones, what is sorted already
         a: Sparse | Dense = Sparse.from_edges(row, col, chunk.edge_weight, nodes, self.symmetric)
         levels = []
         for function in self.coarsen:

@@ -2,6 +2,8 @@
 
 A split is a pure function of the labels, the protocol, its seed and the fold. Shuffling orders graphs by a SHA-256 of
 (seed, graph): no library's generator is involved, so it is the same on every machine, whatever is installed there.
+
+torch is loaded by what draws a split, so that a plan of runs need not wait for it to know their folds.
 """
 
 from __future__ import annotations
@@ -11,16 +13,17 @@ import json
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import ClassVar
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar
 
 from poolbench.data.sources.folds import published_folds
-from poolbench.data.splits import PARTS, Split
 from poolbench.errors import PoolBenchError
 
-Parts = dict[str, Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from poolbench.data.splits import Split
+
+Parts = dict[str, "Tensor"]
 
 
 class Protocol:
@@ -77,6 +80,10 @@ class Protocol:
 
         Raises `PoolBenchError`: labels that are no classes, too few graphs, no such fold.
         """
+        import torch
+
+        from poolbench.data.splits import Split
+
         if y.dim() != 1 or y.is_floating_point() or y.is_complex():
             raise PoolBenchError(f"{self.name}: expected one class a graph, got {y.dtype} of shape {tuple(y.shape)}")
         self.check_fold(fold)
@@ -183,6 +190,8 @@ class Nested(Protocol):
         assert self.folds is not None and fold is not None
         if given := self.files():
             return published_fold(given[0], fold, y.numel())
+        import torch
+
         key = f"{self.name}-{self.version}/{self.seed}"
         dealt = _folds(y, self.folds, key, self.name)
         rest = torch.tensor(sorted(graph for k, graphs in enumerate(dealt) if k != fold for graph in graphs))
@@ -193,6 +202,8 @@ class Nested(Protocol):
 
 def published_fold(path: Path, fold: int, num_graphs: int) -> Parts:
     """One fold of a JSON file in the form that Errica et al. published. `PoolBenchError` where it does not fit."""
+    import torch
+
     try:
         entry = json.loads(path.read_text())[fold]
         inner = entry["model_selection"][0]
@@ -251,6 +262,8 @@ class Transductive(Protocol):
         self.select = select
 
     def parts(self, y: Tensor, fold: int | None, official: Parts | None) -> Parts:
+        import torch
+
         none = torch.zeros(0, dtype=torch.int64)
         return {"train": torch.arange(y.numel()), "val": none, "test": none}
 
@@ -280,6 +293,8 @@ class Nodes(Protocol):
         if official is None or not self.official:
             test, val = Fraction(str(self.test)), Fraction(str(self.val))
             return _tensors(_deal(_members_by_class(y), test, val, f"{self.name}-{self.version}/{self.seed}"))
+        import torch
+
         free = torch.ones(y.numel(), dtype=torch.bool)
         for part in official.values():
             free[part] = False
@@ -307,6 +322,8 @@ class LegacyCrossValidation(CrossValidation):
         self.select = select
 
     def parts(self, y: Tensor, fold: int | None, official: Parts | None) -> Parts:
+        import torch
+
         parts = super().parts(y, fold, official)
         return {**parts, "train": torch.cat([parts["train"], parts["val"]]), "val": parts["val"][:0]}
 
@@ -327,11 +344,15 @@ def shuffled(indices: list[int], key: str) -> list[int]:
 
 
 def _tensors(parts: dict[str, list[int]]) -> Parts:
+    import torch
+
     return {name: torch.tensor(sorted(graphs), dtype=torch.int64) for name, graphs in parts.items()}
 
 
 def _deal(members: Sequence[list[int]], test: Fraction, val: Fraction, key: str) -> dict[str, list[int]]:
     """The graphs of each class in the three parts, shuffled by `key`."""
+    from poolbench.data.splits import PARTS
+
     counts = _allocate([len(of_class) for of_class in members], test, val)
     parts: dict[str, list[int]] = {part: [] for part in PARTS}
     for of_class, (for_train, for_val, _) in zip(members, counts, strict=True):

@@ -44,8 +44,8 @@ class RawGraphs:
     Args:
         name: the dataset's name, as the official host writes it.
         num_nodes: [G] int64, the nodes of each graph; the nodes of graph 0 come first, then those of graph 1, ...
-        edge_index: [2, E] int64, global node ids, sorted by (row, column); no self-loop and no edge twice. An
-            undirected edge is held in both directions.
+        edge_index: [2, E] int64, global node ids, sources and targets, sorted by (source, target); no self-loop and no
+            edge twice. An undirected edge is held in both directions.
         node_labels: [N, L] int64 or None, discrete labels as the files write them.
         node_attributes: [N, D] float32 or None.
         edge_labels: [E, M] int64 or None, in the order of `edge_index`.

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from poolbench.linalg import RAW, Connectivity, Ragged, Sparse
 from poolbench.linalg.coarsening import Coarsening
-from poolbench.linalg.products import offsets, pointers, ranges
+from poolbench.linalg.products import invert, offsets, pointers, ranges
 
 
 @dataclass(frozen=True)
@@ -53,17 +53,20 @@ class GraphStore:
 
     Args:
         x: [N, f] node features. num_nodes: [G] int64. y: [G, ...] labels, or of the nodes: [N, ...].
-        edge_index: [2, E] int64, global node ids, sorted by row.
+        edge_index: [2, E] int64, global node ids, sources and targets, sorted by source.
         edge_weight: [E] or None.
         connectivities: the matrices that the model asks for (`GraphModel.requirements`).
         device: where the tensors live.
-        edges: [E, p] features of the edges, or None.
+        edges: [E, p] features of the edges, or None. They may differ in the two directions of an undirected edge.
         node_labels: whether y are labels of nodes.
         symmetric: whether the edges with their weights are, where the caller knows; None: it is found out.
         coarsenings: of the same graphs, for pools that were computed ahead.
 
+    A node hears along the edges into it: the matrix is the transpose of what `edge_index` lists, and the features of
+    its entry (u, v) are those of the edge v -> u.
+
     On the CPU the tensors are held as they come, memory-mapped ones too: a batch reads its own rows. Above `LARGE`
-    edges nothing of the size of the edges is formed.
+    edges of undirected graphs nothing of the size of the edges is formed, and each batch turns the features of its own.
     """
 
     def __init__(
@@ -90,8 +93,12 @@ class GraphStore:
             a = Sparse(pointers(edge_index[0], nodes.num_rows), edge_index[1], edge_weight, nodes)
         else:
             a = Sparse.from_edges(edge_index[0], edge_index[1], edge_weight, nodes)
-        a.symmetric = _is_symmetric(a) if symmetric is None else symmetric
-        self.symmetric = a.symmetric
+        self.symmetric = a.symmetric = _is_symmetric(a) if symmetric is None else symmetric
+        self._turns_edges = large and self.symmetric
+        if edges is not None and not self._turns_edges:
+            edges = _reordered(edges, a.transposed()[2])
+        if not self.symmetric:
+            a = _turned(a)
         self.device = torch.device(device)
         self.x, self.y, self.ptr = x.to(device), y.to(device), ptr.to(device)
         self.edges = None if edges is None else edges.to(device)
@@ -147,6 +154,9 @@ class GraphStore:
         y = self.y.index_select(0, cut.rows if self.node_labels else cut.here)
         labels = y.split(cut.nodes_each if self.node_labels else cut.graphs_each)
         edges = _split(None if self.edges is None else self.edges.index_select(0, entries), entries_each)
+        if self._turns_edges:
+            pairs = zip(edges, held[RAW], strict=True)
+            edges = [None if e is None else e.index_select(0, a.transposed()[2]) for e, a in pairs]
         return [
             Batch(x[j], held[RAW][j], labels[j], graphs, edges[j],
                   () if self.coarsenings is None else self.coarsenings.cut(graphs))
@@ -250,6 +260,22 @@ class _Pattern:
 
 def _split(values: Tensor | None, each: list[int]) -> Sequence[Tensor | None]:
     return [None] * len(each) if values is None else values.split(each)
+
+
+def _turned(a: Sparse) -> Sparse:
+    """The transpose of a matrix, which knows that `a` is its own."""
+    crow, col, entry = a.transposed()
+    value = None if a.value is None else a.value.index_select(0, entry)
+    back = (a.crow, a.col, invert(entry))
+    return Sparse(crow, col, value, a.nodes, transposed=back, distinct=a.distinct)
+
+
+def _reordered(rows: Tensor, order: Tensor, step: int = 1 << 22) -> Tensor:
+    """rows[order], which is `rows` itself where that is the same: not a copy of what may be memory-mapped."""
+    parts = zip(rows.split(step), order.split(step), strict=True)
+    if all(torch.equal(part, rows.index_select(0, at)) for part, at in parts):
+        return rows
+    return rows.index_select(0, order)
 
 
 def _is_symmetric(a: Sparse) -> bool:

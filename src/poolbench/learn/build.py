@@ -5,11 +5,9 @@ Lightning is not asked here: to load it takes longer than to refuse.
 
 from __future__ import annotations
 
-import importlib
-import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -20,8 +18,8 @@ from poolbench.data.dataset import GraphDataset
 from poolbench.data.prepared import Loaded, Prepared
 from poolbench.data.protocols import Nested, Protocol
 from poolbench.errors import PoolBenchError, nearest
+from poolbench.learn.locate import build_protocol, construct, locate, places
 from poolbench.learn.loggers import LoggerConfig
-from poolbench.loading import loading
 from poolbench.nn import model as templates
 from poolbench.nn.model import DataFacts, GraphModel
 from poolbench.pool.base.src import GlobalPool, Operator
@@ -71,53 +69,10 @@ class Parts:
         return self._loaded.split(self.protocol, fold)
 
 
-def locate(key: str, part: Part) -> type[Any]:
-    """The class of a part. Raises `PoolBenchError` naming `key`, where the part stands in the configuration."""
-    module, _, name = part.target.rpartition(".")
-    try:
-        with loading():
-            return getattr(importlib.import_module(module), name)
-    except (ModuleNotFoundError, AttributeError, ValueError) as error:
-        raise PoolBenchError(
-            f"{key}._target_={part.target} cannot be imported ({error}); "
-            "give module.Class of a module on the Python path"
-        ) from error
-    except Exception as error:  # whatever somebody else's module raises
-        kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
-        raise PoolBenchError(f"{key}._target_={part.target} cannot be imported: {kind}{first_line(error)}") from error
-
-
-def construct(key: str, cls: type[Any], *args: Any, **kwargs: Any) -> Any:
-    """cls(*args, **kwargs), with a refusal as one line that names the part of the configuration."""
-    try:
-        return cls(*args, **kwargs)
-    except PoolBenchError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise PoolBenchError(f"{key}: {first_line(error)}") from error
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
-    return (str(error) or type(error).__name__).splitlines()[0]
-
-
 def build_dataset(part: Part, data: str | None = None, mirror: str | None = None) -> GraphDataset:
     """The dataset object; nothing is read yet. data, mirror: as in `config.Paths`; None for the environment's."""
     cls = locate("dataset", part)
-    return construct("dataset", cls, **_places(cls, data, mirror), **part.arguments)
-
-
-def build_protocol(part: Part, seed: int, data: str | None = None, mirror: str | None = None) -> Protocol:
-    """The object that draws the split. data, mirror: where published folds are found; None for the environment's."""
-    cls = locate("protocol", part)
-    return construct("protocol", cls, seed=seed, **_places(cls, data, mirror), **part.arguments)
-
-
-def _places(cls: type[Any], data: str | None, mirror: str | None) -> dict[str, str]:
-    """The folders that the constructor of `cls` asks for."""
-    takes = inspect.signature(cls).parameters
-    return {k: v for k, v in {"data": data, "mirror": mirror}.items() if v is not None and k in takes}
+    return construct("dataset", cls, **places(cls, data, mirror), **part.arguments)
 
 
 def build_model(model: Part, pool: Part, data: DataFacts, name: str | None = None) -> GraphModel:
@@ -143,7 +98,16 @@ def _operator(key: str, part: Part) -> templates.Part:
     cls = locate(key, part)
     if not (isinstance(cls, type) and issubclass(cls, Operator)):
         raise PoolBenchError(f"{key}._target_={part.target} is no SRCPool and no GlobalPool of poolbench.pool")
-    return templates.Part(cls, part.arguments)
+    return templates.Part(cls, {name: _inner(f"{key}.{name}", value) for name, value in part.arguments.items()})
+
+
+def _inner(key: str, value: Any) -> Any:
+    """An argument of an operator: of a part within it, such as `pool.gnn`, the class with its arguments filled in."""
+    if not isinstance(value, Mapping) or "_target_" not in value:
+        return value
+    part = Part.of(key, value)
+    cls: Callable[..., Any] = locate(key, part)
+    return partial(cls, **part.arguments)
 
 
 def build_optimizer(part: Part, parameters: Any) -> torch.optim.Optimizer:

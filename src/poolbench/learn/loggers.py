@@ -159,8 +159,9 @@ def _line(error: BaseException) -> str:
 class CSVCurve(RunLogger):
     """`metrics.csv`: one row an epoch, columns in the order in which they first came.
 
-    A row is one write, so that a kill leaves whole lines; a file with a new column is written anew and put in place
-    in one step. What else a logger is told stands in the record, or is a file already.
+    A row is one write at the end of the file: what a kill can cut short is the last line, which `read_curve` drops. A
+    file with a new column is written anew and put in place in one step. What else a logger is told stands in the
+    record, or is a file already.
 
     Args:
         path: the file.
@@ -186,7 +187,8 @@ class CSVCurve(RunLogger):
             self._rewrite()
             return
         line = self._text([row], header=False).encode()
-        # Without Python's buffer in between: the kernel takes the whole line or nothing.
+        # Without Python's buffer, which would write a line in pieces. The kernel may still stop at a page's end where a
+        # kill comes in between.
         with open(self._path, "ab", buffering=0) as file:
             file.write(line)
 
@@ -217,7 +219,7 @@ class CSVCurve(RunLogger):
 def read_curve(path: Path) -> list[Row]:
     """The rows of a `metrics.csv`: `epoch` an int, all else floats, and no key where a row has no value.
 
-    A last line that a power cut left incomplete is dropped; a file that is not there has no rows.
+    A last line that a kill or a power cut left incomplete is dropped; a file that is not there has no rows.
     """
     try:
         text = path.read_text()

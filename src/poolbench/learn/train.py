@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -109,22 +110,12 @@ def train(
         outcome.time["total"] = time.perf_counter() - started
         return outcome
     prepared = learner.adapt(prepared, model)
-    raw, target, split = prepared.raw, prepared.target, prepared.split
+    target, split = prepared.target, prepared.split
     outcome.parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
     module = learner(model, trainable.optimizer, config.loss_weights, target)
     outcome.task = module.task
 
-    def store(device: torch.device) -> GraphStore:
-        views = model.requirements() - {RAW}
-        edges = None if prepared.edges is None or not model.takes_edges else prepared.edges.values
-        symmetric = raw.symmetric if prepared.weight is None else None
-        pools = model.precomputed()
-        coarsenings = None
-        if pools:  # kept in the cache under the operator's code
-            coarsenings = coarsened(pools, prepared, code_version([config.pool.target]), config.paths.data)
-        return GraphStore(prepared.x.values, raw.num_nodes, raw.edge_index, target.y, prepared.weight, views, device,
-                          edges, prepared.level == "nodes", symmetric, coarsenings)  # fmt: skip
-
+    store = partial(_store, config, prepared, model)
     data = GraphData(store, split, config.batch_size, seed, prepared.validates, prepared.level)
     callbacks = config.callbacks
     selection = build_selection(callbacks, prepared, module)
@@ -144,8 +135,9 @@ def train(
         if watch is not None:
             watch(epoch, selection.score(row))
 
-    keeper = Keeper(selection, trainable.scheduler, seed, resume, callbacks.resume_every, each_epoch, identity,
-                    prepared.validates)  # fmt: skip
+    over = config.trainer.hands_over
+    keeper = Keeper(selection, trainable.scheduler, seed, resume, callbacks.resume_every, None if over else each_epoch,
+                    identity, prepared.validates)  # fmt: skip
     keeper.read()
     outcome.curve = keeper.curve
     on_start(keeper.epoch)
@@ -158,7 +150,10 @@ def train(
         module.model.compile(dynamic=True)
     memory.forget(trainer.strategy.root_device)
     try:
-        trainer.fit(module, datamodule=data)
+        if over:
+            _fit_elsewhere(trainer, module, data, keeper, on_epoch)
+        else:
+            trainer.fit(module, datamodule=data)
     finally:
         outcome.time["epoch"], outcome.time["epoch_cpu"] = keeper.epoch_times()
         outcome.selected_epoch = selection.epoch
@@ -194,6 +189,33 @@ def train(
     return outcome
 
 
+def _fit_elsewhere(
+    trainer: pl.Trainer, module: Learner, data: GraphData, keeper: Keeper, on_epoch: Callable[[int, Row], None]
+) -> None:
+    """Train in processes that get everything handed over; their epochs are told here once all are done."""
+    seen = keeper.epoch
+    with tempfile.TemporaryDirectory() as folder:
+        keeper.handover = Path(folder, "books")
+        trainer.fit(module, datamodule=data)
+        keeper.take_back()
+    module.trainer = data.trainer = trainer  # Lightning tells them there alone
+    for epoch, row in enumerate(keeper.curve[seen:], seen):
+        on_epoch(epoch, row)
+
+
+def _store(config: Config, prepared: Prepared, model: Any, device: torch.device) -> GraphStore:
+    """The packed graphs with what the model asks of them."""
+    raw, views = prepared.raw, model.requirements() - {RAW}
+    edges = None if prepared.edges is None or not model.takes_edges else prepared.edges.values
+    symmetric = raw.symmetric if prepared.weight is None else None
+    pools = model.precomputed()
+    coarsenings = None
+    if pools:  # kept in the cache under the operator's code
+        coarsenings = coarsened(pools, prepared, code_version([config.pool.target]), config.paths.data)
+    return GraphStore(prepared.x.values, raw.num_nodes, raw.edge_index, prepared.target.y, prepared.weight, views,
+                      device, edges, prepared.level == "nodes", symmetric, coarsenings)  # fmt: skip
+
+
 def _measure_memory(outcome: Outcome, module: Learner, data: GraphData, seed: int) -> None:
     """Trains `module` further, so it comes last."""
     if data.store.device.type == "cpu":
@@ -226,12 +248,16 @@ def data_facts(prepared: Prepared) -> DataFacts:
     )
 
 
+def settings(pool: SRCPool) -> dict[str, Any]:
+    """By what a pool's coarsenings are kept: its attributes that are one value each, the arguments among them."""
+    plain = (bool, int, float, str, type(None))
+    return {name: v for name, v in vars(pool).items() if isinstance(v, plain) and name != "training"}
+
+
 def coarsened(pools: Sequence[SRCPool], prepared: Prepared, code: str, data: str | Path | None) -> PackedCoarsenings:
     """What the pools make of the dataset's graphs, computed once and kept in the cache."""
     raw, weight = prepared.raw, prepared.weight
-    plain = (bool, int, float, str, type(None))
-    arguments = [{name: v for name, v in vars(pool).items() if isinstance(v, plain) and name != "training"}
-                 for pool in pools]  # fmt: skip
+    arguments = [settings(pool) for pool in pools]
     dataset = raw.fingerprint()
     if weight is not None:
         dataset = hashlib.sha256(dataset.encode() + weight.numpy().tobytes()).hexdigest()

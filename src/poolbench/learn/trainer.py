@@ -12,7 +12,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from poolbench.config import Trainer
 from poolbench.errors import PoolBenchError
-from poolbench.learn.build import first_line
+from poolbench.learn.locate import first_line
 
 #: Settings in conf/trainer that are PoolBench's own and not pl.Trainer's.
 OWN = ("threads", "compile")

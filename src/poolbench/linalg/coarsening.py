@@ -12,6 +12,7 @@ from torch import Tensor
 
 from poolbench.linalg.matrix import Dense, Sparse
 from poolbench.linalg.nodes import Padded, Ragged
+from poolbench.linalg.showing import listed
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,3 +39,6 @@ class Coarsening:
     weight: Tensor | None = None
     centre: Tensor | None = None
     s: Tensor | None = None
+
+    def __repr__(self) -> str:
+        return listed(self, **vars(self))

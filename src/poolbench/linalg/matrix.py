@@ -14,6 +14,7 @@ from torch import Tensor
 
 from poolbench.linalg import plain, products
 from poolbench.linalg.nodes import Nodes, Padded, Ragged
+from poolbench.linalg.showing import counted, listed, shape_of
 
 EPS = 1e-7  # added to the root of a degree, so that a row of zeros stays zero
 
@@ -90,8 +91,9 @@ class Matrix(ABC):
     def normalize(self, loops: bool = True, identity: float = 0.0) -> Matrix:
         """a_uv / ((sqrt(d_u) + eps) (sqrt(d_v) + eps)), d the row sums on both sides; a zero row stays zero.
 
-        loops: False drops the diagonal first. identity: this multiple of I is added then. In a directed graph an edge
-        into a node with row sum 0 is dropped (the formula would give it 1 / eps).
+        loops: False drops the diagonal first. identity: this multiple of I is added then. Where a row sum is not above
+        0, all entries in its row and its column become 0: the formula would give a column 1 / eps where the sum is 0,
+        as of a node of a directed graph that hears nobody, and has no root where negative weights make it less.
         """
         if not loops:
             return self.without_diagonal().normalize(identity=identity)
@@ -133,6 +135,11 @@ class Sparse(Matrix):
         self._transposed = transposed
         self._row = row
 
+    def __repr__(self) -> str:
+        n, entries = self.crow.numel() - 1, f"{self.col.numel()} entries"
+        b, symmetric = counted(self.nodes.num_graphs, "graph"), "symmetric" * self.symmetric
+        return listed(self, f"[{n}, {n}]", entries, b, symmetric, weights=self.value)
+
     @classmethod
     def from_edges(
         cls, row: Tensor, col: Tensor, value: Tensor | None, nodes: Ragged, symmetric: bool = False
@@ -141,7 +148,7 @@ class Sparse(Matrix):
 
         How many are left is not known to a traced call: there the first of them gets the sum, the others a weight of 0.
         """
-        n = nodes.num_rows
+        n, row, col = nodes.num_rows, row.to(torch.int64), col.to(torch.int64)  # row * n leaves smaller types
         key = row * n + col
         if plain.traced():
             key, value = plain.merge(key, value)
@@ -286,6 +293,9 @@ class Dense(Matrix):
         self.value = value
         self.nodes = nodes or Padded(value.shape[0], value.shape[1], None, value.device)
         self.symmetric = symmetric
+
+    def __repr__(self) -> str:
+        return listed(self, shape_of(self.value), "symmetric" * self.symmetric, mask=self.nodes.mask)
 
     def matmul(self, x: Tensor) -> Tensor:
         value = self.value if self.value.dtype == x.dtype else self.value.to(x.dtype)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from poolbench.linalg import plain, products
+from poolbench.linalg.showing import counted, listed
 
 
 class Nodes(ABC):
@@ -95,6 +96,9 @@ class Ragged(Nodes):
         self._host = None if host_sizes is None else list(host_sizes)
         self._index = index
         self._plan: products.Plan | None = None
+
+    def __repr__(self) -> str:
+        return listed(self, counted(self.num_rows, "node"), counted(self.num_graphs, "graph"))
 
     @classmethod
     def from_index(cls, i: Tensor, num_graphs: int | None = None, validate: bool = True) -> Ragged:
@@ -194,6 +198,9 @@ class Padded(Nodes):
     def __init__(self, num_graphs: int, width: int, mask: Tensor | None, device: torch.device | str = "cpu") -> None:
         self.num_graphs, self.width, self.mask = num_graphs, width, mask
         self.device = mask.device if mask is not None else torch.device(device)
+
+    def __repr__(self) -> str:
+        return listed(self, f"{counted(self.num_graphs, 'graph')} of {counted(self.width, 'node')}", mask=self.mask)
 
     @property
     def sizes(self) -> Tensor:

@@ -372,8 +372,8 @@ class _Normalized(Written):
             return *through(lambda a: _normalized(a, *ctx.options), [a], [grad]), None, None, None
         felt = grad * out
         felt = felt.sum(-1) + felt.sum(-2)
-        # dr/dd = -r^2 / (2 sqrt d), and 0 where d = 0, as r is there
-        slope = felt * r / (-2.0 * d.masked_fill(d == 0, 1.0).sqrt())
+        # dr/dd = -r^2 / (2 sqrt d), and 0 where d is not above 0, as r is there
+        slope = felt * r / (-2.0 * d.masked_fill(d <= 0, 1.0).sqrt())
         grad_a = (grad * r.unsqueeze(-1)).mul_(r.unsqueeze(-2)).add_(slope.unsqueeze(-1))
         if not ctx.options[1]:
             grad_a.diagonal(dim1=-2, dim2=-1).zero_()
@@ -607,8 +607,8 @@ def off_diagonal(value: Tensor) -> Tensor:
 
 
 def inverse_root(d: Tensor, eps: float) -> Tensor:
-    """1 / (sqrt(d) + eps), 0 where d = 0."""
-    zero = d == 0
+    """1 / (sqrt(d) + eps), 0 where d is not above 0."""
+    zero = d <= 0
     return (d.masked_fill(zero, 1.0).sqrt() + eps).reciprocal().masked_fill(zero, 0.0)
 
 

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from poolbench.pool.base.module import Module
+
 
 @dataclass(frozen=True)
 class Channels:
@@ -17,8 +19,20 @@ class Channels:
     count: int
     vocabulary: tuple[int, ...] | None = None
 
+    @property
+    def numbers(self) -> Channels:
+        """Those that `as_numbers` makes of them."""
+        return self if self.vocabulary is None else Channels(sum(self.vocabulary))
 
-class Encoder(nn.Module):
+    def as_numbers(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """Categories [n, p] as one column of 0 and 1 each, those of all columns side by side; numbers as they are."""
+        if self.vocabulary is None or x.is_floating_point():
+            return x
+        first = x.new_tensor(list(accumulate(self.vocabulary[:-1], initial=0)))
+        return torch.zeros(x.shape[0], sum(self.vocabulary), dtype=dtype, device=x.device).scatter_(1, x + first, 1.0)
+
+
+class Encoder(Module):
     """[n, p] -> [n, channels]: one embedding a column, summed (OGB's atom and bond encoders; Hu et al., 2020, arXiv
     2005.00687, section 4), or a linear layer where the features are numbers.
     """

@@ -21,6 +21,7 @@ from poolbench.nn.model import (
     combined,
     head,
     penalties,
+    pooled_channels,
 )
 from poolbench.pool.base.src import GlobalPool, Operator, SRCPool
 
@@ -32,7 +33,7 @@ class Hierarchical(GraphModel):
         data: widths of the data and the mean size of the training graphs.
         pool: the hierarchical operator, built once a level (`pool.ratio` and `pool.k` may be lists, one a level).
         readout: any global operator.
-        mp: a message passing layer: gcn, gin, gine (uses edge features, before the first pool), graphconv, gcs ...
+        mp: a message passing layer: gcn, gin, gine (uses edge features), graphconv, gcs ...
         levels: number of pools. depth: message passing layers before each pool and after the last.
         hidden: width of all layers. activation, norm (none, batch, layer), dropout: after each layer.
         jumping: none: the readout sees the last level; cat, sum, max: readouts after every level, combined.
@@ -63,12 +64,11 @@ class Hierarchical(GraphModel):
         pools: list[SRCPool] = []
         for level in range(levels):
             self.blocks.append(Block(mp, [width, *[hidden] * depth], activation, norm, dropout, edges))
-            edges = None  # a pooled graph has other edges
             op = build_pool(pool, level, hidden, data.mean_nodes)
             pools.append(op)
-            width = op.out_channels(hidden)
+            width, edges = op.out_channels(hidden), pooled_channels(op, edges)
         self.pools = nn.ModuleList(pools)
-        self.blocks.append(Block(mp, [width, *[hidden] * depth], activation, norm, dropout))
+        self.blocks.append(Block(mp, [width, *[hidden] * depth], activation, norm, dropout, edges))
         widths = [hidden] * (levels + 1) if jumping != "none" else [hidden]
         readouts = [build_readout(readout, w, hidden, data) for w in widths]
         self.readouts = nn.ModuleList(readouts)
@@ -95,14 +95,13 @@ class Hierarchical(GraphModel):
         sizes, summaries = [a.nodes.sizes], []
         for level, (block, pool) in enumerate(zip(self.blocks[:-1], self.pools, strict=True)):
             x = block(x, a, edges)
-            edges = None
             if self.jumping != "none":
                 summaries.append(self.readouts[level](x, a.nodes))
-            out = self.pool_once(pool, x, a, level, coarsenings)
-            x, a = out.x, out.a
+            out = self.pool_once(pool, x, a, level, coarsenings, edges)
+            x, a, edges = out.x, out.a, out.edge_attr
             sizes.append(out.sizes)
             losses |= at_level(out.losses, level)
-        x = self.blocks[-1](x, a)
+        x = self.blocks[-1](x, a, edges)
         summaries.append(self.readouts[-1](x, a.nodes))
         losses |= penalties(self.readouts)
         return ModelOutput(self.head(combined(summaries, self.jumping)), losses, sizes)

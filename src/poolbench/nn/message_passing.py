@@ -13,9 +13,10 @@ from poolbench.linalg.met import met_matrix
 from poolbench.linalg.products import segment_sum
 from poolbench.nn.encoder import Channels, Encoder
 from poolbench.nn.mlp import MLP, affine
+from poolbench.pool.base.module import Module
 
 
-class MessagePassing(nn.Module):
+class MessagePassing(Module):
     """x [.., f], a -> [.., f']. `connectivity` is the matrix that the layer multiplies with.
 
     A layer with `takes_edges` is constructed with the `Channels` of the edge features too (None where there are none),
@@ -62,7 +63,8 @@ class GIN(MessagePassing):
 
 class GINE(MessagePassing):
     """MLP((1 + eps) x_i + sum_j a_ij relu(x_j + encode(e_ij))), eps trainable. Hu et al., "Strategies for Pre-training
-    Graph Neural Networks", ICLR 2020, arXiv 1905.12265. Without edge features, as on a pooled graph, e_ij = 0.
+    Graph Neural Networks", ICLR 2020, arXiv 1905.12265. Without edge features, as after a pool with
+    edges of its own, e_ij = 0.
     """
 
     takes_edges = True

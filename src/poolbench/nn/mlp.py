@@ -10,6 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from poolbench.linalg import Nodes, Padded
+from poolbench.pool.base.module import Module
+
+
+def _none(x: Tensor) -> Tensor:
+    return x
+
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu_,  # what it is given was made for it and is kept by nobody
@@ -18,7 +24,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,
     "leaky_relu": F.leaky_relu,
     "tanh": torch.tanh,
-    "none": lambda x: x,
+    "none": _none,
 }
 NORMS = ("none", "batch", "layer")
 
@@ -60,7 +66,7 @@ def affine(x: Tensor, layer: nn.Linear, bias: Tensor | None = None) -> Tensor:
     return x @ right if bias is None else torch.addmm(bias, x, right)
 
 
-class MLP(nn.Module):
+class MLP(Module):
     """Linear layers of the given widths with an activation and dropout between them, none after the last."""
 
     def __init__(self, widths: Sequence[int], activation: str = "relu", dropout: float = 0.0) -> None:

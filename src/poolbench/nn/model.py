@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from poolbench.errors import whole
-from poolbench.linalg import Connectivity, Matrix
+from poolbench.linalg import RAW, Connectivity, Matrix
 from poolbench.linalg.coarsening import Coarsening
 from poolbench.nn.encoder import Channels, Encoder
 from poolbench.nn.message_passing import LAYERS, MessagePassing
 from poolbench.nn.mlp import ACTIVATIONS, MLP, NORMS, Norm
+from poolbench.pool.base.module import Module
 from poolbench.pool.base.src import GlobalPool, Operator, SRCPool, constructor_arguments
 
 
@@ -58,11 +59,14 @@ class DataFacts:
     sizes: Sequence[int] = ()
 
 
-class GraphModel(nn.Module):
+class GraphModel(Module):
     """Base of the templates: (x, a, edges, coarsenings) -> `ModelOutput`.
 
     A template is constructed with `data` and `pool` and its own keyword arguments, and says in `refuses` which pools
     it cannot take. Node features that are categories are embedded first, at width `hidden`.
+
+    Edge features follow the edges through pools that keep or merge them (`SRCPool.pooled_edges`). Where edges are
+    merged, the features are their means: of categories, the share of each among the merged edges.
     """
 
     #: What the template is for: `graphs` (an answer a graph), `clusters` (an assignment of the nodes, from the pool's
@@ -74,6 +78,7 @@ class GraphModel(nn.Module):
         self.encoder = None if data.vocabulary is None else Encoder(Channels(data.in_channels, data.vocabulary), hidden)
         #: Width of the node features that the first layer sees.
         self.in_channels = data.in_channels if self.encoder is None else hidden
+        self.edges = data.edges
 
     @property
     def takes_edges(self) -> bool:
@@ -105,20 +110,37 @@ class GraphModel(nn.Module):
         """Shapes: see `ModelOutput`. coarsenings: of `precomputed()`, for this batch; without, they are made anew."""
         raise NotImplementedError
 
-    @staticmethod
-    def pool_once(pool: nn.Module, x: Tensor, a: Matrix, level: int, coarsenings: Sequence[Coarsening]) -> Any:
-        """The first pool gets the matrix it was designed for; the next ones what the pool before them returned."""
+    def pool_once(
+        self,
+        pool: nn.Module,
+        x: Tensor,
+        a: Matrix,
+        level: int,
+        coarsenings: Sequence[Coarsening],
+        edges: Tensor | None = None,
+    ) -> Any:
+        """The first pool gets the matrix it was designed for; the next ones what the pool before them returned.
+
+        edges: features of the edges of `a`, for what `pooled_channels` says to come out as `edge_attr`.
+        """
         assert isinstance(pool, SRCPool)
+        asked: dict[str, Any] = {}
+        if edges is not None and self.edges is not None and pooled_channels(pool, self.edges):
+            if pool.pooled_edges == "merged":
+                edges = self.edges.as_numbers(edges, x.dtype)
+            asked = {"edge_attr": edges, "edge_reduce": "mean"}
         if level == 0:
             a = a.view(pool.connectivity)
-        return pool(x, a, coarsening=coarsenings[level]) if coarsenings else pool(x, a)
+        if coarsenings:
+            asked["coarsening"] = coarsenings[level]
+        return pool(x, a, **asked)
 
 
 class Block(nn.Module):
     """Message passing layers of the given widths, each with normalisation, activation and dropout.
 
     Args:
-        edges: the edge features that the layers will see; None on a pooled graph, which has none.
+        edges: the edge features that the layers will see; None on a graph that has none.
     """
 
     def __init__(
@@ -187,6 +209,13 @@ def build_pool(part: Part, level: int, in_channels: int, mean_nodes: float, lift
     return pool
 
 
+def pooled_channels(pool: SRCPool, edges: Channels | None) -> Channels | None:
+    """The edge features after a pool: None where its edges are not those of the graph, or of another matrix."""
+    if edges is None or not pool.pooled_edges or pool.connectivity != RAW:
+        return None
+    return edges if pool.pooled_edges == "kept" else edges.numbers
+
+
 def at_level(losses: Mapping[str, Tensor], level: int) -> dict[str, Tensor]:
     """The losses of the pool at a level (0, 1, ...), by name and level."""
     return {f"{name}_{level + 1}": value for name, value in losses.items()}
@@ -219,10 +248,13 @@ def clusters(mean_nodes: float, ratios: Sequence[float | None]) -> int:
 
 
 def build_readout(part: Part, in_channels: int, hidden: int, data: DataFacts) -> GlobalPool:
-    """A readout, what depends on data and model filled in: widths, and the k of SortPool where it is null."""
+    """A readout, what depends on data and model filled in where it is null: widths, the k of SortPool, the sizes of the
+    training graphs."""
     args, names = dict(part.args), constructor_arguments(part.cls)
     if "k" in names and args.get("k") is None:
         args["k"] = sorted_rows(data)
+    if "sizes" in names and args.get("sizes") is None:
+        args["sizes"] = list(data.sizes) or [math.ceil(data.mean_nodes)]
     if "channels" in names and args.get("channels") is None:
         args["channels"] = hidden
     if "in_channels" in names:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from poolbench.nn.model import (
     check_choices,
     head,
     penalties,
+    pooled_channels,
 )
 from poolbench.pool.base.src import GlobalPool, Operator, SRCPool
 
@@ -31,7 +33,8 @@ class UNet(GraphModel):
 
     Down: message passing, pool, `levels` times; message passing at the bottom; up: lift, add the features of that level
     from the way down, message passing. Any hierarchical operator takes the place of the paper's topk: what its `lift`
-    does is what unpooling does. The paper's square of A before a pool is left out, as in `TopKPool`.
+    does is what unpooling does. The paper's square of A before a pool is left out, as in `TopKPool`. Where edge
+    features go through the pools, the layers on the way up see those of their level, too.
 
     Args:
         data: widths of the data. pool: the operator, built once a level.
@@ -67,9 +70,18 @@ class UNet(GraphModel):
         self.first = Block(widths=[self.in_channels, hidden], edges=data.edges, **settings)
         pools = [build_pool(pool, level, hidden, data.mean_nodes, lifts=True) for level in range(levels)]
         self.pools = nn.ModuleList(pools)
-        self.down = nn.ModuleList(Block(widths=[op.out_channels(hidden), hidden], **settings) for op in pools)
+        edges = [data.edges]  # of each level
+        for op in pools:
+            edges.append(pooled_channels(op, edges[-1]))
+        self.down = nn.ModuleList(
+            Block(widths=[op.out_channels(hidden), hidden], edges=after, **settings)
+            for op, after in zip(pools, edges[1:], strict=True)
+        )
         joined = 2 * hidden if skip == "cat" else hidden
-        self.up = nn.ModuleList(Block(widths=[joined, hidden], **settings) for _ in range(levels))
+        self.up = nn.ModuleList(
+            Block(widths=[joined, hidden], edges=after and before, **settings)  # with what went through the pool
+            for before, after in reversed(list(pairwise(edges)))
+        )
         self.readout = None if nodes else build_readout(readout, hidden, hidden, data)
         width = hidden if self.readout is None else self.readout.out_channels(hidden)
         self.head = head(width, hidden, data.out_channels, head_layers, activation, dropout)
@@ -94,14 +106,14 @@ class UNet(GraphModel):
         sizes, way = [a.nodes.sizes], []
         nodes = a.nodes
         for level, (pool, block) in enumerate(zip(self.pools, self.down, strict=True)):
-            out = self.pool_once(pool, x, a, level, coarsenings)
-            way.append((x, a, out.s, pool))
-            x, a = block(out.x, out.a), out.a
+            out = self.pool_once(pool, x, a, level, coarsenings, edges)
+            way.append((x, a, edges, out.s, pool))
+            x, a, edges = block(out.x, out.a, out.edge_attr), out.a, out.edge_attr
             sizes.append(out.sizes)
             losses |= at_level(out.losses, level)
-        for (above, a, s, pool), block in zip(reversed(way), self.up, strict=True):
+        for (above, a, edges, s, pool), block in zip(reversed(way), self.up, strict=True):
             lifted = pool.lift(x, s)
-            x = block(torch.cat([above, lifted], -1) if self.skip == "cat" else above + lifted, a)
+            x = block(torch.cat([above, lifted], -1) if self.skip == "cat" else above + lifted, a, edges)
         if self.readout is not None:
             x = self.readout(x, nodes)
             losses |= penalties([self.readout])

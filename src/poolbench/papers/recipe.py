@@ -278,7 +278,7 @@ def _only_execution(without_extra: Config, config: Config, extra: Sequence[str])
 
 
 def _tasks(config: Config, most_folds: int | None) -> Iterator[Task]:
-    from poolbench.learn.build import build_protocol
+    from poolbench.learn.locate import build_protocol
 
     protocol = build_protocol(config.protocol, config.split.seed, config.paths.data, config.paths.mirror)
     seeds = protocol.seeds(config.seed)

@@ -6,10 +6,7 @@ that share a results folder can work on one table.
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import io
-import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,10 +15,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from poolbench.config import Config, plain, replace, with_values
+from poolbench.config import Config, plain
 from poolbench.disk import write_text
-from poolbench.errors import PoolBenchError, RunError, nearest
+from poolbench.errors import PoolBenchError, nearest
 from poolbench.jobs import launcher, sweep
+from poolbench.loading import resting
 from poolbench.papers.comparison import (
     QUICK,
     VERDICTS,
@@ -44,9 +42,10 @@ from poolbench.papers.recipe import (
     read_recipe,
     recipes,
 )
-from poolbench.records.changes import canonical
+from poolbench.records import provenance
+from poolbench.records.changes import canonical, first
 from poolbench.records.equivalence import Links
-from poolbench.records.gathered import found_records
+from poolbench.records.gathered import Gist, found_records
 from poolbench.records.identity import canonical_json
 from poolbench.records.record import Record
 from poolbench.report.leaderboard import hardware, hardware_name
@@ -86,10 +85,11 @@ def reproduce(asked: Options, conf: Folders, compose: Compose) -> int:
     """
     recipe = read_recipe(conf, asked.name)
     place = f"paths.results={asked.results.absolute()}"
-    planned = plan(recipe, compose, asked.seeds, asked.quick, [*asked.extra, place])
+    with resting():
+        planned = plan(recipe, compose, asked.seeds, asked.quick, [*asked.extra, place])
     code = 0
     if not asked.table:
-        found = Found(found_records(asked.results), Links.read(asked.results))
+        found = found_of(planned, asked.results)
         chosen = wanted(planned, asked.only)
         left = [(one, task) for one in chosen for task in to_do(one, found)]
         print(planned_text(recipe, chosen, left, found, asked.jobs))
@@ -99,6 +99,23 @@ def reproduce(asked: Options, conf: Folders, compose: Compose) -> int:
     print(f"wrote {write_table(recipe, planned, conf, asked)}")
     print(f"wrote {write_summary(asked.results, conf)}")
     return code
+
+
+def found_of(planned: Sequence[Planned], results: Path) -> Found:
+    """The records of a results folder that are of the operators and datasets of a plan."""
+    pairs = {_pair(plain(one.tasks[0].config)) for one in planned}
+
+    def of_one(record: Gist | Record) -> bool:
+        return _pair(record.config) in pairs
+
+    with resting():
+        return Found(found_records(results, wanted=of_one), Links.read(results))
+
+
+def _pair(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The classes of operator and dataset, and the name of the dataset, whatever a search may choose."""
+    pool, dataset = config.get("pool") or {}, config.get("dataset") or {}
+    return first(str(pool.get("_target_"))), first(str(dataset.get("_target_"))), str(dataset.get("name"))
 
 
 def wanted(planned: Sequence[Planned], only: Sequence[str]) -> list[Planned]:
@@ -150,30 +167,49 @@ def _words(task: Task) -> tuple[str, ...]:
 def planned_text(
     recipe: Recipe, planned: Sequence[Planned], left: Sequence[tuple[Planned, Task]], found: Found, jobs: int
 ) -> str:
-    """The runs of a table by line, those that are left, and how long they take at most."""
+    """The runs of a table by line: how long those that are done took, and those that are left take at most.
+
+    Nothing is run to know it: times are those of records.
+    """
     remaining = Counter(one.line for one, _ in left)
     clock = Clock(found.all)
-    lines, total = [f"{recipe.name}: {_runs(sum(len(one.tasks) for one in planned))}, {len(left)} to do"], 0.0
-    measured = True
+    lines = [f"{recipe.name}: {_runs(sum(len(one.tasks) for one in planned))}, {len(left)} to do"]
+    took, total, unknown, elsewhere = 0.0, 0.0, False, False
     for one in planned:
+        count, spent = remaining[one.line], _spent(one, found)
+        took += spent
         text = f"  {one.line.name}: {_runs(len(one.tasks))}"
-        if remaining[one.line]:
+        if len(one.tasks) > count:
+            text += f", {'' if not count else f'{len(one.tasks) - count} '}done in {sweep.duration(spent)}"
+        if count:
             epoch = clock.epoch(one)
-            spent = remaining[one.line] * (epoch or 0.0) * epochs(one.tasks[0])
-            total += spent
-            measured &= epoch is not None
-            known = f"{time_text(epoch)} an epoch, at most {sweep.duration(spent)}" if epoch else "time unknown"
-            text += f", {remaining[one.line]} to do, {known}"
+            most = count * (epoch.seconds if epoch else 0.0) * epochs(one.tasks[0])
+            total += most
+            unknown |= epoch is None
+            elsewhere |= epoch is not None and epoch.machine is not None
+            text += f", {count} to do, {f'{epoch}, at most {sweep.duration(most)}' if epoch else UNKNOWN}"
         lines.append(text)
+    if took:
+        lines.append(f"what is done took {sweep.duration(took)}, one run after another")
     if total:
         on = f"{jobs} process{'es' if jobs > 1 else ''}"
-        rest = "" if measured else ", lines of unknown time not counted"
+        rest = ", lines of unknown time not counted" if unknown else ""
+        rest += ", by the clocks of other machines too" if elsewhere else ""
         lines.append(f"at most {sweep.duration(total / jobs)} on {on}{rest}; most runs stop earlier")
     return "\n".join(lines)
 
 
+UNKNOWN = "time unknown: no record of such a run (--quick leaves one)"
+
+
 def _runs(count: int) -> str:
     return f"{count} run{'' if count == 1 else 's'}"
+
+
+def _spent(planned: Planned, found: Found) -> float:
+    """Seconds that the runs of a line took, those that are done."""
+    records = [one.record for one in found.of(planned).values() if one is not None and one.kind == "same"]
+    return sum(record.time.total or 0.0 for record in records if record.done)
 
 
 def epochs(task: Task) -> int:
@@ -182,49 +218,54 @@ def epochs(task: Task) -> int:
     return task.config.trainer.max_epochs * (len(task.seeds) + (search.trials if search else 0))
 
 
+@dataclass(frozen=True)
+class Epoch:
+    """How long an epoch takes, in seconds, and the machine whose records say so; None: this one."""
+
+    seconds: float
+    machine: str | None
+
+    def __str__(self) -> str:
+        return f"{time_text(self.seconds)} an epoch{f' on {self.machine}' if self.machine else ''}"
+
+
 class Clock:
-    """Seconds of an epoch: from records of this machine where there are any, else measured by two epochs.
+    """How long an epoch takes: by records of this machine where there are any, else by those of another.
 
     Args:
-        records: any; those of the same pool, model and dataset count.
+        records: any; those of the same pool, model, dataset and size of batches count.
     """
 
     def __init__(self, records: Iterable[Record]) -> None:
-        self._seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
+        self._seconds: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
         for record in records:
             if record.time.epoch:
-                self._seconds[hardware(record), _work(record.config)].append(record.time.epoch)
+                self._seconds[_work(record.config)][hardware(record)].append(record.time.epoch)
 
-    def epoch(self, planned: Planned) -> float | None:
-        """None where the run fails; its record will say why."""
-        from poolbench.records import provenance
-
+    def epoch(self, planned: Planned) -> Epoch | None:
+        """None where no record says it. Of other machines it is the one with the most records."""
         config = planned.tasks[0].config
-        values = plain(config)
-        here = hardware_name(provenance.hardware(), values)
-        known = self._seconds[here, _work(values)]
+        known = self._seconds.get(_work(plain(config)))
         if not known:
-            try:
-                known.append(measure(config))
-            except RunError:
-                return None
-        return median(known)
+            return None
+        here = _machine(config)
+        machine = here if here in known else max(sorted(known), key=lambda name: len(known[name]))
+        return Epoch(median(known[machine]), None if machine == here else machine)
+
+
+def _machine(config: Config) -> str:
+    """The name of what this machine would compute a configuration on; torch is asked where that may be a GPU."""
+    values = plain(config)
+    if config.trainer.accelerator == "cpu":
+        return hardware_name({"cpu": provenance.cpu_model(), "cores_usable": provenance.usable_cores()}, values)
+    return hardware_name(provenance.hardware(), values)
 
 
 def _work(config: Mapping[str, Any]) -> str:
     """What the time of an epoch hangs on, roughly."""
     known = canonical(config)
-    return canonical_json([known[key] for key in ("pool", "model", "dataset", "batch_size")])
-
-
-def measure(config: Config) -> float:
-    """Seconds of an epoch of a run, whose record is thrown away: the faster of two, as the first one warms up."""
-    from poolbench.jobs.run import run
-
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        short = {"trainer.max_epochs": 2, "callbacks.progress": "none", "paths.results": folder, "evaluate_test": False}
-        record = run(replace(with_values(config, short), search=None))
-    return min(row["time"] for row in record.curve)
+    share = (known.get("trainer") or {}).get("limit_train_batches")
+    return canonical_json([*(known.get(key) for key in ("pool", "model", "dataset", "batch_size")), share])
 
 
 # --------------------------------------------------------------------------------------------------------- the results
@@ -233,7 +274,7 @@ def measure(config: Config) -> float:
 def write_table(recipe: Recipe, planned: Sequence[Planned], conf: Folders, asked: Options) -> Path:
     """Print the table, and write it in every format; returns the Markdown file."""
     facts = published_table(recipe.paper, recipe.table)
-    found = Found(found_records(asked.results), Links.read(asked.results))
+    found = found_of(planned, asked.results)
     table = written(recipe, facts, compare(recipe, facts, planned, found, asked.quick), asked.quick)
     others = sum(found.of_other_code(one) for one in planned)
     stale = f"\n{_runs(others)} of other versions of the code left out.\n" if others else ""

@@ -8,16 +8,51 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from poolbench.linalg import Matrix, Ragged, Sparse, merged_entries
 from poolbench.linalg.products import Written, bag, call, expand, pointers, segment_max, spmm, through
-from poolbench.pool.base.layers import Initializer, Linear, SquareLinear, not_half
+from poolbench.pool.base.gnn import GNN, called, made
+from poolbench.pool.base.layers import Initializer, Linear, SquareLinear, as_wide, not_half
 from poolbench.pool.base.pairscore import PairScore, pair_softmax
 from poolbench.pool.base.postprocess import post_process
-from poolbench.pool.base.selection import OverlapSelection
+from poolbench.pool.base.selection import OverlapSelection, Selection
 from poolbench.pool.base.src import SparseSelection, SRCPool
 from poolbench.pool.topk import check_ratio, top_k
+
+
+class EgoSelection(OverlapSelection):
+    """Ego-networks as clusters: entry (j, i) has the weight phi_i alpha_ij.
+
+    centres: [k] the nodes around which the clusters are, increasing.
+    alpha: [m] of each entry.
+    """
+
+    centres: Tensor
+    alpha: Tensor
+
+    @property
+    def perm(self) -> Tensor:
+        return self.centres
+
+    @classmethod
+    def of(cls, centres: Tensor, egos: Sparse, alpha: Tensor, phi: Tensor) -> EgoSelection:
+        """The rows `centres` of `egos`, whose entries have the attention `alpha` [e], times phi [n]."""
+        number = egos.row.new_full((egos.nodes.num_rows,), -1)
+        number.index_copy_(0, centres, torch.arange(centres.numel(), device=centres.device))
+        cluster = number.index_select(0, egos.row)
+        (entry,) = (cluster >= 0).nonzero(as_tuple=True)
+        cluster = cluster.index_select(0, entry)
+        pooled = SparseSelection.keep(centres, None, egos.nodes, increasing=True).pooled
+        kept = alpha.index_select(0, entry)
+        fitness = expand(phi.index_select(0, centres), pointers(cluster, centres.numel()), cluster)
+        s = cls(egos.col.index_select(0, entry), cluster, kept * fitness, egos.nodes, pooled)
+        s.centres, s.alpha = centres, kept
+        return s
+
+    def overlapping(self) -> OverlapSelection:
+        """The same clusters without phi: S^."""
+        return OverlapSelection(self.node, self.cluster, self.alpha, self.nodes, self.pooled)
 
 
 class ASAPPool(SRCPool):
@@ -48,11 +83,13 @@ class ASAPPool(SRCPool):
 
     Args:
         ratio: in (0, 1], the share of nodes to keep, or a whole number >= 2; see `poolbench.pool.topk.ScorePool`.
-        gnn: a module (x [n, f], a) -> [n, f] for the attention; None for H = X.
+        gnn: a module that makes H [n, f'] of x and the graph for the attention, called as `GatedPool` calls its own; or
+            a class, from which gnn(in_channels, in_channels) makes one; None for H = X.
         dropout: probability with which alpha is set to 0 in training.
         negative_slope: of the LeakyReLU.
         add_self_loops: give each pooled node a self-loop of weight 1 in place of the diagonal that is dropped.
-        overlap: False takes the induced subgraph for A', also less its diagonal.
+        overlap: False takes the induced subgraph for A', also less its diagonal. Its edges keep their attributes, as
+            long as no self-loops are added.
         weighted_fitness: False takes 1 for the weights A^_ij in phi.
         degree_norm: A'_ij / sqrt(d_i d_j), d the row sums.
         edge_weight_norm: divide A' by the largest |weight| of its graph.
@@ -62,10 +99,12 @@ class ASAPPool(SRCPool):
         in_channels: f, inferred at the first call where it is None.
     """
 
+    selects = (EgoSelection,)
+
     def __init__(
         self,
         ratio: float | int = 0.5,
-        gnn: nn.Module | None = None,
+        gnn: GNN | None = None,
         dropout: float = 0.0,
         negative_slope: float = 0.2,
         add_self_loops: bool = False,
@@ -83,16 +122,15 @@ class ASAPPool(SRCPool):
         super().__init__(return_selection=return_selection, **unknown)
         if not 0.0 <= dropout < 1.0:
             raise ValueError(f"dropout={dropout!r}: a probability, at least 0 and below 1")
-        if gnn is not None and not isinstance(gnn, nn.Module):
-            raise TypeError(f"gnn={gnn!r}: a module, called as gnn(x, a), or None")
         self.ratio = check_ratio(ratio)
         self.dropout, self.negative_slope = dropout, negative_slope
         self.add_self_loops, self.overlap, self.weighted_fitness = add_self_loops, overlap, weighted_fitness
+        self.pooled_edges = "" if overlap or add_self_loops else "kept"
         self.post = {"degree_norm": degree_norm, "edge_weight_norm": edge_weight_norm}
         self.return_score = return_score
         kernel: dict[str, Any] = {"kernel_initializer": kernel_initializer}
         options = {**kernel, "bias_initializer": bias_initializer}
-        self.gnn = gnn
+        self.gnn = made(gnn, in_channels, in_channels)
         self.query = SquareLinear(in_channels, **options)
         self.attention = PairScore(in_channels, **options)
         self.neighbours = Linear(in_channels, 1, **options)
@@ -102,7 +140,7 @@ class ASAPPool(SRCPool):
     def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> EgoSelection:
         with torch.autocast(x.device.type, enabled=False):
             x = not_half(x)
-            h = x if self.gnn is None else self.gnn(x, a).to(x.dtype)
+            h = x if self.gnn is None else called(self.gnn, x, a).to(x.dtype)
             self._know_widths(x, h)
             egos = a.view(with_self_loops)
             assert isinstance(egos, Sparse)
@@ -126,56 +164,29 @@ class ASAPPool(SRCPool):
 
     def attend(self, h: Tensor, egos: Sparse) -> Tensor:
         """alpha of each entry of `egos`: [e]."""
-        first, second = self.attention.weight.squeeze(0).split(h.shape[-1])
-        bias = self.query.bias @ first + self.attention.bias
-        master = call(_Masters, h, first @ self.query.weight, egos) + bias
+        first, second = as_wide(self.attention.weight, h).squeeze(0).split(h.shape[-1])
+        bias = as_wide(self.query.bias, h) @ first + as_wide(self.attention.bias, h)
+        master = call(_Masters, h, first @ as_wide(self.query.weight, h), egos) + bias
         return F.dropout(pair_softmax(master, h @ second, egos, self.negative_slope), self.dropout, self.training)
 
     def fitness(self, alpha: Tensor, x: Tensor, egos: Sparse) -> Tensor:
         """phi of each cluster: [n]."""
         a = egos if self.weighted_fitness else egos.with_value(None, egos.symmetric)
-        heads = torch.cat([self.own.weight, self.neighbours.weight, self.centre.weight])
+        heads = as_wide(torch.cat([self.own.weight, self.neighbours.weight, self.centre.weight]), x)
         score = _fitness if a.value is not None and a.value.requires_grad else partial(call, _Fitness)
-        return torch.sigmoid(score(alpha, x, heads, self.neighbours.bias, egos, a) + self.own.bias)
+        return torch.sigmoid(score(alpha, x, heads, as_wide(self.neighbours.bias, x), egos, a) + self.own.bias)
+
+    def joined(self, s: EgoSelection) -> Selection:  # type: ignore[override]
+        return s if self.overlap else SparseSelection.keep(s.centres, None, s.nodes, increasing=True)
 
     def connect(self, a: Matrix, s: EgoSelection) -> Sparse:  # type: ignore[override]
         if self.overlap:
             pooled = s.overlapping().connect(a.view(with_self_loops))
         else:
-            pooled = SparseSelection.keep(s.centres, None, s.nodes, increasing=True).connect(a)
+            pooled = self.joined(s).connect(a).sparse()
         if self.add_self_loops:
             return post_process(pooled.without_diagonal().add_identity(), **self.post)
         return post_process(pooled, remove_self_loops=True, **self.post)
-
-
-class EgoSelection(OverlapSelection):
-    """Ego-networks as clusters: entry (j, i) has the weight phi_i alpha_ij.
-
-    centres: [k] the nodes around which the clusters are, increasing.
-    alpha: [m] of each entry.
-    """
-
-    centres: Tensor
-    alpha: Tensor
-
-    @classmethod
-    def of(cls, centres: Tensor, egos: Sparse, alpha: Tensor, phi: Tensor) -> EgoSelection:
-        """The rows `centres` of `egos`, whose entries have the attention `alpha` [e], times phi [n]."""
-        number = egos.row.new_full((egos.nodes.num_rows,), -1)
-        number.index_copy_(0, centres, torch.arange(centres.numel(), device=centres.device))
-        cluster = number.index_select(0, egos.row)
-        (entry,) = (cluster >= 0).nonzero(as_tuple=True)
-        cluster = cluster.index_select(0, entry)
-        pooled = SparseSelection.keep(centres, None, egos.nodes, increasing=True).pooled
-        kept = alpha.index_select(0, entry)
-        fitness = expand(phi.index_select(0, centres), pointers(cluster, centres.numel()), cluster)
-        s = cls(egos.col.index_select(0, entry), cluster, kept * fitness, egos.nodes, pooled)
-        s.centres, s.alpha = centres, kept
-        return s
-
-    def overlapping(self) -> OverlapSelection:
-        """The same clusters without phi: S^."""
-        return OverlapSelection(self.node, self.cluster, self.alpha, self.nodes, self.pooled)
 
 
 def with_self_loops(a: Matrix) -> Sparse:

@@ -11,7 +11,7 @@ from torch import Tensor
 from poolbench.linalg import Dense, Matrix, Nodes, Padded, Ragged, Sparse
 from poolbench.linalg.plain import traced
 from poolbench.linalg.products import Written, call, segment_sum
-from poolbench.pool.base.layers import Activation, Constraint, Initializer, Regularizer
+from poolbench.pool.base.layers import Activation, Constraint, Initializer, Regularizer, not_half
 from poolbench.pool.base.mlppool import MLPPool
 from poolbench.pool.base.src import DenseSelection
 
@@ -44,7 +44,8 @@ class AsymCheegerCutPool(MLPPool):
         totvar_coeff, balance_coeff: factors of the losses.
         use_bias: whether the layers of the MLP have a bias (Spektral ignores it).
         k, k_per_graph: number of clusters of each graph, at least 2, see `SoftPool`.
-        mlp_hidden, mlp_activation, return_selection, in_channels and Keras's keywords: see `MLPPool`.
+        remove_self_loops, degree_norm, loss_coeffs, mlp_hidden, mlp_activation, return_selection, in_channels and
+            Keras's keywords: see `MLPPool`.
     """
 
     def __init__(
@@ -84,11 +85,10 @@ class AsymCheegerCutPool(MLPPool):
             raise ValueError(f"k={k}: the balance of an asymmetric Cheeger cut needs at least 2 clusters")
         self.totvar_coeff, self.balance_coeff = totvar_coeff, balance_coeff
 
-    def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> DenseSelection:
-        s = super().select(x, a, i)
+    def assess(self, s: DenseSelection, x: Tensor, a: Matrix) -> None:  # type: ignore[override]
+        super().assess(s, x, a)
         self.add_loss("totvar", self.totvar_coeff * self.per_graph(total_variation(s.s, a), a.nodes))
         self.add_loss("balance", self.balance_coeff * self.per_graph(imbalance(s), a.nodes))
-        return s
 
 
 def total_variation(s: Tensor, a: Matrix) -> Tensor:
@@ -96,7 +96,8 @@ def total_variation(s: Tensor, a: Matrix) -> Tensor:
     most = a.nnz().clamp(min=1.0)
     if isinstance(a, Dense):
         # Over all pairs: 18 times faster than over entries where all are there, as in a pooled graph (one CPU core).
-        total = (a.value * torch.cdist(s, s, p=1.0)).sum((1, 2))
+        wide = not_half(s)
+        total = (a.value * torch.cdist(wide, wide, p=1.0)).sum((1, 2))
     else:
         a = a.sparse()
         value = None if a.value is None else a.value.to(s.dtype)

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from poolbench.linalg import Dense, Matrix, Ragged, Sparse, merged_entries
 from poolbench.linalg.plain import by_formula
 from poolbench.linalg.products import segment_sum
-from poolbench.pool.base.layers import Activation, AssignmentMLP
+from poolbench.pool.base.layers import Activation, AssignmentMLP, not_half
 from poolbench.pool.base.postprocess import post_process
 from poolbench.pool.base.src import DenseSelection, SoftPool
 
@@ -54,6 +54,7 @@ class BNPool(SoftPool):
         remove_self_loops, degree_norm, edge_weight_norm: what is done to M, as for HOSCPool.
         in_channels: f, inferred at the first call where it is None.
         return_selection: also return S.
+        loss_coeffs: see `SoftPool`. The losses are of the sticks: an S that is handed in has none.
         k_per_graph: see `SoftPool`; a graph's sticks end after its own number of clusters.
 
     Keywords of a call: `negatives` [2, m], with `sampled` the pairs to use in place of drawn ones.
@@ -82,7 +83,7 @@ class BNPool(SoftPool):
         return_selection: bool = False,
         **unknown: Any,
     ) -> None:
-        super().__init__(k, return_selection, **unknown)
+        super().__init__(k, return_selection, remove_self_loops=remove_self_loops, degree_norm=degree_norm, **unknown)
         for name, value in (("alpha_dp", alpha_dp), ("k_var", k_var), ("kl_coeff", kl_coeff)):
             if not value > 0:
                 raise ValueError(f"{name}={value!r}: a number above 0 is expected")
@@ -90,7 +91,7 @@ class BNPool(SoftPool):
             raise ValueError(f"num_neg_samples={num_neg_samples!r}: at least 1, and with sampled=True")
         self.alpha_dp, self.k_var, self.k_mu, self.kl_coeff = alpha_dp, k_var, k_mu, kl_coeff
         self.sampled, self.num_neg_samples = sampled, num_neg_samples
-        self.post = (remove_self_loops, degree_norm, edge_weight_norm)
+        self.edge_weight_norm = edge_weight_norm
         self.mlp = AssignmentMLP(2 * (self.k - 1), mlp_hidden, mlp_activation, in_channels, bias=use_bias)
         start = k_init * _signs(self.k)
         self.train_k = train_k
@@ -100,7 +101,7 @@ class BNPool(SoftPool):
         noise = self.noise(x)  # before the first call draws weights, so that it depends on the seed alone
         raw = self.mlp(x)
         with torch.autocast(x.device.type, enabled=False):
-            shapes = F.softplus(raw.to(self.links.dtype)).clamp(1e-3, 1e3)
+            shapes = F.softplus(raw.to(noise[0].normal.dtype)).clamp(1e-3, 1e3)
             alpha, beta = shapes.chunk(2, -1)
             s = self._broken(*self.draw(alpha, beta, noise), a)
             if self.sampled:
@@ -114,16 +115,21 @@ class BNPool(SoftPool):
                 real = a.nodes.sizes > 0
                 prior = self.per_graph((self._prior(s) / pairs).masked_fill(~real, 0.0), a.nodes)
                 self.add_loss("K_prior", prior / real.sum().clamp(min=1))
+            if s.s.dtype != self.links.dtype:  # a module in a half type draws and takes its losses in float32
+                s = DenseSelection(s.s.to(self.links.dtype), s.nodes, s.pooled.mask)
         return s
 
     def connect(self, a: Matrix, s: DenseSelection) -> Dense:  # type: ignore[override]
         with torch.autocast(s.s.device.type, enabled=False):
-            return post_process(s.connect(a), *self.post)
+            return self.finish(s.connect(a))
+
+    def finish(self, m: Dense) -> Dense:  # type: ignore[override]
+        return post_process(m, self.remove_self_loops, self.degree_norm, self.edge_weight_norm)
 
     def noise(self, x: Tensor) -> list[Noise]:
         """What two draws from Gamma distributions for each stick are made from."""
         shape = (*x.shape[:-1], self.k - 1)
-        return [Noise.of(shape, self.links) for _ in range(2)]
+        return [Noise.of(shape, not_half(self.links)) for _ in range(2)]
 
     def draw(self, alpha: Tensor, beta: Tensor, noise: list[Noise]) -> tuple[Tensor, Tensor]:
         """(log v, log(1 - v)) for v ~ Beta(alpha, beta), differentiable in both."""
@@ -151,7 +157,8 @@ class BNPool(SoftPool):
 
     def _prior(self, s: DenseSelection) -> Tensor:
         """-log N(K; mu, k_var) up to a constant, over the clusters of each graph: [b] or one number."""
-        terms = (self.links - self.k_mu * _signs(self.k).to(self.links)).square() / (2.0 * self.k_var)
+        links = not_half(self.links)
+        terms = (links - self.k_mu * _signs(self.k).to(links)).square() / (2.0 * self.k_var)
         if s.pooled.mask is None:
             return terms.sum()
         own = s.pooled.mask.to(terms.dtype)
@@ -159,7 +166,7 @@ class BNPool(SoftPool):
 
     def _quality(self, a: Matrix, s: DenseSelection) -> Tensor:
         """sum_ij w_ij BCE(R_ij, a_ij) of each graph: [b]."""
-        left = s.s @ self.links
+        left = s.s @ not_half(self.links)
         a = a if isinstance(a, Dense) else a.view(merged_entries)
         e = a.nnz().to(left.dtype)
         weight = (a.nodes.sizes.to(left.dtype).square() - e).clamp(min=1) / e.clamp(min=1)
@@ -180,7 +187,7 @@ class BNPool(SoftPool):
             rows = s.s.reshape(-1, self.k) if a.nodes.mask is None else s.s[a.nodes.mask]
         else:
             rows = s.s
-        left, a = rows @ self.links, a.view(merged_entries).sparse()
+        left, a = rows @ not_half(self.links), a.view(merged_entries).sparse()
         a = a.filter(a.weights != 0)
         if negatives is None:
             negatives = draw_pairs(a, self.num_neg_samples)

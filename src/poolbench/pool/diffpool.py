@@ -41,7 +41,7 @@ class DiffPool(SoftPool):
     The filter is made here from A as given (`a.view(GCN)`), hence the raw connectivity.
 
     Args:
-        k, k_per_graph: number of clusters of each graph, see `SoftPool`.
+        k, k_per_graph, remove_self_loops, degree_norm, loss_coeffs: see `SoftPool`.
         channels: features of a pooled node, None for as many as the input has.
         return_selection: also return S.
         activation: of the pooled features, None for linear.
@@ -87,12 +87,12 @@ class DiffPool(SoftPool):
 
     def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> DenseSelection:
         filtered = a.view(GCN).matmul(x)
-        s = _Filtered(self.assign(self.assignment(filtered), a.nodes), filtered)
+        s = _Filtered(self.assign(self.assignment(filtered), a.nodes), x, filtered)
         s.expect(filtered, a, gram=True)
         return s
 
     def reduce(self, x: Tensor, s: DenseSelection, a: Matrix | None = None) -> Tensor:  # type: ignore[override]
-        if isinstance(s, _Filtered):
+        if isinstance(s, _Filtered) and s.x is x:
             x = s.filtered
         elif a is not None:
             x = a.view(GCN).matmul(x)
@@ -108,15 +108,16 @@ class DiffPool(SoftPool):
             link = link / a.nodes.sizes.clamp(min=1)
         self.add_loss("link", self.per_graph(link, a.nodes))
         self.add_loss("entropy", self.per_graph(a.nodes.mean(call(_Entropy, s.s)), a.nodes))
-        return m
+        return self.finish(m)
 
 
 class _Filtered(DenseSelection):
-    """An assignment that carries the filtered features that it was made from, so that they are computed once."""
+    """An assignment that carries the features that it was made from and their filtered form, so that they are computed
+    once."""
 
-    def __init__(self, s: DenseSelection, filtered: Tensor) -> None:
+    def __init__(self, s: DenseSelection, x: Tensor, filtered: Tensor) -> None:
         super().__init__(s.s, s.nodes, s.pooled.mask)
-        self.filtered = filtered
+        self.x, self.filtered = x, filtered
 
 
 def _entropy(s: Tensor) -> Tensor:

@@ -41,8 +41,8 @@ class DMoNPool(MLPPool):
     Args:
         collapse_regularization: factor of the collapse loss.
         null_model: "authors" or "exact", as above.
-        k, k_per_graph, mlp_hidden, mlp_activation, return_selection, use_bias, in_channels and Keras's keywords: see
-            `MLPPool`.
+        k, k_per_graph, remove_self_loops, degree_norm, loss_coeffs, mlp_hidden, mlp_activation, return_selection,
+            use_bias, in_channels and Keras's keywords: see `MLPPool`.
     """
 
     def __init__(
@@ -86,17 +86,16 @@ class DMoNPool(MLPPool):
     def expect(self, s: DenseSelection, x: Tensor, a: Matrix) -> None:
         s.expect(x, a, gram=True)
 
-    def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> DenseSelection:
-        s = super().select(x, a, i)
+    def assess(self, s: DenseSelection, x: Tensor, a: Matrix) -> None:  # type: ignore[override]
+        super().assess(s, x, a)
         sizes = a.nodes.sizes
         # The rows of C add up to 1: sum_u C_u = C'C 1, C'd = C'AC 1 and C'd_in = (C'AC)' 1, sums of k x k entries.
         length = torch.linalg.vector_norm(s.gram.sum(-1), dim=-1)
         collapse = (s.k**0.5 * length / sizes.clamp(min=1) - 1.0).masked_fill(sizes == 0, 0.0)
         self.add_loss("collapse", self.collapse_regularization * self.per_graph(collapse, a.nodes))
-        return s
 
     def connect(self, a: Matrix, s: DenseSelection) -> Matrix:  # type: ignore[override]
-        m = super().connect(a, s)
+        m = self.product(a, s)
         volume = a.total()
         cluster = m.value.sum(-1)
         other, scale = (m.value.sum(1), volume) if self.null_model == "exact" else (cluster, 2.0 * volume)
@@ -105,4 +104,4 @@ class DMoNPool(MLPPool):
         within = m.value.diagonal(dim1=1, dim2=2).sum(-1)
         loss = ((cluster * other).sum(-1) / scale - within) / scale
         self.add_loss("modularity", self.per_graph(loss.masked_fill(edgeless, 0.0), a.nodes))
-        return m
+        return self.finish(m)

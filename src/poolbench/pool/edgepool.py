@@ -51,7 +51,7 @@ class EdgePool(PartitionPool):
         add_to_edge_score: added to e, 0.5 so that the scores of a softmax have a mean near 1.
         kernel_initializer, bias_initializer: of w and b.
         in_channels: f, inferred at the first call where it is None.
-        remove_self_loops, connect_red_op, degree_norm, edge_weight_norm, return_selection: see `PartitionPool`.
+        remove_self_loops, connect_red_op, degree_norm, edge_weight_norm, return_selection, reduce: see `PartitionPool`.
 
     Raises: ValueError for an argument out of these.
     """

@@ -99,10 +99,12 @@ class EigenPool(HostDensePool):
         num_modes: H, at least 1.
         normalized: the Laplacian of a cluster is I - D^-1/2 A D^-1/2, else D - A.
         seed: of the starts of k-means.
-        degree_norm, edge_weight_norm, return_selection: see `HostDensePool`.
+        remove_self_loops, degree_norm, edge_weight_norm, return_selection: see `HostDensePool`.
 
     Raises: ValueError for H < 1, for weights that are not finite, and for modes of a width that H does not divide.
     """
+
+    selects = (EigenSelection,)
 
     def __init__(
         self,

@@ -55,7 +55,7 @@ class GraclusPool(PartitionPool):
     Args:
         complement: pair nodes that are not adjacent.
         seed: of the order in which equal weights come.
-        remove_self_loops, connect_red_op, degree_norm, edge_weight_norm, return_selection: see `PartitionPool`.
+        remove_self_loops, connect_red_op, degree_norm, edge_weight_norm, return_selection, reduce: see `PartitionPool`.
     """
 
     precomputable = True

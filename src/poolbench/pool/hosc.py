@@ -37,8 +37,8 @@ class HOSCPool(MLPPool):
         hosc_ortho: the paper's orthogonality loss (0 for k = 1) in place of MinCutPool's.
         remove_self_loops, degree_norm, edge_weight_norm: what is done to M, in this order: its diagonal dropped; D'
             divided out, D' at least 1e-8; divided by the graph's largest |weight|.
-        k, k_per_graph, mlp_hidden, mlp_activation, return_selection, use_bias, in_channels and Keras's keywords: see
-            `MLPPool`.
+        k, k_per_graph, loss_coeffs, mlp_hidden, mlp_activation, return_selection,
+            use_bias, in_channels and Keras's keywords: see `MLPPool`.
     """
 
     def __init__(
@@ -76,28 +76,32 @@ class HOSCPool(MLPPool):
             bias_constraint,
             use_bias,
             in_channels,
+            remove_self_loops=remove_self_loops,
+            degree_norm=degree_norm,
             **unknown,
         )
         if not 0.0 <= alpha <= 1.0:
             raise ValueError(f"alpha={alpha!r}: the share of the motif cut lies in [0, 1]")
         self.alpha, self.mu, self.hosc_ortho = alpha, mu, hosc_ortho
-        self.post = (remove_self_loops, degree_norm, edge_weight_norm)
+        self.edge_weight_norm = edge_weight_norm
 
     def expect(self, s: DenseSelection, x: Tensor, a: Matrix) -> None:
         s.expect(x, a, gram=not self.hosc_ortho, volume=True)
 
-    def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> DenseSelection:
-        s = super().select(x, a, i)
+    def assess(self, s: DenseSelection, x: Tensor, a: Matrix) -> None:  # type: ignore[override]
+        super().assess(s, x, a)
         ortho = self.per_graph(_spread_out(s), a.nodes) if self.hosc_ortho else orthogonality_loss(s, a.nodes)
         self.add_loss("ortho", self.mu * ortho)
-        return s
 
     def connect(self, a: Matrix, s: DenseSelection) -> Matrix:  # type: ignore[override]
-        m = super().connect(a, s)
+        m = self.product(a, s)
         with torch.autocast(s.s.device.type, enabled=False):
             cut = self._cut(a, m, s) / s.k
         self.add_loss("hosc", self.per_graph(cut, a.nodes))
-        return post_process(m, *self.post)
+        return self.finish(m)
+
+    def finish(self, m: Dense) -> Dense:  # type: ignore[override]
+        return post_process(m, self.remove_self_loops, self.degree_norm, self.edge_weight_norm)
 
     def _cut(self, a: Matrix, m: Dense, s: DenseSelection) -> Tensor:
         """(1 - alpha) cut(A) + alpha cut(A^3) of each graph: [b]."""

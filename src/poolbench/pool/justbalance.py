@@ -31,11 +31,12 @@ class JustBalancePool(MLPPool):
 
     Args:
         normalized_loss: divide the loss of a graph by sqrt(n k), so that it lies in [-1, 0); the author's default.
-        k, k_per_graph, mlp_hidden, mlp_activation, return_selection, use_bias, in_channels and Keras's keywords: see
-            `MLPPool`.
+        k, k_per_graph, remove_self_loops, degree_norm, loss_coeffs, mlp_hidden, mlp_activation, return_selection,
+            use_bias, in_channels and Keras's keywords: see `MLPPool`.
     """
 
     connectivity = Propagation(0.85)
+    normalised = True
 
     def __init__(
         self,
@@ -74,13 +75,9 @@ class JustBalancePool(MLPPool):
     def expect(self, s: DenseSelection, x: Tensor, a: Matrix) -> None:
         s.expect(x, a, gram=True)
 
-    def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> DenseSelection:
-        s = super().select(x, a, i)
+    def assess(self, s: DenseSelection, x: Tensor, a: Matrix) -> None:  # type: ignore[override]
+        super().assess(s, x, a)
         loss = -root(s.gram.diagonal(dim1=1, dim2=2)).sum(-1)
         if self.normalized_loss:
             loss = loss / (a.nodes.sizes.clamp(min=1) * s.k).to(loss.dtype).sqrt()
         self.add_loss("balance", self.per_graph(loss, a.nodes))
-        return s
-
-    def connect(self, a: Matrix, s: DenseSelection) -> Matrix:  # type: ignore[override]
-        return super().connect(a, s).normalize(loops=False)

@@ -63,10 +63,12 @@ class KMISPool(PartitionPool):
         return_score: return pi too; False leaves it out.
         kernel_initializer, bias_initializer: of w and b.
         in_channels: f, inferred at the first call where it is None.
-        remove_self_loops, connect_red_op, degree_norm, edge_weight_norm, return_selection: see `PartitionPool`.
+        remove_self_loops, connect_red_op, degree_norm, edge_weight_norm, return_selection, reduce: see `PartitionPool`.
 
     Raises: ValueError for an argument out of these.
     """
+
+    selects = (CentredPartition,)
 
     def __init__(
         self,
@@ -88,6 +90,8 @@ class KMISPool(PartitionPool):
             raise ValueError(f"score_heuristic={score_heuristic!r}: greedy, w-greedy or None")
         if reduce_red_op not in ("sum", None):
             raise ValueError(f"reduce_red_op={reduce_red_op!r}: sum, or None for the members alone")
+        if reduce_red_op is None and self.aggregation != "sum":
+            raise ValueError(f"reduce_red_op=None takes the members alone, and reduce={self.aggregation!r} all nodes")
         self.order_k, self.scorer, self.score_heuristic = whole("order_k", order_k), scorer, score_heuristic
         self.reduce_red_op, self.seed, self.return_score = reduce_red_op, seed, return_score
         self.precomputable = scorer != "linear"
@@ -112,7 +116,7 @@ class KMISPool(PartitionPool):
             with torch.autocast(x.device.type, enabled=False):  # in a half type many scores would tie
                 return self.projection(not_half(x)).squeeze(-1).sigmoid()
         if self.scorer == "degree":
-            return a.column_sums().to(x.dtype)
+            return a.degree().to(x.dtype)
         if self.scorer == "random":
             return uniform(node_draws(a, self.seed)).to(x.dtype)
         if self.scorer == "canonical":
@@ -134,7 +138,7 @@ class KMISPool(PartitionPool):
         return invert(torch.argsort(h, descending=True, stable=True))
 
     def reduce(self, x: Tensor, s: CentredPartition) -> Tensor:  # type: ignore[override]
-        return s.of_centres().reduce(x) if self.reduce_red_op is None else s.reduce(x)
+        return s.of_centres().reduce(x) if self.reduce_red_op is None else super().reduce(x, s)
 
 
 @torch.no_grad()

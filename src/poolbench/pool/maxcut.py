@@ -62,7 +62,7 @@ class MaxCutPool(PartitionPool):
         return_score: return z too; False leaves it out.
         kernel_initializer, bias_initializer: of every layer of the score network.
         in_channels: f, inferred at the first call where it is None.
-        remove_self_loops, connect_red_op, degree_norm, return_selection: see `PartitionPool`.
+        remove_self_loops, connect_red_op, degree_norm, return_selection, reduce: see `PartitionPool`.
 
     Raises: ValueError for an argument out of these.
     """
@@ -192,7 +192,7 @@ def follow(kept: Tensor, a: Sparse, rank: Tensor, max_iter: int) -> Tensor:
     centre = torch.full_like(rank, -1)
     centre[kept] = kept
     real = a.weights != 0
-    source, target = a.row[real], a.col[real]
+    source, target = a.col[real], a.row[real]
     for _ in range(max_iter):
         (open_,) = ((centre[target] < 0) & (centre[source] >= 0)).nonzero(as_tuple=True)
         if not open_.numel():

@@ -30,16 +30,17 @@ class MinCutPool(MLPPool):
     """
 
     connectivity = SYMMETRIC
+    normalised = True
 
     def expect(self, s: DenseSelection, x: Tensor, a: Matrix) -> None:
         s.expect(x, a, gram=True, volume=True)
 
     def connect(self, a: Matrix, s: DenseSelection) -> Matrix:  # type: ignore[override]
-        m = super().connect(a, s)
+        m = self.product(a, s)
         cut, ortho = cut_and_orthogonality(m.value, s.gram, s.volume(a), s.k)
         self.add_loss("cut", self.per_graph(cut, a.nodes))
         self.add_loss("ortho", self.per_graph(ortho, a.nodes))
-        return m.normalize(loops=False)
+        return self.finish(m)
 
 
 def _formulas(m: Tensor, gram: Tensor, volume: Tensor, k: int | Tensor) -> tuple[Tensor, Tensor]:

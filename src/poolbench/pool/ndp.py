@@ -67,6 +67,7 @@ class NDPPool(SRCPool):
     """
 
     precomputable = True
+    selects = (KeptSelection,)
 
     def __init__(self, threshold: float = 0.01, return_selection: bool = False, **unknown: Any) -> None:
         super().__init__(return_selection=return_selection, **unknown)

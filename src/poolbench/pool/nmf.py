@@ -39,8 +39,7 @@ class NMFPool(HostDensePool):
         k: number of clusters of each graph.
         seed: of the random start.
         max_iter: steps of the descent, at least 1. It ends before, when a step changes little (1e-4 of the first).
-        remove_self_loops: drop the diagonal of A', the weight within clusters.
-        degree_norm, edge_weight_norm, return_selection: see `HostDensePool`.
+        remove_self_loops, degree_norm, edge_weight_norm, return_selection: see `HostDensePool`.
 
     Raises: ValueError for weights that are not finite.
     """
@@ -54,8 +53,9 @@ class NMFPool(HostDensePool):
         return_selection: bool = False,
         **unknown: Any,
     ) -> None:
-        super().__init__(k, seed=seed, return_selection=return_selection, **unknown)
-        self.post["remove_self_loops"] = remove_self_loops
+        super().__init__(
+            k, seed=seed, return_selection=return_selection, remove_self_loops=remove_self_loops, **unknown
+        )
         if max_iter < 1:
             raise ValueError(f"max_iter={max_iter!r}: at least 1 step is expected")
         self.max_iter = int(max_iter)

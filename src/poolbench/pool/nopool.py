@@ -14,3 +14,4 @@ class NoPool(SRCPool):
     """
 
     size_depends_on_data = False
+    pooled_edges = "kept"

@@ -13,11 +13,11 @@ from torch.nn.parameter import UninitializedParameter
 from poolbench.errors import whole
 from poolbench.linalg import Matrix, Ragged, Sparse
 from poolbench.linalg.met import met_matrix
-from poolbench.pool.base.layers import Activation, activation, not_half
+from poolbench.pool.base.layers import Activation, Unsized, activation, as_wide, not_half
 from poolbench.pool.base.postprocess import post_process
 from poolbench.pool.base.selection import KeptSelection
 from poolbench.pool.base.src import SRCPool
-from poolbench.pool.topk import check_ratio, top_k
+from poolbench.pool.topk import above, check_ratio, top_k
 
 
 class PANPool(SRCPool):
@@ -37,9 +37,8 @@ class PANPool(SRCPool):
     flows through the gate and A', not through the choice. No losses.
 
     Where sources differ: nodes are ranked by y, where PyG and tgp rank by tanh(y), in which large scores tie. tgp's
-    rows and edges disagree in order; PyG returns the edges transposed, the same for the symmetric M of an undirected
-    graph; both demand M from outside, and a float ratio of 1.0 keeps one node there, all of them here. In a directed
-    graph M is taken as written, Z being row sums.
+    rows and edges disagree in order; both demand M from outside, and a float ratio of 1.0 keeps one node there, all of
+    them here. In a directed graph M is taken as written, Z being row sums: M_ji is the weight of the paths from i to j.
 
     Cost O(n f + nnz(M)), and for M the O(nnz(A^l) d) of each product: M fills up quickly with L.
 
@@ -102,7 +101,7 @@ class PANPool(SRCPool):
     def met(self, a: Matrix, m: Matrix | None, n: int) -> Sparse:
         """M over the n real nodes, formed from `a` where none is given."""
         if m is None:
-            return met_matrix(a.sparse(), self.paths).sparse()
+            return met_matrix(a.sparse(), not_half(self.paths)).sparse()
         if not isinstance(m, Matrix):
             raise TypeError(f"m must be a poolbench.linalg.Matrix, not {type(m).__name__}")
         met = m.sparse()
@@ -135,12 +134,6 @@ def path_weights(filter_size: int) -> nn.Parameter:
     return nn.Parameter(torch.ones(whole("filter_size", filter_size) + 1))
 
 
-def above(y: Tensor, nodes: Ragged, min_score: float) -> Tensor:
-    """The nodes with y > min(min_score, the largest y of their graph - 1e-7), in increasing number: [k]."""
-    bar = (nodes.max(y) - 1e-7).clamp(max=min_score)
-    return (y > nodes.expand(bar)).nonzero(as_tuple=True)[0]
-
-
 class _Projection(LazyModuleMixin, nn.Module):
     """x . p with p [f], ones at first: [n, f] -> [n]."""
 
@@ -149,7 +142,7 @@ class _Projection(LazyModuleMixin, nn.Module):
 
     def __init__(self, in_channels: int | None) -> None:
         super().__init__()
-        self.p = UninitializedParameter() if in_channels is None else nn.Parameter(torch.ones(in_channels))
+        self.p = Unsized() if in_channels is None else nn.Parameter(torch.ones(in_channels))
 
     def initialize_parameters(self, x: Tensor) -> None:
         if isinstance(self.p, UninitializedParameter):
@@ -157,4 +150,4 @@ class _Projection(LazyModuleMixin, nn.Module):
             nn.init.ones_(self.p)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x @ self.p
+        return x @ as_wide(self.p, x)

@@ -26,12 +26,12 @@ class RandomDensePool(SoftPool):
     Cost O(E k + n k (k + f)) time, O(n k) memory. No parameters, no losses.
 
     Args:
-        k, k_per_graph: number of clusters of each graph, see `SoftPool`.
-        return_selection: also return S.
+        k, k_per_graph, remove_self_loops, degree_norm, return_selection: see `SoftPool`.
     """
 
     stochastic = True
     connectivity = SYMMETRIC
+    normalised = True
 
     def __init__(self, k: int, return_selection: bool = False, **unknown: Any) -> None:
         super().__init__(k, return_selection, **unknown)
@@ -39,9 +39,6 @@ class RandomDensePool(SoftPool):
     def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> DenseSelection:
         noise = torch.randn(*x.shape[:-1], self.k, dtype=x.dtype, device=x.device)
         return self.assign(noise, a.nodes)
-
-    def connect(self, a: Matrix, s: DenseSelection) -> Matrix:  # type: ignore[override]
-        return s.connect(a).normalize(loops=False)
 
 
 class RandomSparsePool(ScorePool):
@@ -54,19 +51,10 @@ class RandomSparsePool(ScorePool):
     Cost O(n f + n log n + E). No parameters, no losses.
 
     Args:
-        ratio: as for TopKPool.
-        return_selection, return_score: as for TopKPool.
+        ratio, return_selection, return_score: see `ScorePool`.
     """
 
     stochastic = True
 
-    def __init__(
-        self, ratio: float | int, return_selection: bool = False, return_score: bool = True, **unknown: Any
-    ) -> None:
-        super().__init__(ratio, return_selection, return_score, **unknown)
-
     def score(self, x: Tensor, a: Matrix) -> Tensor:
         return torch.rand(x.shape[0], dtype=x.dtype, device=x.device)
-
-    def gate(self, y: Tensor) -> Tensor | None:
-        return None

@@ -3,7 +3,7 @@ arXiv 2206.13510."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,8 +15,9 @@ from poolbench.linalg import Matrix, Nodes, Ragged, Sparse
 from poolbench.linalg.coarsening import Coarsening
 from poolbench.pool.base.codingtree import hierarchy
 from poolbench.pool.base.hostgraph import Array, host_graphs, on_host, one_thread
+from poolbench.pool.base.partition import Partition
 from poolbench.pool.base.partitionpool import PartitionPool
-from poolbench.pool.base.selection import SparseSelection
+from poolbench.pool.base.selection import Selection, SparseSelection
 
 
 class NestedSelection(SparseSelection):
@@ -63,12 +64,13 @@ class SEPPool(PartitionPool):
 
     Args:
         levels: pools that share one hierarchy, at least 1.
-        remove_self_loops, connect_red_op, degree_norm, edge_weight_norm, return_selection: see `PartitionPool`.
+        remove_self_loops, connect_red_op, degree_norm, edge_weight_norm, return_selection, reduce: see `PartitionPool`.
 
     Raises: ValueError for levels < 1, and for weights that are not finite.
     """
 
     precomputable = True
+    selects: ClassVar[tuple[type[Selection], ...]] = (Partition, NestedSelection)
 
     def __init__(
         self, levels: int = 1, degree_norm: bool = True, return_selection: bool = False, **merging: Any
@@ -80,7 +82,6 @@ class SEPPool(PartitionPool):
     def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> SparseSelection:
         (cluster, pooled), *above = getattr(a, "above", None) or self._hierarchy(a.sparse())
         s = NestedSelection.partition(cluster, None, a.sparse().nodes, pooled)
-        assert isinstance(s, NestedSelection)
         s.above = above
         return s
 

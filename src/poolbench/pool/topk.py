@@ -9,16 +9,17 @@ import torch
 from torch import Tensor
 
 from poolbench.linalg import Matrix, Ragged
-from poolbench.pool.base.layers import Constraint, Initializer, Linear, Regularizer
+from poolbench.pool.base.gnn import GNN, made, scores
+from poolbench.pool.base.layers import Activation, Constraint, Initializer, Linear, Regularizer, activation, not_half
 from poolbench.pool.base.src import KeptSelection, SparseSelection, SRCPool
 
 
 class ScorePool(SRCPool):
-    """Base of the operators that score the nodes, keep the best of each graph and gate their features.
+    """Base of the operators that score the nodes and keep the best of each graph.
 
         y  = score(X, A)                        [n]
         s  = of each graph the ceil(ratio n) nodes with the largest y, in input order
-        X' = (X * gate(y))[s],   A' = A[s, s]    gate tanh, or a sigmoid
+        X' = (X * gate(y))[s],   A' = A[s, s]
 
     Of equal scores the lower node comes first. The gradient flows through the gate, not through the choice.
 
@@ -27,21 +28,16 @@ class ScorePool(SRCPool):
             that has nodes (1.0 keeps all); or a whole number >= 2, a number of nodes. The integer 1 keeps all too.
         return_selection: also return the selection: its `mask` [n] (0/1), `kept` indices and `dense()` matrix.
         return_score: return y too; False leaves it out.
-        sigmoid_gating: gate with a sigmoid instead of a tanh.
     """
 
+    pooled_edges = "kept"
+
     def __init__(
-        self,
-        ratio: float | int,
-        return_selection: bool = False,
-        return_score: bool = True,
-        sigmoid_gating: bool = False,
-        **unknown: Any,
+        self, ratio: float | int, return_selection: bool = False, return_score: bool = True, **unknown: Any
     ) -> None:
         super().__init__(return_selection=return_selection, **unknown)
         self.ratio = check_ratio(ratio)
         self.return_score = return_score
-        self.sigmoid_gating = sigmoid_gating
 
     def score(self, x: Tensor, a: Matrix) -> Tensor:
         """A number a node: [n]."""
@@ -50,27 +46,43 @@ class ScorePool(SRCPool):
     def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> KeptSelection:
         nodes = a.sparse().nodes
         y = self.score(x, a)
-        kept = top_k(y.detach(), nodes, self.ratio)
+        kept = self.choose(y.detach(), nodes)
         if self.return_score:
             self._score = y
         gate = self.gate(y)
         weight = None if gate is None else gate.index_select(0, kept)
         return SparseSelection.keep(kept, weight, nodes, increasing=True)
 
+    def choose(self, y: Tensor, nodes: Ragged) -> Tensor:
+        """The nodes to keep, in increasing number: [k]."""
+        return top_k(y, nodes, self.ratio)
+
     def gate(self, y: Tensor) -> Tensor | None:
         """What multiplies the features of a node: [n], None for nothing."""
-        return torch.sigmoid(y) if self.sigmoid_gating else torch.tanh(y)
+        return None
 
 
-class TopKPool(ScorePool):
-    """Keeps the nodes with the largest projection on a trainable vector: y = X p / ||p||.
+class GatedPool(ScorePool):
+    """Base of the operators whose score is learned, and multiplies the features of the nodes that are kept.
 
-    Cost O(n f + n log n + E). No losses. See `ScorePool` for what follows the score and for `ratio`,
-    `return_selection`, `return_score` and `sigmoid_gating`; A is never squared (Gao & Ji do).
+        gate(y) = multiplier tanh(y),   or another `nonlinearity`
+
+    With `min_score`, y is replaced by its softmax over the nodes of each graph, which is the gate too, and the nodes
+    with y_i > min(min_score, max y - 1e-7) are kept in place of a share, at least one of each graph.
 
     Args:
-        kernel_initializer, kernel_regularizer, kernel_constraint: of p, under Keras's names.
+        ratio, return_selection, return_score: see `ScorePool`. With `min_score` the ratio has no say.
+        sigmoid_gating: Spektral's word for `nonlinearity="sigmoid"`.
+        kernel_initializer, kernel_regularizer, kernel_constraint: of the projection, under Keras's names.
         in_channels: f, inferred at the first call where it is None.
+        min_score: keep by score, not by `ratio`: PyTorch Geometric's, as are the two that follow.
+        multiplier: of the pooled features.
+        nonlinearity: of the gate, an increasing function or its name. Nodes are ranked by y itself.
+        gnn: what gives y in place of the operator's own formula: a module, called as gnn(x, edge_index) with
+            edge_weight where it takes one, as gnn(x, a) where its second parameter has that name, or as gnn(x), for
+            [n, 1]; or a class, from which gnn(in_channels, 1) makes one, such as `torch_geometric.nn.GATConv`.
+
+    Raises: ValueError for an argument out of these, TypeError for a gnn that is no module.
     """
 
     def __init__(
@@ -83,19 +95,52 @@ class TopKPool(ScorePool):
         kernel_regularizer: Regularizer = None,
         kernel_constraint: Constraint = None,
         in_channels: int | None = None,
+        min_score: float | None = None,
+        multiplier: float = 1.0,
+        nonlinearity: Activation = "tanh",
+        gnn: GNN | None = None,
         **unknown: Any,
     ) -> None:
-        super().__init__(ratio, return_selection, return_score, sigmoid_gating, **unknown)
-        self.projection = Linear(
-            in_channels,
-            1,
-            bias=False,
-            kernel_initializer=kernel_initializer,
-            kernel_regularizer=kernel_regularizer,
-            kernel_constraint=kernel_constraint,
-        )
+        super().__init__(ratio, return_selection, return_score, **unknown)
+        if sigmoid_gating and nonlinearity not in ("tanh", "sigmoid"):
+            raise ValueError(f"sigmoid_gating=True and nonlinearity={nonlinearity!r}: give one of them")
+        self.sigmoid_gating = sigmoid_gating
+        self.nonlinearity = activation("sigmoid" if sigmoid_gating else nonlinearity)
+        self.min_score, self.multiplier = min_score, multiplier
+        self.gnn = made(gnn, in_channels, 1)
+        if self.gnn is None:
+            self.projection = Linear(
+                in_channels,
+                1,
+                bias=False,
+                kernel_initializer=kernel_initializer,
+                kernel_regularizer=kernel_regularizer,
+                kernel_constraint=kernel_constraint,
+            )
+
+    def project(self, x: Tensor, a: Matrix) -> Tensor:
+        """The operator's own score: [n]."""
+        raise NotImplementedError
 
     def score(self, x: Tensor, a: Matrix) -> Tensor:
+        y = self.project(x, a) if self.gnn is None else scores(self.gnn, x, a)
+        return y if self.min_score is None else a.sparse().nodes.softmax(not_half(y))
+
+    def choose(self, y: Tensor, nodes: Ragged) -> Tensor:
+        return super().choose(y, nodes) if self.min_score is None else above(y, nodes, self.min_score)
+
+    def gate(self, y: Tensor) -> Tensor:
+        gate = self.nonlinearity(y) if self.min_score is None else y
+        return gate if self.multiplier == 1.0 else self.multiplier * gate
+
+
+class TopKPool(GatedPool):
+    """Keeps the nodes with the largest projection on a trainable vector: y = X p / ||p||.
+
+    Cost O(n f + n log n + E). No losses. The arguments are those of `GatedPool`; A is never squared (Gao & Ji do).
+    """
+
+    def project(self, x: Tensor, a: Matrix) -> Tensor:
         y = self.projection(x).squeeze(-1)
         return y * self.projection.weight.square().sum().clamp(min=1e-12).rsqrt()
 
@@ -122,6 +167,12 @@ def top_k(y: Tensor, nodes: Ragged, ratio: float | int) -> Tensor:
     first = torch.arange(y.numel(), device=y.device) < (nodes.ptr[:-1] + k).index_select(0, nodes.index)
     chosen = torch.empty_like(first).index_copy_(0, order, first)
     return chosen.nonzero().squeeze(-1)
+
+
+def above(y: Tensor, nodes: Ragged, min_score: float) -> Tensor:
+    """The nodes with y > min(min_score, the largest y of their graph - 1e-7), in increasing number: [k]."""
+    bar = (nodes.max(y) - 1e-7).clamp(max=min_score)
+    return (y > nodes.expand(bar)).nonzero(as_tuple=True)[0]
 
 
 def _by_score(y: Tensor, nodes: Ragged) -> Tensor:

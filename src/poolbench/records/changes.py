@@ -27,7 +27,19 @@ class Added:
     targets: tuple[str, ...] = ()
 
 
-ADDED: tuple[Added, ...] = ()
+_SOFT = tuple(
+    f"poolbench.pool.{name}" for name in ("mincut.MinCutPool", "justbalance.JustBalancePool", "dmon.DMoNPool",
+                                          "asymcheegercut.AsymCheegerCutPool", "diffpool.DiffPool")
+)  # fmt: skip
+_GATED = ("poolbench.pool.topk.TopKPool", "poolbench.pool.sag.SAGPool")
+
+ADDED: tuple[Added, ...] = (
+    Added("pool.remove_self_loops", None, "0.1.0", _SOFT),
+    Added("pool.degree_norm", None, "0.1.0", _SOFT),
+    Added("pool.min_score", None, "0.1.0", _GATED),
+    Added("pool.multiplier", 1.0, "0.1.0", _GATED),
+    Added("pool.nonlinearity", "tanh", "0.1.0", _GATED),
+)
 """Keys that came, oldest first. A key is never taken out of this table again."""
 
 MOVED: dict[str, str] = {

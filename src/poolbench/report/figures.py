@@ -1,51 +1,45 @@
-"""Figures of a board, in colours that colour-blind people tell apart (Okabe & Ito, 2008) and with a marker a setting.
-
-matplotlib is imported when something is drawn. Figures are made without pyplot: no window, no global state.
-"""
+"""Figures of a board, in colours that colour-blind people tell apart (Okabe & Ito, 2008), with a marker a setting."""
 
 from __future__ import annotations
 
-import io
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from poolbench.errors import RunError
+from poolbench.report.canvas import INK, Canvas, Line, Markers, Words, text_width
 from poolbench.report.leaderboard import BASELINE, Board, Cell, Column, Gauge, Metric, Row
+from poolbench.report.panels import (
+    COLOURS,
+    EDGE,
+    GAP,
+    GREY,
+    HEAD,
+    NOTE,
+    NUMBER,
+    TITLE,
+    Axis,
+    Look,
+    Panel,
+    costs_axis,
+    legend,
+    linear,
+    named,
+    names_axis,
+    names_size,
+    within,
+)
 from poolbench.statistics import LEVEL, Ranking
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-INK = "#1a1a1a"
-"""Of text, axes and the baseline; in a page it becomes the colour of the page's text."""
-PAPER = "#ffffff"
-GREY = "#858585"
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe and Ito's, less black (the ink) and yellow (too pale on white)."""
 MARKERS = ("o", "^", "D", "v", "P", "X", "<", ">")
 CONTROL_MARKERS = ("p", "h")
 LINES = ("-", "--", ":", "-.")
 SMOOTHED = 9
 """Epochs over which a learning curve is averaged."""
-STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.facecolor": "none",
-    "svg.hashsalt": "poolbench",  # the same figure, the same file
-    **{
-        key: INK
-        for key in ("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color")
-    },
-}
 
 
 @dataclass(frozen=True)
@@ -55,104 +49,63 @@ class Drawn:
     name: str
     title: str
     text: str
-    figure: Figure
-
-    @cached_property
-    def svg(self) -> str:
-        """The figure on white, as the text of an SVG file."""
-        buffer = io.StringIO()
-        with _styled():
-            self.figure.savefig(buffer, format="svg", facecolor=PAPER, metadata={"Date": None})
-        self.figure.set_layout_engine("none")  # it is laid out now, and need not be once more
-        return buffer.getvalue()
+    canvas: Canvas
+    panels: tuple[Panel, ...] = ()
 
     def save(self, stem: Path) -> list[Path]:
         """Write `stem`.svg and `stem`.png; returns the files."""
         paths = [stem.with_name(f"{stem.name}.{ending}") for ending in ("svg", "png")]
         try:
             stem.parent.mkdir(parents=True, exist_ok=True)
-            paths[0].write_text(self.svg, encoding="utf-8")
-            with _styled():
-                self.figure.savefig(paths[1], dpi=160, facecolor=PAPER)
+            paths[0].write_text(self.canvas.svg(), encoding="utf-8")
+            paths[1].write_bytes(self.canvas.png())
         except OSError as error:
             raise RunError(f"cannot write {stem}: {(error.strerror or str(error)).lower()}") from error
         return paths
 
-    def inline(self, prefix: str) -> str:
-        """The figure as an <svg> element in the colours of the page around it; `prefix` keeps its ids its own."""
-        svg = self.svg[self.svg.index("<svg") :].replace(INK, "currentColor").replace(f"fill: {PAPER}", "fill: none")
-        svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-        return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", svg)
-
-
-def _styled() -> Any:
-    from matplotlib import rc_context
-
-    return rc_context(STYLE)
-
 
 def draw(board: Board) -> list[Drawn]:
     """All figures of a board for which it holds numbers."""
-    with _styled():
-        made = [_scores(board), *(_costs(board, gauge, i) for i, gauge in enumerate(board.gauges, 1))]
-        made += [_ranks(board), _curves(board), _diagnostics(board)]
+    made = [_scores(board), *(_costs(board, gauge, i) for i, gauge in enumerate(board.gauges, 1))]
+    made += [_ranks(board), _curves(board), _diagnostics(board)]
     return [figure for figure in made if figure is not None]
 
 
 # --------------------------------------------------------------------------------------------------------- shared parts
 
 
-@dataclass(frozen=True)
-class _Look:
-    colour: str
-    marker: str
-    line: str = "-"
-
-
-def _looks(board: Board) -> dict[Row, _Look]:
+def _looks(board: Board) -> dict[Row, Look]:
     """The baseline in ink, other controls grey, each operator a colour and a marker."""
     looks, operators, controls = {}, 0, 0
     for row in board.rows:
         if row.pool == BASELINE:
-            looks[row] = _Look(INK, "s")
+            looks[row] = Look(INK, "s", "-")
         elif row.control:
-            looks[row] = _Look(GREY, CONTROL_MARKERS[controls % 2], LINES[1 + controls % 2])
+            looks[row] = Look(GREY, CONTROL_MARKERS[controls % 2], LINES[1 + controls % 2])
             controls += 1
         else:
             line = LINES[operators // len(COLOURS) % len(LINES)]
-            looks[row] = _Look(COLOURS[operators % len(COLOURS)], MARKERS[operators % len(MARKERS)], line)
+            looks[row] = Look(COLOURS[operators % len(COLOURS)], MARKERS[operators % len(MARKERS)], line)
             operators += 1
     return looks
 
 
-def _panels(rows: int, columns: int, width: float, height: float, **options: Any) -> tuple[Figure, Any]:
-    """A grid of axes, `width` x `height` inches each; returns the figure and the [rows, columns] array."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(columns * width, rows * height), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, **options)
-    return figure, axes
-
-
-def _legend(figure: Figure, board: Board, looks: dict[Row, _Look], rows: Iterable[Row], line: bool = False) -> None:
+def _legend(canvas: Canvas, board: Board, looks: Mapping[Row, Look], rows: Iterable[Row], line: bool = False) -> None:
     """One legend for all panels, below them."""
-    from matplotlib.lines import Line2D
+    shown = set(rows)
+    entries = [(board.name(r), looks[r] if line else replace(looks[r], line="")) for r in board.rows if r in shown]
+    legend(canvas, entries)
 
-    shown = [row for row in board.rows if row in set(rows)]
-    handles = [
-        Line2D(
-            [],
-            [],
-            color=looks[r].colour,
-            marker=looks[r].marker,
-            ls=looks[r].line if line else "none",
-            label=board.name(r),
-        )
-        for r in shown
-    ]
-    longest = max(len(board.name(row)) for row in shown)
-    across = max(1, int(figure.get_figwidth() / (0.45 + 0.075 * longest)))
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(across, len(shown)), frameon=False)
+
+def _beside(names: Iterable[str], least: float) -> tuple[float, float]:
+    """Where panels begin that have names at their left, and the height of each line, `least` at the least."""
+    width, height = names_size(names)
+    return EDGE + width + 6, max(least, height + 5)
+
+
+def _panel_width(titles: Iterable[str], least: float) -> float:
+    """As wide as a panel has to be for titles that stay clear of their neighbours'."""
+    return max(least, *(text_width(title, TITLE) - GAP / 2 for title in titles))
 
 
 def _named(metric: Metric) -> str:
@@ -167,42 +120,56 @@ def _scores(board: Board) -> Drawn | None:
     columns = [c for c in board.columns if any(board.cells[row, c].scores for row in board.rows)]
     if not columns:
         return None
-    looks, across = _looks(board), min(5, len(columns))
-    down = math.ceil(len(columns) / across)
-    figure, axes = _panels(down, across, 3.3 if across < 4 else 2.4, 0.9 + 0.32 * len(board.rows), sharey=True)
-    for place, column in zip(axes.flat, columns, strict=False):
-        _score_panel(place, board, column, looks)
-    for place in axes.flat[len(columns) :]:
-        place.set_visible(False)
+    looks, canvas, across = _looks(board), Canvas(), min(5, len(columns))
+    names = [board.name(row) for row in board.rows]
+    labels = [label for c in columns for label in (c.dataset, _named(c.metric), _counts(board, c))]
+    begin, line = _beside(names, 23)
+    width, height = _panel_width(labels, 170 if across < 4 else 115), line * len(names)
+    notes = [", ".join(board.cells[row, column].lost) for row in board.rows for column in columns]
+    pitch = width + max(GAP, *(text_width(note, NOTE) + 10 for note in notes)), HEAD + height + 52
+    panels = []
+    for i, column in enumerate(columns):
+        left, top = begin + i % across * pitch[0], HEAD + i // across * pitch[1]
+        values = [value for row in board.rows for value in _extent(board.cells[row, column])]
+        panel = Panel(canvas, column.dataset, left, top, width, height, linear(values, 4), names_axis(names))
+        panel.grid(across=False)
+        _baselines(panel, board, column)
+        for y, row in enumerate(board.rows):
+            _score_line(panel, y, board.cells[row, column], looks[row])
+        panel.frame([_named(column.metric), _counts(board, column)])
+        if i % across == 0:
+            panel.names()
+        panels.append(panel)
+    canvas.width = begin + across * pitch[0] + EDGE
+    canvas.height = math.ceil(len(columns) / across) * pitch[1]
     text = f"Mean test score with its {LEVEL:.0%} interval for {len(board.rows)} settings on {_joined(columns)}."
-    return Drawn("scores", f"Scores with {LEVEL:.0%} intervals", text, figure)
+    return Drawn("scores", f"Scores with {LEVEL:.0%} intervals", text, canvas, tuple(panels))
 
 
-def _score_panel(place: Axes, board: Board, column: Column, looks: dict[Row, _Look]) -> None:
-    height = len(board.rows)
-    for y, row in enumerate(board.rows):
-        cell, look = board.cells[row, column], looks[row]
-        found = cell.estimate
-        if found is not None:
-            below = [y + 0.26] * len(cell.scores)
-            place.plot(list(cell.scores.values()), below, "o", color=look.colour, alpha=0.35, ms=3, mew=0)
-            if found.low is not None and found.high is not None:
-                place.plot([found.low, found.high], [y, y], color=look.colour, lw=1.8, solid_capstyle="butt")
-            place.plot([found.mean], [y], marker=look.marker, color=look.colour, ms=6)
-            if row.pool == BASELINE and not row.code:
-                place.axvline(found.mean, color=INK, lw=0.8, ls=":", zorder=0)
-        if cell.lost:
-            place.text(1.01, y, ", ".join(cell.lost), transform=place.get_yaxis_transform(), va="center", size=7,
-                       color=COLOURS[1])  # fmt: skip
-    place.set_yticks(range(height), [board.name(row) for row in board.rows])
-    place.set_ylim(height - 0.4, -0.7)
-    place.tick_params(axis="y", length=0)
-    place.grid(axis="x", color=GREY, alpha=0.25, lw=0.6)
-    place.set_axisbelow(True)
-    place.margins(x=0.06)
-    place.locator_params(axis="x", nbins=4)
-    place.set_title(column.dataset)
-    place.set_xlabel(f"{_named(column.metric)}, {_counts(board, column)}")
+def _extent(cell: Cell) -> list[float]:
+    found = cell.estimate
+    interval = [end for end in (found.low, found.high) if end is not None] if found else []
+    return [*cell.scores.values(), *interval]
+
+
+def _baselines(panel: Panel, board: Board, column: Column) -> None:
+    for row in board.rows:
+        found = board.cells[row, column].estimate
+        if row.pool == BASELINE and not row.code and found is not None:
+            ends = (panel.at(found.mean, panel.y.high), panel.at(found.mean, panel.y.low))
+            panel.canvas.marks.append(Line(ends, INK, 0.8, ":"))
+
+
+def _score_line(panel: Panel, y: int, cell: Cell, look: Look) -> None:
+    found, draw = cell.estimate, panel.canvas.marks.append
+    if found is not None:
+        draw(Markers([panel.at(value, y + 0.26) for value in cell.scores.values()], "o", look.colour, 3, 0.35))
+        if found.low is not None and found.high is not None:
+            draw(Line([panel.at(found.low, y), panel.at(found.high, y)], look.colour, 1.8))
+        draw(Markers([panel.at(found.mean, y)], look.marker, look.colour, 7))
+    if cell.lost:
+        at = panel.right + 4, panel.at(panel.x.low, y)[1]
+        draw(Words(at, ", ".join(cell.lost), NOTE, "start", COLOURS[1]))
 
 
 def _counts(board: Board, column: Column) -> str:
@@ -231,72 +198,84 @@ def pareto(points: Sequence[tuple[float, float]], sign: int = 1) -> list[int]:
     return front
 
 
+SIDES = ("epoch", "memory")
+"""Costs of `leaderboard.Cost`, seconds and bytes."""
+
+
 def _costs(board: Board, gauge: Gauge, number: int) -> Drawn | None:
     """Score against time per epoch and against peak memory by one gauge, with the Pareto front."""
     columns = [c for c in board.columns if any(gauge in board.cells[row, c].costs for row in board.rows)]
-    looks = _looks(board)
-    figure, axes = _panels(len(columns), 2, 3.9, 2.6)
-    shown: set[Row] = set()
-    for (left, right), column in zip(axes, columns, strict=True):
-        shown |= _cost_panel(left, board, column, gauge, looks, "epoch", 1.0)
-        shown |= _cost_panel(right, board, column, gauge, looks, "memory", 1e-6)
-        left.set_xlabel("seconds a training epoch")
-        right.set_xlabel(f"peak memory ({gauge.memory}), MB")
-    if not shown:
+    found = {(c, what): points for c in columns for what in SIDES if (points := _cost_points(board, c, gauge, what))}
+    if not found:
         return None
-    _legend(figure, board, looks, shown)
+    axes = {at: (costs_axis([x for x, _ in points.values()]), _scores_axis(board, at[0], points))
+            for at, points in found.items()}  # fmt: skip
+    canvas, panels = _pairs(columns, SIDES, axes, 140)
+    looks = _looks(board)
+    labels = {"epoch": "seconds a training epoch", "memory": f"peak memory ({gauge.memory}), MB"}
+    for (column, what), panel in panels.items():
+        _cost_panel(panel, board, column, found[column, what], looks)
+        panel.frame([labels[what]], _named(column.metric), numbered=True)
+    _legend(canvas, board, looks, {row for points in found.values() for row in points})
     text = f"Test score against time and memory on {gauge}, with the Pareto front, for {_joined(columns)}."
     name = "costs" if len(board.gauges) == 1 else f"costs-{number}"
-    return Drawn(name, f"Score against cost on {gauge}", text, figure)
+    return Drawn(name, f"Score against cost on {gauge}", text, canvas, tuple(panels.values()))
 
 
-def _cost_panel(
-    place: Axes, board: Board, column: Column, gauge: Gauge, looks: dict[Row, _Look], what: str, scale: float
-) -> set[Row]:
+def _pairs(
+    columns: Sequence[Column],
+    sides: tuple[str, str],
+    axes: Mapping[tuple[Column, str], tuple[Axis, Axis]],
+    height: float,
+) -> tuple[Canvas, dict[tuple[Column, str], Panel]]:
+    """A sheet with two panels side by side for each column; where there are no axes, there is no panel."""
+    width = _panel_width((column.dataset for column in columns), 250)
+    margin = EDGE + 22 + max(text_width(text, NUMBER) for _, y in axes.values() for _, text in y.ticks)
+    pitch = margin + width + EDGE, HEAD + height + 34
+    shown = [column for column in columns if any((column, side) in axes for side in sides)]
+    canvas = Canvas(2 * pitch[0] + EDGE, len(shown) * pitch[1])
+    panels = {}
+    for i, column in enumerate(shown):
+        for j, side in enumerate(sides):
+            if (column, side) in axes:
+                left, top = margin + j * pitch[0], HEAD + i * pitch[1]
+                panels[column, side] = Panel(canvas, column.dataset, left, top, width, height, *axes[column, side])
+    return canvas, panels
+
+
+def _cost_points(board: Board, column: Column, gauge: Gauge, what: str) -> dict[Row, tuple[float, float]]:
+    """(cost, score) of each row that has both."""
     points = {}
     for row in board.rows:
         cell = board.cells[row, column]
         cost = cell.costs.get(gauge)
         spent = getattr(cost, what) if cost else None
-        if spent and cell.estimate is not None:
-            points[row] = (spent * scale, cell.estimate.mean)
-            _with_interval(place, points[row], cell, looks[row])
-    front = [list(points.values())[i] for i in pareto(list(points.values()), column.metric.sign)]
+        if spent and math.isfinite(spent) and cell.estimate is not None:
+            points[row] = (spent if what == "epoch" else spent / 1e6, cell.estimate.mean)
+    return points
+
+
+def _scores_axis(board: Board, column: Column, rows: Iterable[Row]) -> Axis:
+    found = [estimate for row in rows if (estimate := board.cells[row, column].estimate)]
+    return linear([value for one in found for value in (one.mean, one.low, one.high) if value is not None], 5)
+
+
+def _cost_panel(
+    panel: Panel, board: Board, column: Column, points: Mapping[Row, tuple[float, float]], looks: Mapping[Row, Look]
+) -> None:
+    panel.grid()
+    draw, placed = panel.canvas.marks.append, [*points.values()]
+    front = [panel.at(*placed[i]) for i in pareto(placed, column.metric.sign)]
     if len(front) > 1:
-        place.plot(*zip(*front, strict=True), color=INK, lw=0.9, ls="--", drawstyle="steps-post", zorder=0)
-    if points:
-        _logarithmic(place, [x for x, _ in points.values()])
-    place.grid(color=GREY, alpha=0.25, lw=0.6)
-    place.set_axisbelow(True)
-    place.set_ylabel(_named(column.metric))
-    place.set_title(column.dataset)
-    return set(points)
-
-
-def _with_interval(place: Axes, point: tuple[float, float], cell: Cell, look: _Look) -> None:
-    half = cell.estimate.half if cell.estimate else None
-    if half is not None:
-        place.errorbar(*point, yerr=half, color=look.colour, lw=1, alpha=0.45, zorder=1)
-    place.plot(*point, marker=look.marker, color=look.colour, ms=6, zorder=2)
-
-
-def _logarithmic(place: Axes, values: Sequence[float]) -> None:
-    """A logarithmic axis where values span some factor, with plain numbers at its ticks."""
-    from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, StrMethodFormatter
-
-    low, high = min(values), max(values)
-    if high < 3 * low:
-        # A per cent of memory is no difference to look at: never stretch less than a fifth over the whole axis.
-        room = max(0.12 * (high - low), (0.2 * high - (high - low)) / 2)
-        place.set_xlim(low - room, high + room)
-        place.locator_params(axis="x", nbins=6)
-        return
-    place.set_xscale("log")
-    place.set_xlim(low / 1.3, high * 1.3)
-    place.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    place.xaxis.set_minor_locator(NullLocator())
-    place.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    place.xaxis.set_minor_formatter(NullFormatter())
+        # A step goes up where the next point is reached.
+        steps = [(x, y) for (_, before), (x, after) in pairwise(front) for y in (before, after)]
+        draw(Line([front[0], *steps], INK, 0.9, "--"))
+    for row, (cost, _) in points.items():
+        found = board.cells[row, column].estimate
+        if found is not None and found.low is not None and found.high is not None:
+            draw(Line([panel.at(cost, found.low), panel.at(cost, found.high)], looks[row].colour, alpha=0.45))
+    for row, point in points.items():
+        draw(Markers([panel.at(*point)], looks[row].marker, looks[row].colour, 7))
 
 
 # -------------------------------------------------------------------------------------------------------------- ranks
@@ -307,63 +286,55 @@ def _ranks(board: Board) -> Drawn | None:
     found = board.ranking
     if isinstance(found, str):
         return None
-    figure = _rank_diagram(found)
     text = (
         f"Average ranks over {found.datasets} datasets: "
         + ", ".join(f"{name} {rank:.2f}" for name, rank in zip(found.names, found.ranks, strict=True))
         + f"; critical difference {found.critical_difference:.2f}."
     )
-    return Drawn("ranks", f"Average ranks over {found.datasets} datasets", text, figure)
+    return Drawn("ranks", f"Average ranks over {found.datasets} datasets", text, _rank_diagram(found))
 
 
-def _rank_diagram(found: Ranking) -> Figure:
-    from matplotlib.figure import Figure
-
-    k, step = len(found.names), 0.24
+def _rank_diagram(found: Ranking) -> Canvas:
+    k, axis, top = len(found.names), 290.0, 54.0
     half = math.ceil(k / 2)
-    margin = 0.25 + 0.08 * (6 + max(len(name) for name in found.names))  # inches for names and ranks on either side
-    axis = 4.0
-    bars = 0.16 * len(found.cliques)
-    top = 0.75
-    width, height = axis + 2 * margin, top + 0.25 + bars + step * half + 0.15
-    figure = Figure(figsize=(width, height))
-    place = figure.add_axes((0, 0, 1, 1))
-    place.set_xlim(0, width)
-    place.set_ylim(height, 0)  # inches from the top
-    place.axis("off")
+    labels = [f"{name}  {rank:.2f}" if i < half else f"{rank:.2f}  {name}"
+              for i, (name, rank) in enumerate(zip(found.names, found.ranks, strict=True))]  # fmt: skip
+    width, height = names_size(labels)
+    margin, step = EDGE + width + 10, height + 6
+    bars = top + 18 + 11.5 * len(found.cliques)
+    canvas = Canvas(axis + 2 * margin, bars + step * half + 11)
+    draw = canvas.marks.append
 
     def x(rank: float) -> float:
         return margin + axis * (rank - 1) / (k - 1)
 
-    place.plot([x(1), x(k)], [top, top], color=INK, lw=1.2)
+    draw(Line([(x(1), top), (x(k), top)], INK, 1.2))
     for tick in range(1, k + 1):
-        place.plot([x(tick)] * 2, [top - 0.07, top], color=INK, lw=1)
+        draw(Line([(x(tick), top - 5), (x(tick), top)], INK))
         if k <= 16 or tick == 1 or tick % 5 == 0:  # side by side, more numbers would run into each other
-            place.text(x(tick), top - 0.11, str(tick), ha="center", va="bottom", size=8)
-    _critical_difference_bar(place, found.critical_difference, x(1), axis / (k - 1) * found.critical_difference, axis)
+            draw(Words((x(tick), top - 11), str(tick), NUMBER))
+    _critical_difference_bar(canvas, found.critical_difference, x(1), axis / (k - 1), axis)
     for i, (first, last) in enumerate(found.cliques):
-        y = top + 0.14 + 0.16 * i
-        place.plot([x(found.ranks[first]) - 0.05, x(found.ranks[last]) + 0.05], [y, y], color=COLOURS[0], lw=3.5)
-    for i, (name, rank) in enumerate(zip(found.names, found.ranks, strict=True)):
+        y = top + 10 + 11.5 * i
+        draw(Line([(x(found.ranks[first]) - 3.6, y), (x(found.ranks[last]) + 3.6, y)], COLOURS[0], 3.5))
+    for i, (label, rank) in enumerate(zip(labels, found.ranks, strict=True)):
         left = i < half
-        y = top + 0.25 + bars + step * (i if left else k - 1 - i) + 0.1
-        edge = margin - 0.08 if left else margin + axis + 0.08
-        place.plot([x(rank), x(rank), edge], [top, y, y], color=INK, lw=0.8)
-        place.plot([x(rank)], [top], "o", color=INK, ms=3.5)
-        place.text(edge + (-0.06 if left else 0.06), y, f"{name}  {rank:.2f}" if left else f"{rank:.2f}  {name}",
-                   ha="right" if left else "left", va="center", size=8.5)  # fmt: skip
-    return figure
+        y = bars + step * (i if left else k - 1 - i) + 7
+        edge = margin - 6 if left else margin + axis + 6
+        draw(Line([(x(rank), top), (x(rank), y), (edge, y)], INK, 0.8))
+        draw(Markers([(x(rank), top)], "o", INK, 4))
+        canvas.marks += named((edge - 4, y), label, "end") if left else named((edge + 4, y), label, "start")
+    return canvas
 
 
-def _critical_difference_bar(place: Axes, difference: float, start: float, length: float, axis: float) -> None:
+def _critical_difference_bar(canvas: Canvas, difference: float, start: float, unit: float, axis: float) -> None:
     """The critical difference in the scale of the axis, with an arrow head where it is longer than the axis."""
-    end = start + min(length, axis)
-    beyond = length > axis
-    place.plot([start, end], [0.3, 0.3], color=INK, lw=1.2)
-    place.plot([start, start], [0.25, 0.35], color=INK, lw=1.2)
-    place.plot([end], [0.3], marker=">" if beyond else "|", color=INK, ms=5)
+    end, beyond, draw = start + min(unit * difference, axis), unit * difference > axis, canvas.marks.append
+    draw(Line([(start, 21.5), (end, 21.5)], INK, 1.2))
+    draw(Line([(start, 18), (start, 25)], INK, 1.2))
+    draw(Markers([(end, 21.5)], ">", INK, 6) if beyond else Line([(end, 18), (end, 25)], INK, 1.2))
     text = f"critical difference {difference:.2f}" + (", beyond the axis" if beyond else "")
-    place.text((start + end) / 2, 0.23, text, ha="center", va="bottom", size=8)
+    draw(Words(((start + end) / 2, 11), text, NUMBER))
 
 
 # ------------------------------------------------------------------------------------------------------------- curves
@@ -371,50 +342,49 @@ def _critical_difference_bar(place: Axes, difference: float, start: float, lengt
 
 def _curves(board: Board) -> Drawn | None:
     """Validation loss and metric by epoch: the median of the runs, smoothed, while half of them still train."""
-    looks = _looks(board)
+    names = {column: {"loss": "loss", "metric": column.metric.name} for column in board.columns}
     columns = [c for c in board.columns if any(_curve(board.cells[r, c], "val/loss") for r in board.rows)]
-    if not columns:
+    found = {(c, side): lines for c in columns for side, name in names[c].items() if (lines := _lines(board, c, name))}
+    if not found:
         return None
-    figure, axes = _panels(len(columns), 2, 3.9, 2.5)
-    shown: set[Row] = set()
-    for pair, column in zip(axes, columns, strict=True):
-        for place, name in zip(pair, ("loss", column.metric.name), strict=True):
-            shown |= _curve_panel(place, board, column, name, looks)
-    _legend(figure, board, looks, shown, line=True)
+    axes = {at: (linear([1, *map(len, lines.values())], 6), _curves_axis(lines)) for at, lines in found.items()}
+    canvas, panels = _pairs(columns, ("loss", "metric"), axes, 125)
+    looks = _looks(board)
+    for (column, side), panel in panels.items():
+        panel.grid()
+        for row, line in found[column, side].items():
+            _curve_line(panel, line, looks[row])
+        panel.frame(["epoch"], f"validation {names[column][side]}", numbered=True)
+    _legend(canvas, board, looks, {row for lines in found.values() for row in lines}, line=True)
     text = (
         f"Validation loss and metric by epoch, for {_joined(columns)}: the median of the runs while half of them still "
         f"train, as a running mean over {SMOOTHED} epochs."
     )
-    return Drawn("curves", "Learning curves", text, figure)
+    return Drawn("curves", "Learning curves", text, canvas, tuple(panels.values()))
 
 
-def _curve_panel(place: Axes, board: Board, column: Column, name: str, looks: dict[Row, _Look]) -> set[Row]:
-    lines = {}
-    for row in board.rows:
-        curves = _curve(board.cells[row, column], f"val/{name}")
-        if curves:
-            line, look = _smooth(_middle(curves)), looks[row]
-            place.plot(range(1, len(line) + 1), line, color=look.colour, ls=look.line, marker=look.marker, lw=1.4, ms=4,
-                       markevery=max(1, len(line) // 6))  # fmt: skip
-            lines[row] = line
-    place.set_visible(bool(lines))
-    place.grid(color=GREY, alpha=0.25, lw=0.6)
-    place.set_xlabel("epoch")
-    place.set_ylabel(f"validation {name}")
-    place.set_title(column.dataset)
-    _without_outliers(place, [value for line in lines.values() for value in line])
-    return set(lines)
+def _lines(board: Board, column: Column, name: str) -> dict[Row, list[float]]:
+    """What is drawn of each row that has it, an epoch each."""
+    curves = {row: _curve(board.cells[row, column], f"val/{name}") for row in board.rows}
+    return {row: _smooth(_middle(found)) for row, found in curves.items() if found}
 
 
-def _without_outliers(place: Axes, values: Sequence[float]) -> None:
-    """Leave the extreme hundredth of the values outside the axes: one peak must not flatten every curve."""
+def _curve_line(panel: Panel, line: Sequence[float], look: Look) -> None:
+    points = [panel.at(epoch, value) for epoch, value in enumerate(line, 1)]
+    for part in within(points, panel.top, panel.bottom):
+        panel.canvas.marks.append(Line(part, look.colour, 1.4, look.line))
+    marked = [(x, y) for x, y in points[:: max(1, len(line) // 6)] if panel.top <= y <= panel.bottom]
+    panel.canvas.marks.append(Markers(marked, look.marker, look.colour, 5))
+
+
+def _curves_axis(lines: Mapping[Row, Sequence[float]]) -> Axis:
+    """It leaves the extreme hundredth of the values out: one peak must not flatten every curve."""
     import numpy as np
 
-    finite = [value for value in values if math.isfinite(value)]
+    finite = [value for line in lines.values() for value in line if math.isfinite(value)]
     if len(finite) > 100:
-        low, high = np.quantile(finite, [0.005, 0.995])
-        room = 0.08 * (high - low) or 0.5
-        place.set_ylim(low - room, high + room)
+        return linear([float(end) for end in np.quantile(finite, [0.005, 0.995])], 5, margin=0.08)
+    return linear(finite, 5)
 
 
 def _curve(cell: Cell, name: str) -> list[list[float]]:
@@ -465,32 +435,49 @@ def _diagnostics(board: Board) -> Drawn | None:
     columns = [c for c in board.columns if any(levels[row, c] for row in rows)]
     if not rows:
         return None
-    figure, axes = _panels(1, len(MEASURES), 2.4, 1.2 + 0.28 * len(rows), sharey=True)
-    for place, (measure, name) in zip(axes[0], MEASURES.items(), strict=True):
-        for i, column in enumerate(columns):
-            aside = 0.5 * (i - (len(columns) - 1) / 2) / max(len(columns), 2)  # so that none hides another
-            for y, row in enumerate(rows):
-                for level, notes in enumerate(levels[row, column]):
-                    values = [note[measure] for note in notes if isinstance(note.get(measure), int | float)]
-                    if values:
-                        look = {"marker": MARKERS[level % len(MARKERS)], "color": COLOURS[i % len(COLOURS)]}
-                        place.plot([fmean(values)], [y + aside], ls="none", ms=4.5, **look)
-        place.set_title(name)
-        place.set_yticks(range(len(rows)), [board.name(row) for row in rows])
-        place.set_ylim(len(rows) - 0.4, -0.6)
-        place.tick_params(axis="y", length=0)
-        place.grid(color=GREY, alpha=0.25, lw=0.6)
-        place.set_axisbelow(True)
-        place.margins(x=0.08)
-        place.locator_params(axis="x", nbins=4)
-    _diagnostics_legend(figure, [column.dataset for column in columns], max(map(len, levels.values())))
+    canvas, names = Canvas(), [board.name(row) for row in rows]
+    begin, line = _beside(names, 20)
+    width, height = 130.0, line * len(rows)
+    panels = []
+    for i, (measure, title) in enumerate(MEASURES.items()):
+        found = _measured(rows, columns, levels, measure)
+        x = linear([value for value, *_ in found], 4, margin=0.08)
+        left = begin + i * (width + GAP)
+        panel = Panel(canvas, title, left, HEAD, width, height, x, names_axis(names))
+        panel.grid()
+        for value, y, column, level in found:
+            shape, colour = MARKERS[level % len(MARKERS)], COLOURS[column % len(COLOURS)]
+            canvas.marks.append(Markers([panel.at(value, y)], shape, colour, 5))
+        panel.frame()
+        panels.append(panel)
+    panels[0].names()
+    canvas.width, canvas.height = panels[-1].right + GAP / 2 + EDGE, panels[-1].bottom + 20
+    _diagnostics_legend(canvas, [column.dataset for column in columns], max(map(len, levels.values())))
     text = f"{', '.join(MEASURES.values())} of {len(rows)} settings on {_joined(columns)}, mean over runs."
-    return Drawn("diagnostics", "Pooling diagnostics", text, figure)
+    return Drawn("diagnostics", "Pooling diagnostics", text, canvas, tuple(panels))
 
 
-def _levels(cell: Cell) -> list[list[Mapping[str, Any]]]:
-    """What the runs of a cell measured, by level."""
-    found: list[list[Mapping[str, Any]]] = []
+def _measured(
+    rows: Sequence[Row], columns: Sequence[Column], levels: Mapping[tuple[Row, Column], _Levels], measure: str
+) -> list[tuple[float, float, int, int]]:
+    """(mean over runs, height, number of the dataset, level) of a measure, datasets above each other in a line."""
+    found = []
+    for i, column in enumerate(columns):
+        aside = 0.5 * (i - (len(columns) - 1) / 2) / max(len(columns), 2)  # so that none hides another
+        for y, row in enumerate(rows):
+            for level, notes in enumerate(levels[row, column]):
+                values = [note[measure] for note in notes if isinstance(note.get(measure), int | float)]
+                if values and math.isfinite(mean := fmean(values)):
+                    found.append((mean, y + aside, i, level))
+    return found
+
+
+_Levels = list[list[Mapping[str, Any]]]
+"""What the runs of a cell measured, by level."""
+
+
+def _levels(cell: Cell) -> _Levels:
+    found: _Levels = []
     for run in cell.runs:
         for level, note in enumerate((run.record.diagnostics.get("pooling") or {}).get("levels") or ()):
             if level == len(found):
@@ -499,16 +486,8 @@ def _levels(cell: Cell) -> list[list[Mapping[str, Any]]]:
     return found
 
 
-def _diagnostics_legend(figure: Figure, datasets: Sequence[str], levels: int) -> None:
-    from matplotlib.lines import Line2D
-
-    handles = [
-        Line2D([], [], color=COLOURS[i % len(COLOURS)], marker="s", ls="none", label=name)
-        for i, name in enumerate(datasets)
-    ]
+def _diagnostics_legend(canvas: Canvas, datasets: Sequence[str], levels: int) -> None:
+    entries = [(name, Look(COLOURS[i % len(COLOURS)], "s")) for i, name in enumerate(datasets)]
     if levels > 1:
-        handles += [
-            Line2D([], [], color=GREY, marker=MARKERS[i % len(MARKERS)], ls="none", label=f"level {i + 1}")
-            for i in range(levels)
-        ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 8), frameon=False)
+        entries += [(f"level {i + 1}", Look(GREY, MARKERS[i % len(MARKERS)])) for i in range(levels)]
+    legend(canvas, entries)

@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from functools import cache
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from poolbench import __version__
 from poolbench.records.attempts import run_folder
-from poolbench.records.gathered import Key, key, places
+from poolbench.records.gathered import key, places
 from poolbench.records.record import RECORD, Record
 from poolbench.report.figures import Drawn
 from poolbench.report.leaderboard import (
@@ -73,7 +73,7 @@ def page(
         "models": _options(row.model for board in report.boards for row in board.rows),
         "boards": "\n".join(_board(board, figures.get(board.slug, ())) for board in report.boards),
         "reading": _READING,
-        "data": _data(report, partial(_href, results=results, out=out, gathered=gathered, places=places(results))),
+        "data": _data(report, _links(results, out, gathered)),
     }
     template = files("poolbench.report").joinpath("page.html").read_text(encoding="utf-8")
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], template)
@@ -107,7 +107,7 @@ order.</p>"""
 
 def _board(board: Board, figures: Sequence[Drawn]) -> str:
     shown = "\n".join(
-        f"<figure><h4>{escape(figure.title)}</h4>{_labelled(figure.inline(f'{board.slug}-{figure.name}'), figure)}"
+        f"<figure><h4>{escape(figure.title)}</h4>{_labelled(figure)}\n"
         f"<figcaption>{escape(figure.text)}</figcaption></figure>"
         for figure in figures
     )
@@ -122,8 +122,8 @@ def _board(board: Board, figures: Sequence[Drawn]) -> str:
     )
 
 
-def _labelled(svg: str, figure: Drawn) -> str:
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(figure.text)}" ', 1)
+def _labelled(figure: Drawn) -> str:
+    return figure.canvas.inline().replace("<svg ", f'<svg role="img" aria-label="{escape(figure.text)}" ', 1)
 
 
 def _cell_id(board: Board, row: Row, column: Column) -> str:
@@ -184,7 +184,7 @@ def _entries(board: Board, row: Row, column: Column, versus: Versus | None, opti
     cell, metric = board.cells[row, column], column.metric
     found, compared = cell.estimate, versus.comparison if versus else None
     badge = ' <span class="badge">control</span>' if row.control else ""
-    other = f' <span class="lost">other code {row.code[:8]}</span>' if row.code else ""
+    other = f' <span class="lost">other code {escape(row.code[:8])}</span>' if row.code else ""
     score_text = (
         "–" if found is None else metric.text(found.mean) + (f" ± {metric.text(found.half)}" if found.half else "")
     )
@@ -389,9 +389,19 @@ def _memory(record: Record) -> str:
     return memory_text(peak) if peak is None else f"{memory_text(peak)} ({memory_measure(record)})"
 
 
-def _href(record: Record, results: Path, out: Path, gathered: bool, places: Mapping[Key, Path]) -> str:
+def _links(results: Path, out: Path, gathered: bool) -> Link:
     """Where a record lies, from the page: its own file, or the one that it is gathered in."""
-    own = run_folder(results, record.id) / str(record.attempt) / RECORD
-    kept = places.get(key(record))
-    target = kept if kept and (gathered or not own.is_file()) else own
-    return quote(Path(os.path.relpath(target.resolve(), out.resolve())).as_posix())
+    files, start = places(results), out.resolve()
+
+    @cache
+    def address(target: Path) -> str:
+        return quote(Path(os.path.relpath(target.resolve(), start)).as_posix())
+
+    def link(record: Record) -> str:
+        kept = files.get(key(record))
+        if kept and gathered:
+            return address(kept)
+        own = run_folder(results, record.id) / str(record.attempt) / RECORD
+        return address(kept if kept and not own.is_file() else own)
+
+    return link

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,10 @@ from poolbench.cli.options import PATH, RESULTS, Word, config_dir
 from poolbench.errors import PoolBenchError
 
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
     from poolbench.config import Config
+    from poolbench.papers.recipe import Compose
 
 
 @click.command
@@ -57,22 +60,50 @@ def command(words: tuple[str, ...], list_: bool, summary: bool, results: Path, *
         return 0
     extra = tuple(word for word in words if "=" in word)
     only = tuple(asked.pop("only"))
-    return reproduce.reproduce(reproduce.Options(names[0], results, extra=extra, only=only, **asked), conf, compose)
+    return reproduce.reproduce(reproduce.Options(names[0], results, extra=extra, only=only, **asked), conf, composer())
 
 
-def compose(words: Sequence[str], seeds: Sequence[int]) -> list[Config]:
-    """The configuration of a command line, for each seed.
+def composer() -> Compose:
+    """Makes the configurations of a recipe's command lines, one for each seed.
 
-    Raises `PoolBenchError` for a command line that does not compose.
+    It raises `PoolBenchError` for a command line that does not compose.
     """
-    from poolbench.cli.door import composed, resolve
+    from poolbench.cli.composing import Composer
+    from poolbench.cli.door import composed
 
-    try:
-        config = composed(words)
-        made = []
-        for seed in seeds:
-            config.seed = seed
-            made.append(resolve(config))
-        return made
-    except PoolBenchError as error:
-        raise PoolBenchError(f"{' '.join(words)}: {error}") from error
+    common = Composer()
+
+    def compose(words: Sequence[str], seeds: Sequence[int]) -> list[Config]:
+        try:
+            return for_seeds(composed(words, common), seeds)
+        except PoolBenchError as error:
+            raise PoolBenchError(f"{' '.join(words)}: {error}") from error
+
+    return compose
+
+
+def for_seeds(config: DictConfig, seeds: Sequence[int]) -> list[Config]:
+    """A configuration that Hydra composed, resolved for each seed. Raises `PoolBenchError`."""
+    from omegaconf import OmegaConf
+
+    from poolbench.cli.door import resolve
+    from poolbench.config import Split, replace
+
+    hanging = list(_of_seed(OmegaConf.to_container(config, resolve=False)))
+    if hanging == [("split", "seed", "${seed}")]:  # nothing else, and so the rest is resolved once
+        first = resolve(config)
+        return [replace(first, seed=seed, split=Split(seed)) for seed in seeds]
+    made = []
+    for seed in seeds:
+        config.seed = seed
+        made.append(resolve(config))
+    return made
+
+
+def _of_seed(node: Any, *path: str) -> Iterator[tuple[str, ...]]:
+    """The values that may hang on the seed, each behind the keys that lead to it."""
+    if isinstance(node, dict | list):
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from _of_seed(value, *path, str(key))
+    elif isinstance(node, str) and "${" in node and "seed" in node:
+        yield *path, node

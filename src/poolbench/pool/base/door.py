@@ -26,7 +26,6 @@ all this is in order and that `batch` is sorted; with `batch_size` as well, noth
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -34,6 +33,7 @@ from torch import Tensor
 
 from poolbench.linalg import Dense, Matrix, Nodes, Padded, Ragged, Sparse, block_diagonal, to_flat, to_padded
 from poolbench.linalg.products import invert, rows
+from poolbench.linalg.showing import brief, listed
 
 
 class PoolOutput(NamedTuple):
@@ -48,8 +48,9 @@ class PoolOutput(NamedTuple):
     sizes: pooled nodes of each graph, so that empty ones are not lost: [b].
     losses: auxiliary losses by name, each a scalar, averaged over graphs; empty where the operator has none.
     edge_weight: weights of the pooled edges, where a was given as an edge_index.
-    edge_attr: features of the pooled edges, where they were given.
-    edge: which pooled edge each given edge became.
+    edge_attr: [e'] or [e', d] features of the pooled edges, where features were given.
+    edge: [2, m] (pooled edge, given edge): which given edges stand behind each pooled edge, in increasing order; where
+        edge_attr was given, or with `return_edge=True`. An edge that vanished is in no column.
     perm: [k] the node that each pooled node was, where the operator keeps nodes; PyG's `score[perm]` is
         `out.score[out.perm]`. With a mask, numbers count the real nodes, as for `score`.
     """
@@ -77,6 +78,15 @@ class PoolOutput(NamedTuple):
         """`i`: [k]."""
         return self.i
 
+    def __repr__(self) -> str:
+        """Shapes, not numbers; what is None or empty is left out."""
+        form = ""
+        if isinstance(self.a, Tensor) and self.a.layout == torch.strided:
+            form = "dense " if self.edge_index is None else "edge_index "
+        x, a, *_ = self
+        rest = {name: value for name, value in self._asdict().items() if name not in ("x", "a")}
+        return listed(self, f"x={brief(x)}", f"a={form}{brief(a)}", **rest)
+
 
 @dataclass(frozen=True, eq=False)
 class Form:
@@ -101,16 +111,6 @@ class Form:
     weight: Tensor | None = None
     order: Tensor | None = None
     validate: bool = True
-
-    @cached_property
-    def entry(self) -> Tensor:
-        """The entry of `matrix` in which each given edge stands, several where they were parallel: [e] int64."""
-        a = self.matrix
-        if self.ends is None or not isinstance(a, Sparse):
-            raise TypeError("only the edges of an edge_index are known one by one")
-        n = a.nodes.num_rows
-        row, col = self.ends
-        return torch.searchsorted(a.row * n + a.col, row * n + col)
 
     def in_given_order(self, v: Tensor | None) -> Tensor | None:
         """What there is for each row of `matrix`, for each of the given nodes: [n, ...]."""
@@ -180,7 +180,7 @@ def leave(form: Form, x: Tensor, a: Matrix) -> tuple[Tensor, Matrix | Tensor, Te
         mask = a.nodes.mask
         if mask is not None and form.validate and bool(mask.all()):
             mask = None
-        return x, _as_layout(a.value, form.kind), mask, sizes, None
+        return x, _batch_as(a.value, form.kind), mask, sizes, None
     if isinstance(a, Dense):
         if a.nodes.mask is None:
             x, a = x.reshape(-1, *x.shape[2:]), block_diagonal(a)
@@ -299,7 +299,8 @@ def _sparse(
             a = a.squeeze(0) if kind == "dense" else a.to_dense().squeeze(0)
             kind = "dense"
         if tuple(a.shape) != (n, n):
-            raise ValueError(f"a must be [{n}, {n}] for x with {n} nodes, not {list(a.shape)}")
+            hint = "; an edge_index [2, e] holds whole numbers" if a.ndim == 2 and a.shape[0] == 2 else ""
+            raise ValueError(f"a must be [{n}, {n}] for x with {n} nodes, not {list(a.shape)}{hint}")
         row, col, value = _entries(a, kind)
         weight = _floating(value, x)
     if order is not None:
@@ -309,7 +310,20 @@ def _sparse(
         _check_inside(row, col, nodes)
     if kind == "csr" and order is None:
         return Sparse(a.crow_indices().to(torch.int64), col, weight, nodes, row=row), None
-    return Sparse.from_edges(row, col, weight, nodes), (row, col) if kind == "edge_index" else None
+    ends = (row, col) if kind == "edge_index" else None
+    if validate:
+        row, col, weight = _sorted(row, col, weight, n)
+    return Sparse.from_edges(row, col, weight, nodes), ends
+
+
+def _sorted(row: Tensor, col: Tensor, weight: Tensor | None, n: int) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Entries by row and column: sorted here they are sorted once, where `from_edges` would sort weights again."""
+    key = row * n + col
+    if not bool((key.diff() < 0).any()):
+        return row, col, weight
+    order = torch.argsort(key, stable=True)
+    row, col = row.index_select(0, order), col.index_select(0, order)
+    return row, col, None if weight is None else weight.index_select(0, order)
 
 
 def _entries(a: Tensor, kind: str) -> tuple[Tensor, Tensor, Tensor]:
@@ -409,10 +423,19 @@ def _given(a: Sparse, form: Form) -> tuple[Tensor, Tensor | None]:
     if form.kind == "dense":
         return a.to_dense(), None
     coo = torch.sparse_coo_tensor(torch.stack([a.row, a.col]), a.weights, (n, n), check_invariants=False)
-    return _as_layout(coo.coalesce(), form.kind), None
+    coo = coo.coalesce()
+    return {"coo": coo.coalesce, "csr": coo.to_sparse_csr, "csc": coo.to_sparse_csc}[form.kind](), None
 
 
-def _as_layout(a: Tensor, kind: str) -> Tensor:
-    """A dense or COO tensor in the layout `kind`."""
-    convert = {"coo": a.to_sparse, "csr": a.to_sparse_csr, "csc": a.to_sparse_csc}
-    return convert[kind]() if kind in convert else a
+def _batch_as(value: Tensor, kind: str) -> Tensor:
+    """[b, k, k] in the layout `kind`; CSR and CSC, which torch has for graphs of as many entries alone, with all."""
+    b, k = value.shape[:2]
+    if kind == "coo":
+        return value.to_sparse()
+    if kind not in ("csr", "csc"):
+        return value
+    starts = (k * torch.arange(k + 1, device=value.device)).expand(b, -1)
+    others = torch.arange(k, device=value.device).repeat(k).expand(b, -1)
+    if kind == "csr":
+        return torch.sparse_csr_tensor(starts, others, value.reshape(b, -1), value.shape)
+    return torch.sparse_csc_tensor(starts, others, value.mT.reshape(b, -1), value.shape)

@@ -28,7 +28,7 @@ from poolbench.pool.base.src import SoftPool
 
 
 class HostDensePool(SoftPool):
-    """A dense S from each graph alone, and A' = S'AS without its diagonal, by default normalised.
+    """A dense S from each graph alone, and A' = S'AS, by default without its diagonal and normalised.
 
     S and A' are computed in float64, graph by graph, and are constants for the gradient. An operator overrides
     `assign_graph` and makes a selection of it.
@@ -36,6 +36,7 @@ class HostDensePool(SoftPool):
     Args:
         k: number of clusters of each graph. A graph of fewer nodes leaves the last ones empty.
         seed: of the random starts.
+        remove_self_loops: drop the diagonal of A', the weight within clusters.
         degree_norm: A'_ij / sqrt(d_i d_j), d the row sums of A'.
         edge_weight_norm: divide A' by the largest |weight| of its graph.
         return_selection: also return S.
@@ -52,11 +53,12 @@ class HostDensePool(SoftPool):
         degree_norm: bool = True,
         edge_weight_norm: bool = False,
         return_selection: bool = False,
+        remove_self_loops: bool = True,
         **unknown: Any,
     ) -> None:
-        super().__init__(k, return_selection=return_selection, **unknown)
+        super().__init__(k, return_selection, remove_self_loops=remove_self_loops, degree_norm=degree_norm, **unknown)
         self.seed = int(seed)
-        self.post = {"remove_self_loops": True, "degree_norm": degree_norm, "edge_weight_norm": edge_weight_norm}
+        self.edge_weight_norm = edge_weight_norm
 
     @abstractmethod
     def assign_graph(self, a: csr_array, k: int) -> Array:
@@ -98,8 +100,11 @@ class HostDensePool(SoftPool):
                 blocks.append(own.T @ (graph @ own))
                 start += graph.shape[0]
         value = np.stack(blocks) if blocks else np.zeros((0, self.k, self.k))
-        pooled = post_process(Dense(torch.from_numpy(value), None, a.symmetric), **self.post)
+        pooled = self.finish(Dense(torch.from_numpy(value), None, a.symmetric))
         return Dense(pooled.value.to(weights_of(a)), s.pooled, a.symmetric)
+
+    def finish(self, m: Dense) -> Dense:  # type: ignore[override]
+        return post_process(m, self.remove_self_loops, self.degree_norm, self.edge_weight_norm)
 
     def reduce(self, x: Tensor, s: DenseSelection) -> Tensor:  # type: ignore[override]
         return DenseSelection(s.s.to(x.dtype), s.nodes, s.pooled.mask).reduce(x)

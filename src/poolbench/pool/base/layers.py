@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 Initializer = str | Callable[[Tensor], Any]
 Regularizer = Mapping[str, float] | Callable[[Tensor], Tensor] | None
@@ -19,36 +21,71 @@ Activation = str | Callable[[Tensor], Tensor] | None
 _TRUNCATED = 0.87962566103423978
 
 
-def _truncated_normal(scale: Callable[[float, float], float]) -> Callable[[Tensor], Tensor]:
-    def fill(w: Tensor) -> Tensor:
-        fan_in, fan_out = w.shape[-1], w.shape[0]
-        std = scale(fan_in, fan_out) ** 0.5 / _TRUNCATED
-        return nn.init.trunc_normal_(w, 0.0, std, -2 * std, 2 * std)
-
-    return fill
+# Everything below is a function of this module or a `partial` of one, so that a module that holds it can be pickled.
 
 
-def _uniform(scale: Callable[[float, float], float]) -> Callable[[Tensor], Tensor]:
-    def fill(w: Tensor) -> Tensor:
-        bound = (3 * scale(w.shape[-1], w.shape[0])) ** 0.5
-        return nn.init.uniform_(w, -bound, bound)
+def _glorot(fan_in: float, fan_out: float) -> float:
+    return 2 / (fan_in + fan_out)
 
-    return fill
+
+def _he(fan_in: float, fan_out: float) -> float:
+    return 2 / fan_in
+
+
+def _lecun(fan_in: float, fan_out: float) -> float:
+    return 1 / fan_in
+
+
+def _truncated_normal(w: Tensor, variance: Callable[[float, float], float]) -> Tensor:
+    std = variance(w.shape[-1], w.shape[0]) ** 0.5 / _TRUNCATED
+    return nn.init.trunc_normal_(w, 0.0, std, -2 * std, 2 * std)
+
+
+def _uniform(w: Tensor, variance: Callable[[float, float], float]) -> Tensor:
+    bound = (3 * variance(w.shape[-1], w.shape[0])) ** 0.5
+    return nn.init.uniform_(w, -bound, bound)
+
+
+def _hard_sigmoid(x: Tensor) -> Tensor:
+    return (0.2 * x + 0.5).clamp(0.0, 1.0)
+
+
+def _linear(x: Tensor) -> Tensor:
+    return x
+
+
+# Norms run over a unit's incoming weights, axis 0 of a Keras kernel and the last axis here.
+
+
+def _non_neg(w: Tensor) -> Tensor:
+    return w.clamp(min=0.0)
+
+
+def _unit_norm(w: Tensor) -> Tensor:
+    return w / (w.norm(dim=-1, keepdim=True) + 1e-7)
+
+
+def _max_norm(w: Tensor) -> Tensor:
+    return w * w.norm(dim=-1, keepdim=True).clamp(max=2.0) / (w.norm(dim=-1, keepdim=True) + 1e-7)
+
+
+def _weight_penalty(w: Tensor, l1: float, l2: float) -> Tensor:
+    return l1 * w.abs().sum() + l2 * w.square().sum()
 
 
 INITIALIZERS: dict[str, Callable[[Tensor], Any]] = {
-    "glorot_uniform": _uniform(lambda i, o: 2 / (i + o)),
-    "glorot_normal": _truncated_normal(lambda i, o: 2 / (i + o)),
-    "he_uniform": _uniform(lambda i, o: 2 / i),
-    "he_normal": _truncated_normal(lambda i, o: 2 / i),
-    "lecun_uniform": _uniform(lambda i, o: 1 / i),
-    "lecun_normal": _truncated_normal(lambda i, o: 1 / i),
+    "glorot_uniform": partial(_uniform, variance=_glorot),
+    "glorot_normal": partial(_truncated_normal, variance=_glorot),
+    "he_uniform": partial(_uniform, variance=_he),
+    "he_normal": partial(_truncated_normal, variance=_he),
+    "lecun_uniform": partial(_uniform, variance=_lecun),
+    "lecun_normal": partial(_truncated_normal, variance=_lecun),
     "orthogonal": nn.init.orthogonal_,
     "zeros": nn.init.zeros_,
     "ones": nn.init.ones_,
-    "truncated_normal": lambda w: nn.init.trunc_normal_(w, 0.0, 0.05, -0.1, 0.1),
-    "random_normal": lambda w: nn.init.normal_(w, 0.0, 0.05),
-    "random_uniform": lambda w: nn.init.uniform_(w, -0.05, 0.05),
+    "truncated_normal": partial(nn.init.trunc_normal_, mean=0.0, std=0.05, a=-0.1, b=0.1),
+    "random_normal": partial(nn.init.normal_, mean=0.0, std=0.05),
+    "random_uniform": partial(nn.init.uniform_, a=-0.05, b=0.05),
 }
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -60,16 +97,15 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "softplus": F.softplus,
     "softsign": F.softsign,
     "swish": F.silu,
-    "leaky_relu": lambda x: F.leaky_relu(x, 0.2),  # Keras's slope
+    "leaky_relu": partial(F.leaky_relu, negative_slope=0.2),  # Keras's slope
     "exponential": torch.exp,
-    "hard_sigmoid": lambda x: (0.2 * x + 0.5).clamp(0.0, 1.0),
-    "linear": lambda x: x,
+    "hard_sigmoid": _hard_sigmoid,
+    "linear": _linear,
 }
 CONSTRAINTS: dict[str, Callable[[Tensor], Tensor]] = {
-    # Norms run over a unit's incoming weights, axis 0 of a Keras kernel and the last axis here.
-    "non_neg": lambda w: w.clamp(min=0.0),
-    "unit_norm": lambda w: w / (w.norm(dim=-1, keepdim=True) + 1e-7),
-    "max_norm": lambda w: w * w.norm(dim=-1, keepdim=True).clamp(max=2.0) / (w.norm(dim=-1, keepdim=True) + 1e-7),
+    "non_neg": _non_neg,
+    "unit_norm": _unit_norm,
+    "max_norm": _max_norm,
 }
 
 
@@ -92,11 +128,26 @@ def _penalty_of(value: Regularizer) -> Callable[[Tensor], Tensor] | None:
     if not isinstance(value, Mapping) or not value or set(value) - {"l1", "l2"}:
         raise ValueError(f"regularizer {value!r}: give {{'l2': c}}, {{'l1': c}}, both, or a function of the weights")
     l1, l2 = float(value.get("l1", 0.0)), float(value.get("l2", 0.0))
-    return lambda w: l1 * w.abs().sum() + l2 * w.square().sum()
+    return partial(_weight_penalty, l1=l1, l2=l2)
+
+
+class Unsized(UninitializedParameter):
+    """A parameter whose shape is not known yet. Unlike torch's it is pickled with its type, and may become bfloat16."""
+
+    _allowed_methods: ClassVar[list[Any]] = [
+        *UninitializedParameter._allowed_methods,  # type: ignore[attr-defined]
+        torch.Tensor.bfloat16,
+    ]
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return type(self), (self.requires_grad, self.data.device, self.data.dtype)
 
 
 class Linear(nn.LazyLinear):
-    """y = x W' + b with W [out, in], `in_features` inferred at the first call where it is None."""
+    """y = x W' + b with W [out, in], `in_features` inferred at the first call where it is None.
+
+    Where x is in float32 and the layer in a half type, it computes in float32: see `as_wide`.
+    """
 
     cls_to_become = None  # type: ignore[assignment]  # it stays this class once its shape is known
 
@@ -123,9 +174,16 @@ class Linear(nn.LazyLinear):
             _look_up(bias_constraint, CONSTRAINTS, "bias_constraint"),
         )
         super().__init__(out_features, bias=bias)
+        self.weight = Unsized()
+        if bias:
+            self.bias = Unsized()
         if in_features is not None:
             self.initialize_parameters(torch.empty(0, in_features))
             self._infer_parameters(self, (torch.empty(0, in_features),))
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = None if self.bias is None else as_wide(self.bias, x)
+        return F.linear(x, as_wide(self.weight, x), bias)
 
     def reset_parameters(self) -> None:
         if not hasattr(self, "_parameters") or self.has_uninitialized_params() or self.in_features == 0:
@@ -184,9 +242,17 @@ class SquareLinear(Linear):
         super().initialize_parameters(x)
 
 
+HALF = (torch.float16, torch.bfloat16)
+
+
 def not_half(x: Tensor) -> Tensor:
     """x, in float32 where it is in a half type: many scores would tie there."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    return x.float() if x.dtype in HALF else x
+
+
+def as_wide(weight: Tensor, x: Tensor) -> Tensor:
+    """A weight, in float32 where it is in a half type and x, as `not_half` gives it, is in float32."""
+    return weight.float() if weight.dtype in HALF and x.dtype == torch.float32 else weight
 
 
 def row_softmax(x: Tensor) -> Tensor:

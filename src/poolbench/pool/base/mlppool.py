@@ -16,11 +16,11 @@ from poolbench.pool.base.src import DenseSelection, SoftPool
 class MLPPool(SoftPool):
     r"""Base of the operators with S = softmax(MLP(X)), [n, k]; on its own X' = S'X, A' = S'AS, no losses.
 
-    An operator adds its losses in `select` and `connect`, as sums over nodes and entries of A segmented by graph.
+    An operator adds its losses in `assess` and `connect`, as sums over nodes and entries of A segmented by graph.
     Cost O(E k + n k (k + f)) time, O(n k) memory beside the MLP's.
 
     Args:
-        k, k_per_graph: number of clusters of each graph, see `SoftPool`.
+        k, k_per_graph, remove_self_loops, degree_norm, loss_coeffs: see `SoftPool`.
         mlp_hidden: widths of the hidden layers of the MLP, None for none.
         mlp_activation: their activation; the last layer always has the softmax.
         return_selection: also return S.
@@ -62,14 +62,19 @@ class MLPPool(SoftPool):
         )
 
     def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> DenseSelection:
-        s = self.assign(self.mlp(x), a.nodes)
+        return self.assign(self.mlp(x), a.nodes)
+
+    def assess(self, s: DenseSelection, x: Tensor, a: Matrix) -> None:  # type: ignore[override]
         self.expect(s, x, a)
-        return s
 
     def expect(self, s: DenseSelection, x: Tensor, a: Matrix) -> None:
         """Say what the operator will ask of s (`DenseSelection.expect`)."""
         s.expect(x, a)
 
-    def connect(self, a: Matrix, s: DenseSelection) -> Dense:  # type: ignore[override]
+    def connect(self, a: Matrix, s: DenseSelection) -> Matrix:  # type: ignore[override]
+        return self.finish(self.product(a, s))
+
+    def product(self, a: Matrix, s: DenseSelection) -> Dense:
+        """S'AS."""
         with torch.autocast(s.s.device.type, enabled=False):  # losses are differences of its entries
             return s.connect(a)

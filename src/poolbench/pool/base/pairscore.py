@@ -10,7 +10,7 @@ from torch import Tensor
 
 from poolbench.linalg import Ragged, Sparse
 from poolbench.linalg.products import Written, bag, call, through
-from poolbench.pool.base.layers import Linear
+from poolbench.pool.base.layers import Linear, as_wide
 
 
 class PairScore(Linear):
@@ -29,8 +29,8 @@ class PairScore(Linear):
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """x, y [n, f] -> (w1 . x + b, w2 . y), each [n]."""
-        first, second = self.weight.squeeze(0).split(x.shape[-1])
-        return x @ first + self.bias, y @ second
+        first, second = as_wide(self.weight, x).squeeze(0).split(x.shape[-1])
+        return x @ first + as_wide(self.bias, x), y @ second
 
 
 def pair_softmax(left: Tensor, right: Tensor, a: Sparse, slope: float = 1.0) -> Tensor:

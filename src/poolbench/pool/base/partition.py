@@ -13,8 +13,6 @@ from poolbench.linalg.products import invert, pointers, segment_max
 from poolbench.linalg.spgemm import Blocks, collect
 from poolbench.pool.base.selection import KeptSelection, SparseSelection
 
-REDUCTIONS = ("sum", "mean", "max", "min")
-
 
 class Partition(SparseSelection):
     """Each node belongs to one cluster."""
@@ -77,13 +75,18 @@ class KeptCentres(KeptSelection):
         super().__init__(*selection)
         self.whole = whole
 
+    @property
+    def of_node(self) -> Tensor:
+        """The cluster that each node has in the whole partition: [n]."""
+        return self.whole.of_node
+
     def connect(self, a: Matrix) -> Sparse:
         return self.whole.connect(a).sparse()
 
 
 def merged(a: Sparse, s: SparseSelection, how: str = "sum") -> Sparse:
     """The edges between and within clusters, parallel ones reduced to their sum, mean, max or min."""
-    if how == "sum":
+    if how == "sum" or isinstance(s, KeptSelection):  # nodes that are kept have no parallel edges
         return s.connect(a).sparse()
     cluster = s.cluster[invert(s.node)]
     k = s.pooled.num_rows

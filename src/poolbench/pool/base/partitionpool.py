@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
+
+from torch import Tensor
 
 from poolbench.linalg import Matrix, Sparse
-from poolbench.pool.base.partition import REDUCTIONS, merged
+from poolbench.pool.base.aggregation import REDUCTIONS, Aggregation, aggregated, resolved, width
+from poolbench.pool.base.partition import Partition, merged
 from poolbench.pool.base.postprocess import post_process
-from poolbench.pool.base.src import SparseSelection, SRCPool
+from poolbench.pool.base.src import KeptSelection, Selection, SparseSelection, SRCPool
 
 
 class PartitionPool(SRCPool):
@@ -23,9 +26,14 @@ class PartitionPool(SRCPool):
         degree_norm: A'_ij / sqrt(d_i d_j), d the row sums of A'.
         edge_weight_norm: divide A' by the largest |weight| of its graph.
         return_selection: also return the selection.
+        reduce: X' from the rows of a cluster, each times its weight in S: "sum", which is S'X, "mean", "max", "min",
+            or a module (rows, index, dim_size) -> [k, f'], such as any aggregation of PyTorch Geometric, or its class.
 
     Raises: ValueError for another reduction.
     """
+
+    pooled_edges = "merged"
+    selects: ClassVar[tuple[type[Selection], ...]] = (Partition, KeptSelection)
 
     def __init__(
         self,
@@ -34,15 +42,25 @@ class PartitionPool(SRCPool):
         degree_norm: bool = False,
         edge_weight_norm: bool = False,
         return_selection: bool = False,
+        reduce: Aggregation = "sum",
         **unknown: Any,
     ) -> None:
         super().__init__(return_selection=return_selection, **unknown)
         if connect_red_op not in REDUCTIONS:
             raise ValueError(f"connect_red_op={connect_red_op!r}: one of {', '.join(REDUCTIONS)}")
         self.connect_red_op = connect_red_op
-        self.post = {
-            "remove_self_loops": remove_self_loops, "degree_norm": degree_norm, "edge_weight_norm": edge_weight_norm,
-        }  # fmt: skip
+        self.aggregation = resolved("reduce", reduce)
+        self.remove_self_loops, self.degree_norm = remove_self_loops, degree_norm
+        self.edge_weight_norm = edge_weight_norm
+
+    def out_channels(self, in_channels: int) -> int:
+        return width(self.aggregation, in_channels)
+
+    def reduce(self, x: Tensor, s: SparseSelection) -> Tensor:  # type: ignore[override]
+        if self.aggregation == "sum":
+            return s.reduce(x)
+        return aggregated(self.aggregation, s.rows(x), s.clusters)
 
     def connect(self, a: Matrix, s: SparseSelection) -> Sparse:  # type: ignore[override]
-        return post_process(merged(a.sparse(), s, self.connect_red_op), **self.post)
+        a = merged(a.sparse(), s, self.connect_red_op)
+        return post_process(a, self.remove_self_loops, self.degree_norm, self.edge_weight_norm)

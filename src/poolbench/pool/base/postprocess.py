@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
-from poolbench.linalg import Dense, Sparse
+from poolbench.linalg import Dense, Matrix, Sparse
 from poolbench.linalg.products import segment_max
-from poolbench.pool.base.layers import root
+from poolbench.pool.base.layers import HALF, not_half, root
 
 EPS = 1e-8
 
 Pooled = TypeVar("Pooled", Sparse, Dense)
+AnyMatrix = TypeVar("AnyMatrix", bound=Matrix)
 
 
 def post_process(
@@ -28,9 +29,21 @@ def post_process(
     elif remove_self_loops:
         a = a.without_diagonal()
     if degree_norm:
-        inverse = root(a.degree().clamp(min=EPS)).reciprocal()
-        a = a.scale(inverse, inverse)
+        degree = not_half(a.degree())  # EPS is 0 in float16
+        inverse = root(degree.clamp(min=EPS)).reciprocal()
+        a = as_narrow(a.scale(inverse, inverse), a)
     return divided_by_largest(a) if edge_weight_norm and a.value is not None else a
+
+
+def as_narrow(a: AnyMatrix, given: Matrix) -> AnyMatrix:
+    """a in the half type of the given matrix, where a step that half types are too coarse for left it in float32."""
+    wide: Any = a
+    kind = getattr(getattr(given, "value", None), "dtype", None)
+    if kind not in HALF or wide.value is None or wide.value.dtype == kind:
+        return a
+    value = wide.value.to(kind)
+    narrow: Any = Dense(value, wide.nodes, a.symmetric) if isinstance(a, Dense) else wide.with_value(value, a.symmetric)
+    return narrow
 
 
 def divided_by_largest(a: Pooled) -> Pooled:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from poolbench.linalg import Dense, Matrix, Nodes, Padded, Ragged, Sparse
@@ -69,14 +70,30 @@ def real_rows(nodes: Nodes) -> Tensor | None:
     return nodes.mask.reshape(-1).nonzero(as_tuple=True)[0]
 
 
-def check_fits(c: Coarsening, nodes: Nodes) -> None:
-    """Raise ValueError for a coarsening of other graphs, as far as their numbers of graphs and of nodes tell."""
-    rows, wanted = _rows(c.nodes), _rows(nodes)
-    if (rows, c.nodes.num_graphs) != (wanted, nodes.num_graphs):
+def check_fits(name: str, theirs: Nodes, nodes: Nodes) -> None:
+    """Raise ValueError where `name` is of other graphs, as far as the numbers of graphs and of nodes tell."""
+    rows, wanted = _rows(theirs), _rows(nodes)
+    if (rows, theirs.num_graphs) != (wanted, nodes.num_graphs):
         raise ValueError(
-            f"coarsening is of {rows} nodes in {c.nodes.num_graphs} graphs, the input has {wanted} nodes in "
-            f"{nodes.num_graphs} graphs: give the coarsening of the same batch"
+            f"{name} is of {rows} nodes in {theirs.num_graphs} graphs, the input has {wanted} nodes in "
+            f"{nodes.num_graphs} graphs: give the one of the same batch"
         )
+    if isinstance(theirs, Padded) != isinstance(nodes, Padded):
+        raise ValueError(f"{name} is of a batch in the other layout: give the one of this call's")
+
+
+def check_assignment(s: Tensor, shape: tuple[int, ...]) -> None:
+    """Raise ValueError where s is neither an assignment [*shape, k] nor nodes to keep [k], in a disjoint batch."""
+    if s.is_floating_point():
+        if s.ndim != len(shape) + 1 or tuple(s.shape[:-1]) != shape:
+            raise ValueError(
+                f"s has the shape {list(s.shape)}: an assignment [{', '.join(map(str, shape))}, k] is expected"
+            )
+        return
+    if s.ndim != 1 or s.dtype == torch.bool:
+        raise ValueError(f"s is {s.dtype} {list(s.shape)}: floats [n, k], or the numbers of the nodes to keep [k]")
+    if s.numel() and (int(s.min()) < 0 or int(s.max()) >= shape[0] or s.unique().numel() < s.numel()):
+        raise ValueError(f"s names nodes to keep: each once, from 0 to {shape[0] - 1}")
 
 
 def _rows(nodes: Nodes) -> int:

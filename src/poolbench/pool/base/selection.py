@@ -10,13 +10,14 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from poolbench.linalg import Dense, Matrix, Nodes, Padded, Ragged, Sparse
 from poolbench.linalg.products import coarse, invert, pointers, rows, spmm
+from poolbench.linalg.showing import counted, listed
 from poolbench.linalg.spgemm import Blocks, congruence
 
 
@@ -28,6 +29,11 @@ class Selection(ABC):
 
     nodes: Nodes
     pooled: Nodes
+
+    def __repr__(self) -> str:
+        held = {n: v for n, v in vars(self).items() if isinstance(v, Tensor | Selection) and not n.startswith("_")}
+        given = {n: v for n, v in held.items() if not hasattr(type(self), n)}  # the rest is cached
+        return listed(self, counted(self.nodes.num_graphs, "graph"), **given)
 
     @abstractmethod
     def dense(self) -> Tensor:
@@ -56,7 +62,7 @@ class Selection(ABC):
 
     @property
     def perm(self) -> Tensor | None:
-        """The node that each pooled node was, where nodes are kept: [k]; None elsewhere."""
+        """The node that each pooled node was, or has as its centre: [k]; None where it stands for none of them."""
         return None
 
 
@@ -194,7 +200,7 @@ class SparseSelection(Selection):
         return KeptSelection(kept, own, weight, nodes, pooled, increasing)
 
     @classmethod
-    def partition(cls, cluster: Tensor, weight: Tensor | None, nodes: Ragged, pooled: Ragged) -> SparseSelection:
+    def partition(cls, cluster: Tensor, weight: Tensor | None, nodes: Ragged, pooled: Ragged) -> Self:
         """`cluster` [n]: the cluster of each node, numbered over the batch with graphs one after the other."""
         node = torch.argsort(cluster, stable=True)
         return cls(node, cluster[node], None if weight is None else weight[node], nodes, pooled)
@@ -209,10 +215,25 @@ class SparseSelection(Selection):
         """The nodes that have a cluster, in the order of the clusters: [m]."""
         return self.node
 
+    @property
+    def of_node(self) -> Tensor:
+        """The cluster of each node, of which it has one at most: [n] int64, -1 for none."""
+        return self.node.new_full((self.nodes.num_rows,), -1).index_copy_(0, self.node, self.cluster)
+
     def dense(self) -> Tensor:
         weight = torch.ones(self.node.numel(), device=self.node.device) if self.weight is None else self.weight
         n, k = self.nodes.num_rows, self.pooled.num_rows
         return weight.new_zeros(n * k).index_add(0, self.node * k + self.cluster, weight).reshape(n, k)
+
+    @property
+    def clusters(self) -> Ragged:
+        """The entries as nodes of their clusters."""
+        return Ragged(pointers(self.cluster, self.pooled.num_rows), index=self.cluster)
+
+    def rows(self, x: Tensor) -> Tensor:
+        """The features of the node of each entry, times its weight: [m, f]."""
+        x = x.index_select(0, self.node)
+        return x if self.weight is None else x * self.weight.unsqueeze(-1).to(x.dtype)
 
     def _csr(self) -> tuple[Tensor, Tensor, Tensor]:
         """S in CSR and which entry stands where."""
@@ -243,7 +264,7 @@ class SparseSelection(Selection):
     def connect(self, a: Matrix) -> Matrix:
         """Both ends of every edge mapped to their clusters, parallel edges added; weights of S take no part."""
         a = a.sparse()
-        cluster = self.node.new_full((self.nodes.num_rows,), -1).index_copy(0, self.node, self.cluster)
+        cluster = self.of_node
         row, col = cluster[a.row], cluster[a.col]
         inside = (row >= 0) & (col >= 0)
         return Sparse.from_edges(row[inside], col[inside], a.weights[inside], self.pooled, a.symmetric)
@@ -272,8 +293,7 @@ class KeptSelection(SparseSelection):
         return self.node
 
     def reduce(self, x: Tensor) -> Tensor:
-        x = x.index_select(0, self.node)
-        return x if self.weight is None else x * self.weight.unsqueeze(-1).to(x.dtype)
+        return self.rows(x)
 
     def lift(self, x: Tensor) -> Tensor:
         if self.weight is not None:
@@ -282,7 +302,7 @@ class KeptSelection(SparseSelection):
 
     def connect(self, a: Matrix) -> Sparse:
         a = a.sparse()
-        number = self.node.new_full((self.nodes.num_rows,), -1).index_copy_(0, self.node, self.cluster)
+        number = self.of_node
         row, col = number.index_select(0, a.row), number.index_select(0, a.col)
         (inside,) = (torch.minimum(row, col) >= 0).nonzero(as_tuple=True)
         row, col = row.index_select(0, inside), col.index_select(0, inside)

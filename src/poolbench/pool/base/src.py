@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from poolbench.errors import whole
 from poolbench.linalg import RAW, Connectivity, Dense, Matrix, Nodes, Padded, Ragged, Sparse, to_flat
 from poolbench.linalg.coarsening import Coarsening
 from poolbench.linalg.plain import traced
+from poolbench.linalg.products import invert
 from poolbench.pool.base.door import Form, PoolOutput, enter, enter_readout, leave, one_of
+from poolbench.pool.base.edges import ends_of, follow
 from poolbench.pool.base.layers import Linear, apply_constraints, penalised, row_softmax
-from poolbench.pool.base.precomputed import check_fits, read_back, write_down
+from poolbench.pool.base.module import Module, parameters_of
+from poolbench.pool.base.postprocess import as_narrow
+from poolbench.pool.base.precomputed import check_assignment, check_fits, read_back, write_down
 from poolbench.pool.base.selection import (
     DenseSelection,
     Identity,
@@ -31,8 +35,11 @@ from poolbench.pool.base.selection import (
 )
 
 
-class Operator(nn.Module):
-    """What hierarchical operators and readouts share: strict arguments, weight penalties and constraints."""
+class Operator(Module):
+    """What hierarchical operators and readouts share: strict arguments, weight penalties and constraints.
+
+    `repr`, `get_config` and `reset_parameters` come from `Module`.
+    """
 
     #: True where a forward pass draws random numbers.
     stochastic: ClassVar[bool] = False
@@ -71,8 +78,9 @@ class SRCPool(Operator):
     nodes of a batch as one disjoint union and get their answer padded again.
 
     Keyword arguments of a call are routed by name: a parameter of `select`, `reduce`, `connect` or `reduce_index`
-    that has a default gets x, a or i where it bears that name, else the keyword of that name, else its default; a
-    `**kwargs` parameter gets all keywords. A keyword that none of them asks for raises TypeError.
+    that has a default gets x, a or i where it bears that name (and, as `node_order`, which of the given nodes each is,
+    [n], or None where they stood graph by graph), else the keyword of that name, else its default; a `**kwargs`
+    parameter gets all keywords. A keyword that none of them asks for raises TypeError.
 
     Args:
         return_selection: also return the selection, as `s`.
@@ -89,6 +97,11 @@ class SRCPool(Operator):
     batched: ClassVar[bool] = False
     #: True where select and connect depend on `a` alone, neither on x nor on parameters: see `coarsen`.
     precomputable: bool = False
+    #: What a pooled edge is, for `edge_attr`: an input edge between kept nodes ("kept"); all input edges from one
+    #: cluster to another, of clusters that do not overlap ("merged"); neither ("").
+    pooled_edges: str = ""
+    #: What reduce and connect can work with; a call with `s` takes no other.
+    selects: ClassVar[tuple[type[Selection], ...]] = (Selection,)
 
     def __init__(self, return_selection: bool = False, **unknown: Any) -> None:
         super().__init__(**unknown)
@@ -106,9 +119,9 @@ class SRCPool(Operator):
 
     @property
     def n_nodes(self) -> int:
-        """Nodes in the input, along the second to last axis of x. Raises ValueError before the first call."""
+        """Nodes in the input, along the second to last axis of x. AttributeError before the first call."""
         if self._n_nodes is None:
-            raise ValueError("n_nodes is known only once the operator was called")
+            raise AttributeError("n_nodes is known only once the operator was called")
         return self._n_nodes
 
     def out_channels(self, in_channels: int) -> int:
@@ -133,41 +146,56 @@ class SRCPool(Operator):
         mask: Tensor | None = None,
         validate: bool | None = None,
         coarsening: Coarsening | None = None,
+        s: Selection | Tensor | None = None,
+        edge_reduce: str = "sum",
+        return_edge: bool = False,
         **kwargs: Any,
     ) -> PoolOutput:
         """Pool (x, a, i), given in any of the forms of `poolbench.pool.base.door`.
 
         edge_index, batch: other names of a and i, as PyG has them.
-        edge_weight: [e] of the edges of an edge_index. edge_attr: their features, [e] or [e, d].
+        edge_weight: [e] of the edges of an edge_index.
+        edge_attr: [e] or [e, d], features of the edges of an edge_index, or of the entries of a Sparse. They come back
+            as `edge_attr` of the pooled edges, with `edge`; for operators with `pooled_edges` alone.
+        edge_reduce: "sum", "mean", "max" or "min" of the features of merged edges, parallel ones of the input included.
+        return_edge: return `edge` without features, too.
         batch_size: number of graphs, so that the last ones may be without nodes and none is counted on the device.
         mask: [b, n] (batch mode) or [n], which nodes are real.
         validate: False checks nothing that would have to be read back from the device.
         coarsening: what `coarsen` made of the same `a`, used in place of select and connect.
+        s: what `select` may return, used in its place: whole numbers [k], the nodes to keep, which stay in
+            input order; floats, an assignment [n, k] ([b, n, k] in a batch), taken as it is; or a selection, such as
+            the `s` of another operator's answer.
         """
         owner = type(self).__name__
         a, i = one_of(owner, a=a, edge_index=edge_index), one_of(owner, i=i, batch=batch)
         if a is None:
             raise TypeError(f"{owner} needs a graph: give edge_index, or a matrix as a")
         x, matrix, i, form = enter(x, a, i, edge_weight, mask, batch_size, validate)
-        if edge_attr is not None:
-            raise NotImplementedError(f"{owner} does not take edge_attr yet")
+        ends = self._ends(form, edge_attr) if return_edge or edge_attr is not None else None
         self._n_nodes, self._losses, self._score = x.shape[-2], {}, None
         if isinstance(matrix, Dense) and not self.batched:
             x, matrix = to_flat(x, matrix)
-        given = {"x": x, "a": matrix, "i": i}
+        given = {"x": x, "a": matrix, "i": i, "node_order": form.order}
         self._check(kwargs)
 
         if coarsening is None:
-            s = self._selection(self.select(x, matrix, i, **self._take("select", given, kwargs)), matrix.nodes)
+            if s is None:
+                s = self._selection(self.select(x, matrix, i, **self._take("select", given, kwargs)), matrix.nodes)
+            else:
+                s = self._handed_in(s, matrix.nodes, form.order)
+            self.assess(s, x, matrix)
+        elif s is not None:
+            raise ValueError("s and coarsening both say which nodes go where: give one of them")
         else:
             self._refuse_unless_precomputable()
-            check_fits(coarsening, matrix.nodes)
+            check_fits("coarsening", coarsening.nodes, matrix.nodes)
             s = self.restore(coarsening, matrix.nodes)
         pooled = self.reduce(x, s, **self._take("reduce", given, kwargs))
         index = None if i is None else self.reduce_index(i, s, **self._take("reduce_index", given, kwargs))
         connected: Matrix
         if coarsening is None:
-            connected = self.connect(matrix, s, **self._take("connect", given, kwargs))
+            connected = as_narrow(self.connect(matrix, s, **self._take("connect", given, kwargs)), matrix)
         else:
             connected = coarsening.a
 
@@ -175,12 +203,18 @@ class SRCPool(Operator):
         if weights is not None:
             self.add_loss("regularization", weights)
         out = self.get_outputs(form, pooled, connected, index, s)
+        if ends is not None:
+            edge, edge_attr = follow(ends, self.joined(s), matrix, connected, edge_attr, edge_reduce)
+            out = out._replace(edge=edge, edge_attr=edge_attr)
         self._losses, self._score = {}, None  # kept, they would hold the graph of this call and forbid a deepcopy
         return out
 
     def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> Selection | Tensor:
         """Which nodes go where. Here: every node is kept."""
         return Identity(a.sparse().nodes)
+
+    def assess(self, s: Selection, x: Tensor, a: Matrix) -> None:
+        """Called with each new selection, chosen or handed in: the place of losses that it alone decides."""
 
     def reduce(self, x: Tensor, s: Selection) -> Tensor:
         """Pooled features, S'X."""
@@ -189,6 +223,10 @@ class SRCPool(Operator):
     def connect(self, a: Matrix, s: Selection) -> Matrix:
         """Pooled adjacency: S'AS for a dense S, the induced or merged graph for a sparse one."""
         return s.connect(a)
+
+    def joined(self, s: Selection) -> Selection:
+        """The selection whose clusters the pooled edges join. To override where `connect` takes another than s."""
+        return s
 
     def reduce_index(self, i: Tensor, s: Selection) -> Tensor:
         """Graph of each pooled node."""
@@ -230,6 +268,15 @@ class SRCPool(Operator):
         score, losses = form.in_given_order(self._score), dict(self._losses)
         return PoolOutput(x, given, i, selection, score, mask, sizes, losses, edge_weight, perm=s.perm)
 
+    def _ends(self, form: Form, edge_attr: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Row and column of each input edge."""
+        if not self.pooled_edges:
+            raise ValueError(
+                f"{type(self).__name__} takes no edge_attr and has no `edge`: its pooled edges are neither edges of "
+                "the input nor merged from them; TopKPool and EdgePool keep or merge edges, and take it"
+            )
+        return ends_of(form, edge_attr)
+
     def _selection(self, s: Selection | Tensor | list[int], nodes: Nodes) -> Selection:
         if isinstance(s, Selection):
             return s
@@ -239,6 +286,28 @@ class SRCPool(Operator):
             raise TypeError("select returned node indices for the batch layout: leave `batched` False")
         device = nodes.ptr.device
         return SparseSelection.keep(torch.as_tensor(s, dtype=torch.int64, device=device), None, nodes)
+
+    def _handed_in(self, s: Selection | Tensor, nodes: Nodes, order: Tensor | None) -> Selection:
+        """The selection that was handed in. Raises ValueError for one of other nodes, TypeError for another kind.
+
+        order: [n] which of the given nodes each is, None where they stand graph by graph.
+        """
+        if isinstance(s, Tensor):
+            check_assignment(s, _shape(nodes))
+            if order is not None:
+                s = s.index_select(0, order) if s.is_floating_point() else invert(order).index_select(0, s)
+            s = SRCPool._selection(self, s if s.is_floating_point() else s.sort().values, nodes)
+        elif isinstance(s, Reordered) or order is not None:
+            if not (isinstance(s, Reordered) and order is not None and torch.equal(s.order, order)):
+                raise ValueError("s is of nodes in another order: give the one of the same batch, nodes in its order")
+            s = s.sorted
+        check_fits("s", s.nodes, nodes)
+        if not isinstance(s, self.selects):
+            kinds = " or ".join(kind.__name__ for kind in self.selects)
+            raise TypeError(
+                f"s is a {type(s).__name__}: {type(self).__name__} pools by a {kinds}, as its select makes it"
+            )
+        return s
 
     def _take(self, method: str, given: dict[str, Any], kwargs: dict[str, Any]) -> dict[str, Any]:
         names, takes_all = self._routes[method]
@@ -253,7 +322,7 @@ class SRCPool(Operator):
     def _check(self, kwargs: dict[str, Any]) -> None:
         if not kwargs or any(takes_all for _, takes_all in self._routes.values()):
             return
-        known = {name for names, _ in self._routes.values() for name in names} - {"x", "a", "i"}
+        known = {name for names, _ in self._routes.values() for name in names} - {"x", "a", "i", "node_order"}
         for name in kwargs:
             if name not in known:
                 known |= set(_NAMES) - {"x", "a", "i", "kwargs"} - (set() if self.precomputable else {"coarsening"})
@@ -273,19 +342,42 @@ class SoftPool(SRCPool):
     Args:
         k: number of pooled nodes of each graph, at least 1.
         k_per_graph: share of its own nodes that a graph has as clusters, in (0, 1]; None: every graph has k.
+        return_selection: also return S.
+        remove_self_loops: drop the diagonal of A'; None: where `normalised`, as the operator's authors have it.
+        degree_norm: A'_ij / (sqrt(d_i) sqrt(d_j)), d the row sums; None as before.
+        loss_coeffs: factors of the losses by name; a loss that is not named stays as it is.
+
+    Raises: ValueError for a share out of range, and in a call for a coefficient of a loss that the operator has not.
     """
 
     size_depends_on_data = False
     batched = True
+    #: Whether A' has no diagonal and is normalised by its degrees, unless the constructor is told otherwise.
+    normalised: ClassVar[bool] = False
+    selects: ClassVar[tuple[type[Selection], ...]] = (DenseSelection,)
 
     def __init__(
-        self, k: int, return_selection: bool = False, k_per_graph: float | None = None, **unknown: Any
+        self,
+        k: int,
+        return_selection: bool = False,
+        k_per_graph: float | None = None,
+        remove_self_loops: bool | None = None,
+        degree_norm: bool | None = None,
+        loss_coeffs: Mapping[str, float] | None = None,
+        **unknown: Any,
     ) -> None:
         super().__init__(return_selection=return_selection, **unknown)
         if k_per_graph is not None and (isinstance(k_per_graph, bool) or not 0.0 < k_per_graph <= 1.0):
             raise ValueError(f"k_per_graph={k_per_graph!r}: a share of the nodes in (0, 1] is expected, or None")
+        if loss_coeffs is not None and not isinstance(loss_coeffs, Mapping):
+            raise TypeError(
+                f"loss_coeffs={loss_coeffs!r}: a mapping of names of losses to numbers is expected, or None"
+            )
         self.k = whole("k", k)
         self.k_per_graph = k_per_graph
+        self.remove_self_loops = self.normalised if remove_self_loops is None else remove_self_loops
+        self.degree_norm = self.normalised if degree_norm is None else degree_norm
+        self.loss_coeffs = dict(loss_coeffs or {})
 
     def clusters(self, nodes: Nodes) -> Tensor | None:
         """Which of the k columns are clusters of which graph: [b, k] bool, None where all are."""
@@ -306,6 +398,25 @@ class SoftPool(SRCPool):
         if self.k_per_graph is not None and isinstance(s, DenseSelection) and s.pooled.mask is None:
             raise TypeError(f"{type(self).__name__} makes its assignment without `assign`: it has no k_per_graph")
         return s
+
+    def add_loss(self, name: str, value: Tensor) -> None:
+        super().add_loss(name, self.loss_coeffs[name] * value if name in self.loss_coeffs else value)
+
+    def connect(self, a: Matrix, s: Selection) -> Matrix:
+        return self.finish(s.connect(a))
+
+    def finish(self, m: Matrix) -> Matrix:
+        """S'AS as it is returned: without its diagonal, normalised, where that is asked for."""
+        if self.degree_norm:
+            return m.normalize(loops=not self.remove_self_loops)
+        return m.without_diagonal() if self.remove_self_loops else m
+
+    def get_outputs(self, form: Form, x: Tensor, a: Matrix, i: Tensor | None, s: Selection) -> PoolOutput:
+        for name in self.loss_coeffs:
+            if name not in self._losses:
+                has = f"it has {', '.join(self._losses)}" if self._losses else "it has none"
+                raise ValueError(f"loss_coeffs: {type(self).__name__} has no loss {name!r}, {has}")
+        return super().get_outputs(form, x, a, i, s)
 
     @staticmethod
     def per_graph(values: Tensor, nodes: Nodes) -> Tensor:
@@ -371,15 +482,7 @@ def _routed(method: Callable[..., Any]) -> tuple[list[str], bool]:
 
 def constructor_arguments(cls: type) -> list[str]:
     """Names of the arguments that an operator's constructor takes, those of its bases included."""
-    names: list[str] = []
-    for base in cls.__mro__:
-        if "__init__" not in vars(base) or base in (nn.Module, object):
-            continue
-        parameters = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
-        names += [p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            break
-    return list(dict.fromkeys(names))
+    return list(parameters_of(cls))
 
 
 def _unknown(owner: str, name: str, known: list[str]) -> str:

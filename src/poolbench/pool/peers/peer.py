@@ -30,7 +30,12 @@ class PeerSelection(Selection):
 
     @property
     def s(self) -> Selection:
-        """The assignment. Raises NotImplementedError where the peer does not tell it."""
+        """The assignment. Raises AttributeError where the peer does not tell it."""
+        if isinstance(self._s, str):
+            raise AttributeError(self._s)
+        return self._s
+
+    def _told(self) -> Selection:
         if isinstance(self._s, str):
             raise NotImplementedError(self._s)
         return self._s
@@ -41,19 +46,19 @@ class PeerSelection(Selection):
         return self.pooled.index if mask is None else self.pooled.index[mask.reshape(-1)]
 
     def dense(self) -> Tensor:
-        return self.s.dense()
+        return self._told().dense()
 
     def reduce(self, x: Tensor) -> Tensor:
-        return self.s.reduce(x)
+        return self._told().reduce(x)
 
     def connect(self, a: Matrix) -> Matrix:
-        return self.s.connect(a)
+        return self._told().connect(a)
 
     def lift(self, x: Tensor) -> Tensor:
-        return self.s.lift(x)
+        return self._told().lift(x)
 
     def lift_inverse(self, x: Tensor) -> Tensor:
-        return self.s.lift_inverse(x)
+        return self._told().lift_inverse(x)
 
 
 class PeerPool(SRCPool):
@@ -67,8 +72,8 @@ class PeerPool(SRCPool):
 
 
 def edges(a: Sparse) -> tuple[Tensor, Tensor | None]:
-    """edge_index [2, e] and edge_weight [e], None where all weights are 1."""
-    return torch.stack([a.row, a.col]), a.value
+    """edge_index [2, e], sources and targets, and edge_weight [e], None where all weights are 1."""
+    return torch.stack([a.col, a.row]), a.value
 
 
 def width(in_channels: int | None, owner: object) -> int:
@@ -84,12 +89,12 @@ def by_graph(
     """Pooled rows in any order, sorted by graph: (x [k, f], a, order [k]), where x is `x[order]`.
 
     Args:
-        index, weight: the pooled edges, [2, e] and [e] or None. graph: of each pooled row, [k].
+        index, weight: the pooled edges, sources and targets [2, e], and [e] or None. graph: of each pooled row, [k].
     """
     order = torch.argsort(graph, stable=True)
     rank = invert(order)
     nodes = Ragged.from_index(graph[order], num_graphs)
-    return x.index_select(0, order), Sparse.from_edges(rank[index[0]], rank[index[1]], weight, nodes), order
+    return x.index_select(0, order), Sparse.from_edges(rank[index[1]], rank[index[0]], weight, nodes), order
 
 
 def batch_of(a: Tensor, mask: Tensor | None = None) -> Dense:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from poolbench.errors import whole
-from poolbench.linalg import Nodes, Padded, Ragged
+from poolbench.linalg import Nodes
+from poolbench.pool.base.aggregation import disjoint
 from poolbench.pool.base.src import GlobalPool
 
 
@@ -40,7 +41,7 @@ class SortPool(GlobalPool):
         return self.k * in_channels if self.flatten else in_channels
 
     def readout(self, x: Tensor, nodes: Nodes) -> Tensor:
-        x, nodes = _real(x, nodes)
+        x, nodes = disjoint(x, nodes)
         key = x.detach()[:, -1] if x.shape[1] else x.new_zeros(x.shape[0])
         # A stable sort by feature, then by graph: the rank of a node is its place less its graph's start.
         order, rank = nodes.together(torch.argsort(key, descending=True, stable=True)), nodes.numbers
@@ -49,15 +50,3 @@ class SortPool(GlobalPool):
         out = x.new_zeros(rows + 1, x.shape[1]).index_copy(0, place, x.index_select(0, order))[:rows]
         shape = (self.k * x.shape[1],) if self.flatten else (self.k, x.shape[1])
         return out.reshape(nodes.num_graphs, *shape)
-
-
-def _real(x: Tensor, nodes: Nodes) -> tuple[Tensor, Ragged]:
-    """The real nodes of either layout as one disjoint union."""
-    if isinstance(nodes, Padded):
-        flat, index = x.reshape(-1, x.shape[-1]), nodes.index
-        if nodes.mask is not None:
-            real = nodes.mask.reshape(-1)
-            flat, index = flat[real], index[real]
-        return flat, Ragged.from_index(index, nodes.num_graphs)
-    assert isinstance(nodes, Ragged)
-    return x, nodes
