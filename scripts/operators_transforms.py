@@ -19,10 +19,10 @@ Found by trying, on (x, edge_index, edge_weight, batch) of three graphs with `ba
 those of a plain call; the operators of fixed size and the readouts are tested on several batches too.
 
 * **compile**: `torch.compile(fullgraph=True, dynamic=True)`, forward and backward, for batches of any sizes.
-  **export**: `torch.export` with any number of nodes and edges. A traced call takes each product's formula in torch's own terms:
-  equal edges stay in several parts, S'X goes over tiles of 32 rows (at most 32 b rows more than there are), and gmt,
-  settransformer and bnpool read back one number, the size of the largest graph, and pad to it. Give `batch_size`: it
-  would be read back too. Indices are not checked, and `batch` must be sorted.
+  **export**: `torch.export` with any number of nodes and edges. A traced call takes each product's formula in
+  torch's own terms: equal edges stay in several parts, S'X goes over tiles of 32 rows (at most 32 b rows more than
+  there are), and gmt, settransformer and bnpool read back one number, the size of the largest graph, and pad to it.
+  Give `batch_size`: it would be read back too. Indices are not checked, and `batch` must be sorted.
 * **torch.func**: `torch.func.grad` over parameters, features and edge weights. **second derivative**: by autograd.
 * **bfloat16**: `pool.bfloat16()` on features of that type. **ahead**: `pool.coarsen(a)`, once for a dataset.
 * *size*: the number of pooled nodes stands in the data, and what follows depends on it, so there is no one graph of
