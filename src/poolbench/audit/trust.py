@@ -184,6 +184,12 @@ def _check_argument(key: str, value: Any, config: Mapping[str, Any]) -> None:
         raise Refused(f"{key!r}: the name of an argument is expected")
     if not isinstance(value, bool | None) and _FROM_OUTSIDE.search(name):
         raise Refused(f"{key}={value!r}: a record says nothing of places; where data lies is said here")
+    if isinstance(value, Mapping):  # such as loss_coeffs
+        for inner, each in value.items():
+            if isinstance(each, Mapping):
+                raise Refused(f"{key}.{inner}: a number, a word, true, false or null is expected, no mapping")
+            _check_argument(f"{key}.{inner}", each, config)
+        return
     for each in value if isinstance(value, list | tuple) else [value]:
         if isinstance(each, list | tuple | Mapping):
             raise Refused(f"{key}: a number, a word, true, false, null or a list of them is expected")
