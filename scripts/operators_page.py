@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """Write docs/operators.md, a row and a section for each operator of conf/pool, and docs/operators/NAME.png.
 
-    python scripts/operators_page.py            # the page and the pictures (about a minute; loads MUTAG)
+    python scripts/operators_page.py            # the page and the pictures (some minutes; loads MUTAG)
     python scripts/operators_page.py --check    # exit code 1 where the page is not what would be written
+
+What works with what is tried where the page is written; --check takes the table as it stands, and a slow test tries it.
 
 Nothing is said here about any one operator: facts are computed by building and calling it, or read from its docstrings.
 The module's begins with `What: authors, "Title", venue[, arXiv id][; another][; more]`; the class's has a first
@@ -27,6 +29,7 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
+import operators_transforms
 from operators_pictures import GRAPH, SMOOTHING, STARTS, STEPS, draw, influence, molecule
 from poolbench import linalg
 from poolbench.nn.model import DataFacts, Part, build_pool, build_readout
@@ -192,14 +195,23 @@ def works(call: Callable[[], Any]) -> bool:
 # -- the page --------
 
 
-def page(entries: Sequence[Entry]) -> str:
-    """The whole Markdown text."""
+def page(entries: Sequence[Entry], transforms: str | None = None) -> str:
+    """The whole Markdown text. transforms: the table of what works with what, tried where it is not given."""
     rows = {entry.name: facts(entry) for entry in entries}
     ordered = sorted(entries, key=lambda e: (KINDS.index(rows[e.name]["kind"]), e.name))
+    if transforms is None:
+        transforms = operators_transforms.table(ordered)
     titles = [title.replace("trainable", "trainable, parameters") for title in rows[entries[0].name]]
     lines = [HEAD, "| " + " | ".join(titles) + " |", "| --- " * len(titles) + "|"]
     lines += ["| " + " | ".join(rows[e.name].values()) + " |" for e in ordered]
-    return "\n".join([*lines, BELOW, *(section(e) for e in ordered)])
+    return "\n".join([*lines, transforms, BELOW, *(section(e) for e in ordered)])
+
+
+def committed_transforms() -> str:
+    """The table of what works with what, as the page has it; nothing where there is none."""
+    text = PAGE.read_text(encoding="utf-8") if PAGE.is_file() else ""
+    found = re.search(r"\n## What works with what\n.*?\n(?=\n\n## )", text, flags=re.S)
+    return found[0] if found else ""
 
 
 def section(entry: Entry) -> str:
@@ -231,7 +243,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     check = parser.parse_args(argv).check
     torch.set_num_threads(1)
     entries = registry()
-    text, pictured = page(entries), [entry for entry in entries if has_picture(entry)]
+    text = page(entries, committed_transforms() if check else None)
+    pictured = [entry for entry in entries if has_picture(entry)]
     if check:
         wrong = [f"{e.name}.png is missing" for e in pictured if not (PICTURES / f"{e.name}.png").is_file()]
         if not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != text:

@@ -83,6 +83,25 @@ def test_facts_of_some_operators() -> None:
     assert row("justbalance")[9] == "Propagation(delta=0.85)"
 
 
+def works_with(name: str) -> dict[str, str]:
+    (head,) = re.findall(r"^\| operator \| compile .*$", COMMITTED, flags=re.M)
+    (line,) = re.findall(rf"^\| {name} \| .*$", COMMITTED, flags=re.M)
+    names, cells = ([cell.strip() for cell in text.strip("|").split("|")][1:] for text in (head, line))
+    return dict(zip(names, cells, strict=True))
+
+
+@pytest.mark.parametrize("name", ["globalsum", "mincut", "ndp"])
+def test_what_works_with_what_is_so(script: ModuleType, name: str) -> None:
+    (entry,) = (entry for entry in script.registry() if entry.name == name)
+    assert script.operators_transforms.answers(entry) == works_with(name)
+
+
+@pytest.mark.slow
+def test_what_works_with_what_is_so_for_all(script: ModuleType) -> None:
+    for entry in script.registry():
+        assert script.operators_transforms.answers(entry) == works_with(entry.name), entry.name
+
+
 def test_an_operator_without_a_cost_is_refused_by_name(script: ModuleType) -> None:
     class Silent(script.SRCPool):
         """Says nothing about what it costs."""
