@@ -429,6 +429,14 @@ def test_nodes_that_are_not_there(pool: Registered) -> None:
                 module(graph.x, index, graph.i if disjoint else None)
 
 
+def test_an_edge_index_of_floats(pool: Registered) -> None:
+    module, graph = pool.make(), graphs(5)
+    with pytest.raises(ValueError, match=r"an edge_index .* holds whole numbers"):
+        module(graph.x, graph.edges[0].double())
+    none = run(module, graph.x, torch.tensor([[], []]))  # of floats, but this is how one without edges is written
+    assert none.x.isfinite().all() and none.a.dtype == torch.int64
+
+
 def test_a_mask_that_does_not_fit(operator: Registered) -> None:
     module, (x, a, mask) = operator.make(), graphs(5, 4).padded
     given = (x,) if operator.is_readout else (x, a)

@@ -286,3 +286,11 @@ def test_entries_that_are_zero_are_left_out() -> None:
     fewer = kept.with_value(value).without_zeros()
     assert fewer.col.numel() == kept.col.numel() - 1
     assert torch.equal(fewer.to_dense(), kept.with_value(value).to_dense())
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int16])
+def test_edges_of_smaller_whole_types(dtype: torch.dtype) -> None:
+    row, col = torch.tensor([[399, 0, 399], [1, 398, 0]], dtype=dtype)  # 399 * 400 is no int16
+    a = Sparse.from_edges(row, col, None, Ragged.single(400))
+    assert a.crow.dtype == a.col.dtype == torch.int64
+    assert (a.row.tolist(), a.col.tolist()) == ([0, 399, 399], [398, 0, 1])

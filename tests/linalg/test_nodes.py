@@ -17,6 +17,13 @@ def test_from_index_counts_graphs_without_nodes() -> None:
     assert Ragged.from_index(torch.zeros(0, dtype=torch.int64)).num_graphs == 0
 
 
+def test_from_index_takes_no_floats_and_reads_nothing_without_validation() -> None:
+    with pytest.raises(TypeError, match="whole numbers"):
+        Ragged.from_index(torch.tensor([0.0, 1.0]))
+    nodes = Ragged.from_index(torch.tensor([0, 0, 2], device="meta"), 4, validate=False)  # there is nothing to read
+    assert nodes.ptr.shape == (5,) and nodes.num_rows == 3
+
+
 def test_from_index_takes_a_column_and_other_integers() -> None:
     assert Ragged.from_index(torch.tensor([[0], [1]], dtype=torch.int32)).sizes.tolist() == [1, 1]
 

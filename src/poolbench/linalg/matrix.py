@@ -148,7 +148,7 @@ class Sparse(Matrix):
 
         How many are left is not known to a traced call: there the first of them gets the sum, the others a weight of 0.
         """
-        n = nodes.num_rows
+        n, row, col = nodes.num_rows, row.to(torch.int64), col.to(torch.int64)  # row * n leaves smaller types
         key = row * n + col
         if plain.traced():
             key, value = plain.merge(key, value)

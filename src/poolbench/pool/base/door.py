@@ -299,7 +299,8 @@ def _sparse(
             a = a.squeeze(0) if kind == "dense" else a.to_dense().squeeze(0)
             kind = "dense"
         if tuple(a.shape) != (n, n):
-            raise ValueError(f"a must be [{n}, {n}] for x with {n} nodes, not {list(a.shape)}")
+            hint = "; an edge_index [2, e] holds whole numbers" if a.ndim == 2 and a.shape[0] == 2 else ""
+            raise ValueError(f"a must be [{n}, {n}] for x with {n} nodes, not {list(a.shape)}{hint}")
         row, col, value = _entries(a, kind)
         weight = _floating(value, x)
     if order is not None:
@@ -309,7 +310,20 @@ def _sparse(
         _check_inside(row, col, nodes)
     if kind == "csr" and order is None:
         return Sparse(a.crow_indices().to(torch.int64), col, weight, nodes, row=row), None
-    return Sparse.from_edges(row, col, weight, nodes), (row, col) if kind == "edge_index" else None
+    ends = (row, col) if kind == "edge_index" else None
+    if validate:
+        row, col, weight = _sorted(row, col, weight, n)
+    return Sparse.from_edges(row, col, weight, nodes), ends
+
+
+def _sorted(row: Tensor, col: Tensor, weight: Tensor | None, n: int) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Entries by row and column: sorted here they are sorted once, where `from_edges` would sort weights again."""
+    key = row * n + col
+    if not bool((key.diff() < 0).any()):
+        return row, col, weight
+    order = torch.argsort(key, stable=True)
+    row, col = row.index_select(0, order), col.index_select(0, order)
+    return row, col, None if weight is None else weight.index_select(0, order)
 
 
 def _entries(a: Tensor, kind: str) -> tuple[Tensor, Tensor, Tensor]:
