@@ -77,8 +77,8 @@ class QuantilePool(GlobalPool):
         out_j = x_(1 + q (n - 1))j,   x_(1)j <= ... <= x_(n)j,   between two of them by `interpolation`
 
     PyTorch Geometric finds the place of a quantile in the whole batch, in float32; here it is found in the graph, so
-    that it does not depend on the graphs before. A graph without nodes gives zeros. Cost O(n f log n). No parameters, no
-    losses.
+    that it does not depend on the graphs before. A graph without nodes gives zeros. Cost O(n f log n). No parameters,
+    no losses.
 
     Args:
         q: the quantiles, each from 0 to 1.
