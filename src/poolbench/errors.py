@@ -8,6 +8,7 @@ with `exit_code`; whoever calls the library catches an ordinary exception.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from numbers import Real
 from typing import Any
@@ -39,7 +40,16 @@ class RunFailed(RunError):
 
 def one_line(error: object) -> str:
     """What an error says, on one line."""
-    return " ".join(str(error).split())
+    return printable(" ".join(str(error).split()))
+
+
+def printable(text: object) -> str:
+    """Text from outside for a terminal or a file of lines: white space becomes spaces, and what is no character to be
+    seen (control characters, half characters, those that turn the direction of text) is written out, as \\x1b."""
+    said = re.sub(r"\s", " ", str(text))
+    if said.isprintable():
+        return said
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in said)
 
 
 def whole(name: str, value: Any, least: int = 1) -> int:

@@ -295,7 +295,7 @@ def test_on_another_machine_the_old_version_is_run_first(
     add(elsewhere, results)
     ran: list[Path] = []
 
-    def old(record: Record, tree: Path, paths: Any, out: Path) -> None:
+    def old(record: Record, tree: Path, paths: Any, out: Path, trust: Any) -> None:
         """What the old code would have come to here."""
         ran.append(tree)
         folder = out / "runs" / record.id / "1"
@@ -326,6 +326,22 @@ def test_a_commit_that_is_not_there_shows_nothing(
     assert shown() == 1
     assert "and its commit is not known (--lock)" in capsys.readouterr().out
     assert not links(results)
+
+
+def test_a_commit_that_is_no_part_of_the_history_is_not_run(tmp_path: Path) -> None:
+    """Such as a branch of somebody else's, which was fetched to be looked at."""
+    home = tmp_path / "repository"
+    home.mkdir()
+    (home / "file").write_text("mine")
+    mine = committed(home)
+    git = ["git", "-C", str(home), "-c", "user.name=n", "-c", "user.email=e"]
+    for words in (["checkout", "-q", "-b", "theirs"], ["commit", "-q", "--allow-empty", "-m", "theirs"]):
+        subprocess.run([*git, *words], check=True)
+    theirs = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    subprocess.run([*git, "checkout", "-q", "-"], check=True)
+    with oldcode.worktrees([mine, theirs], home) as trees:
+        assert (trees[mine] / "file").is_file()  # type: ignore[operator]
+        assert trees[theirs] == f"commit {theirs[:12]} is no part of the history of {home}, and so is not run"
 
 
 @pytest.mark.slow

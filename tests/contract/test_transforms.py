@@ -77,7 +77,7 @@ def test_compiles_as_one_graph_for_batches_of_any_size(operator: Registered) -> 
             torch.manual_seed(0)
             made = f(x, *rest)
             found.append((made, torch.autograd.grad(number(made), [x, *module.parameters()])))
-        close(*found, 1e-4)
+        close(*found, 1e-3)  # of float32, and gradients are in the thousands
     assert len(graphs_made) <= 2
 
 

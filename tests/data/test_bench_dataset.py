@@ -68,7 +68,10 @@ def test_sets_do_not_share_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ("changed", "text"),
     [
         ({"val_adj": objects([])}, r"parts of \(2, 0, 1\) graphs, expected \(2, 1, 1\)"),
-        ({"val_adj": objects([sp.csr_matrix((4, 4))])}, "shape \\(4, 4\\) with 3 nodes"),
+        ({"val_adj": objects([sp.csr_matrix((4, 4))])}, "something that is no matrix of 3 nodes"),
+        ({"te_feat": objects([])}, r"parts of \(2, 1, 0\) graphs, expected \(2, 1, 1\)"),
+        ({"te_feat": objects([3])}, "no table of 5 columns"),
+        ({"val_feat": objects([np.eye(4, dtype=np.float32)[:3]])}, "no table of 5 columns"),
         ({"val_adj": objects([7])}, "holds something that is no graph"),
         ({"val_feat": objects([np.full((3, 5), 0.2)])}, "not one-hot"),
         ({"te_class": np.ones((1, 3))}, "not one-hot"),
@@ -99,3 +102,15 @@ def test_statistics_are_the_official_ones(name: str, nodes: float, edges: float)
     assert tuple(len(part) for part in parts.values()) == BENCH[name][1]
     assert torch.cat(list(parts.values())).tolist() == list(range(300))
     assert dataset.node_features(raw).names == [f"label0={colour}" for colour in range(5)]
+
+
+def test_one_graph_that_is_meant_many_times(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BENCH, "Bench-easy-small", ("easy_small.npz", (200, 1, 1)))
+    full = {
+        "tr_adj": objects([sp.csr_matrix(np.ones((30, 30)))] * 200),
+        "tr_feat": objects([np.eye(5)[[0] * 30]] * 200),
+        "tr_class": np.eye(3)[[0] * 200],
+    }
+    write(cache / "graph_classification_bench/Bench-easy-small/raw/easy_small.npz", **full)
+    with pytest.raises(PoolBenchError, match="more than its bytes say: one graph again and again"):
+        BenchDataset("Bench-easy-small").load()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import errno
 import gzip
 import hashlib
 import io
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -26,6 +28,7 @@ from poolbench.data.cache import cache_dir, workspace
 from poolbench.data.sources import fetch
 from poolbench.data.sources.download import download
 from poolbench.data.sources.tu import TUDataset
+from poolbench.data.sources.unpack import unpack
 from poolbench.errors import PoolBenchError
 
 Mirror = Callable[..., Path]
@@ -90,6 +93,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     httpd.daemon_threads = True
     state = Server(f"http://127.0.0.1:{httpd.server_port}")
     monkeypatch.setenv("POOLBENCH_MIRROR", state.url)
+    fetch._unlisted.cache_clear()
     monkeypatch.setattr("poolbench.data.sources.download.READ_TIMEOUT", 0.3)
     monkeypatch.setattr("poolbench.data.sources.download.CONNECT_TIMEOUT", 0.3)
     thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
@@ -273,12 +277,45 @@ def test_a_mirror_that_does_not_exist() -> None:
     assert "POOLBENCH_MIRROR=ftp://host/x is neither" in refused("TINY", mirror="ftp://me:pw@host/x")
 
 
+@pytest.mark.parametrize(
+    ("base", "text"),
+    [
+        ("http://[::1", "POOLBENCH_MIRROR=http://[::1 is no address (Invalid IPv6 URL)"),
+        ("http://me:pw@[::1/x?token=pw", "POOLBENCH_MIRROR=http://[::1/x is no address"),
+        ("http://host:port", "POOLBENCH_MIRROR=http://host:port is no address (Port could not be cast"),
+        ("file://[", "POOLBENCH_MIRROR=file://[ is no address"),
+        ("~nobody-here/x", "POOLBENCH_MIRROR=~nobody-here/x cannot be read"),
+        ("/" + "x" * 300, "cannot be read"),
+        ("/no\nsuch", "POOLBENCH_MIRROR=/no such is neither"),
+        ("/no\0such", "POOLBENCH_MIRROR=/no\\x00such is neither"),
+    ],
+)
+def test_a_mirror_that_is_no_address(base: str, text: str) -> None:
+    message = refused("TINY", mirror=base)
+    assert text in message and "give the base that holds TUDataset/" in message and "pw" not in message
+
+
+def test_a_cache_in_the_home_of_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POOLBENCH_DATA", "~nobody-here/x")
+    with pytest.raises(
+        PoolBenchError, match=r"cache folder ~nobody-here/x: .*; set POOLBENCH_DATA to one that there is"
+    ):
+        cache_dir()
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"kind": 3, "where": "x"}', "[" * 100_000, "\xff"])
+def test_a_note_of_where_files_came_from_that_is_none(unpacked: Callable[..., Path], cache: Path, text: str) -> None:
+    unpacked("TINY", cache / "TUDataset/TINY/raw")
+    (cache / "TUDataset/TINY/raw/provenance.json").write_text(text, encoding="latin-1")
+    assert TUDataset("TINY").load().provenance["kind"] == "cache"
+
+
 def test_official_host_is_the_last_resort(server: Server, monkeypatch: pytest.MonkeyPatch, files_of: FilesOf) -> None:
     monkeypatch.setattr("poolbench.data.sources.tu.HOST", f"{server.url}/host")
     server.give("/host/TINY.zip", zipped(files_of("TINY")))
     raw = TUDataset("TINY").load()
     assert raw.provenance["kind"] == "host"
-    assert server.asked[0] == "/TUDataset/TINY.zip" and server.asked[-1] == "/host/TINY.zip"
+    assert server.asked[:2] == ["/manifest.json", "/TUDataset/TINY.zip"] and server.asked[-1] == "/host/TINY.zip"
 
 
 def test_not_on_the_host_either(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,6 +389,59 @@ def test_a_server_that_hangs_in_the_middle(server: Server, cache: Path) -> None:
     assert time.monotonic() - start < 1.5 and left_in(cache) == []
 
 
+def dribble(handler: BaseHTTPRequestHandler, text: bytes) -> None:
+    """A byte every 50 ms, until nobody listens."""
+    with contextlib.suppress(OSError):
+        for byte in text * 100:
+            handler.wfile.write(bytes([byte]))
+            handler.wfile.flush()
+            time.sleep(0.05)
+
+
+def test_a_server_that_sends_byte_by_byte(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("poolbench.data.sources.download.GRACE", 0.5)
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", "1000")
+        handler.end_headers()
+        dribble(handler, b"PK")
+
+    server.answers["/TUDataset/TINY.zip"] = answer
+    start = time.monotonic()
+    assert re.search(r"TINY.zip came too slowly: \d+ of 1000 bytes in 1 s", refused("TINY"))
+    assert time.monotonic() - start < 2 and left_in(cache) == []
+
+
+def test_a_server_that_answers_byte_by_byte(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("poolbench.data.sources.download.ANSWER_TIMEOUT", 0.5)
+    server.answers["/TUDataset/TINY.zip"] = lambda handler: dribble(handler, b"HTTP/1.0 200 OK\r\nX: y")
+    start = time.monotonic()
+    assert "no answer in time" in refused("TINY")
+    assert time.monotonic() - start < 2
+
+
+def test_limits_of_size_and_time(
+    server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch, files_of: FilesOf
+) -> None:
+    """Of what is announced nothing need be read; what is not announced ends when it is there."""
+    whole = zipped(files_of("TINY"))
+    server.give("/TUDataset/TINY.zip", b"PK", announced=9 << 30)
+    assert "TINY.zip is larger than 8 GiB; set POOLBENCH_DOWNLOAD_GIB to allow more" in refused("TINY")
+    monkeypatch.setenv("POOLBENCH_DOWNLOAD_GIB", str(100 / 2**30))
+    server.answers["/TUDataset/TINY.zip"] = lambda handler: handler.wfile.write(b"HTTP/1.0 200 OK\r\n\r\n" + whole)
+    assert "TINY.zip is larger than 9.31323e-08 GiB" in refused("TINY")
+    monkeypatch.delenv("POOLBENCH_DOWNLOAD_GIB")
+    monkeypatch.setenv("POOLBENCH_DOWNLOAD_HOURS", "1e-12")
+    assert f"took more than 1e-12 h for {len(whole)} bytes; set POOLBENCH_DOWNLOAD_HOURS" in refused("TINY")
+    assert left_in(cache) == []
+    for wrong in ("0", "-1", "nan", "inf", "many"):
+        monkeypatch.setenv("POOLBENCH_DOWNLOAD_HOURS", wrong)
+        assert f"POOLBENCH_DOWNLOAD_HOURS={wrong} is no number above 0" in refused("TINY")
+    monkeypatch.setenv("POOLBENCH_DOWNLOAD_HOURS", "1")
+    assert TUDataset("TINY").load().num_graphs == 3
+
+
 def test_a_server_that_never_answers(server: Server) -> None:
     server.answers["/TUDataset/TINY.zip"] = lambda handler: time.sleep(2)
     start = time.monotonic()
@@ -383,6 +473,47 @@ def test_the_manifest_of_a_mirror_is_heeded(mirror: Mirror, server: Server, tmp_
     path.parents[1].joinpath("manifest.json").write_text(json.dumps(manifest))
     server.give("/manifest.json", json.dumps(manifest).encode())
     assert TUDataset("TINY", mirror=base).load().num_graphs == 3
+
+
+@pytest.mark.parametrize("web", [False, True])
+@pytest.mark.parametrize(
+    "listing",
+    [b"", b"\xff", b"[]", b'{"entries": {}}', b'{"entries": [{"path": 3}]}',
+     b'{"entries": [{"path": "x", "sha256": 7}]}', b'{"entries": [{"path": "x", "bytes": -1}]}', b"[" * 100_000, b'{"entries": [["path", "sha256"]]}'],
+)  # fmt: skip
+def test_a_manifest_that_is_none_is_said(
+    mirror: Mirror, server: Server, caplog: pytest.LogCaptureFixture, listing: bytes, web: bool
+) -> None:
+    path = mirror("TINY")
+    path.parents[1].joinpath("manifest.json").write_bytes(listing)
+    server.give("/TUDataset/TINY.zip", path.read_bytes())
+    server.give("/manifest.json", listing)
+    assert TUDataset("TINY", mirror=server.url if web else str(path.parents[1])).load().num_graphs == 3
+    assert "manifest.json is no manifest (" in caplog.text and "are not compared" in caplog.text
+
+
+def test_a_manifest_that_cannot_be_had_is_said_once(
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture, files_of: FilesOf
+) -> None:
+    server.give("/TUDataset/TINY.zip", zipped(files_of("TINY")))
+    for folder in ("one", "two"):
+        TUDataset("TINY", data=tmp_path / folder).load()
+    assert caplog.text.count(f"the mirror {server.url} has no manifest.json: checksums and sizes are not compared") == 1
+    server.answers["/manifest.json"] = lambda handler: handler.send_error(503)
+    TUDataset("TINY", data=tmp_path / "three").load()
+    assert f"{server.url}/manifest.json cannot be had ({server.url}/manifest.json answered 503" in caplog.text
+
+
+def test_a_manifest_says_how_large_a_file_is(server: Server, cache: Path, files_of: FilesOf) -> None:
+    whole = zipped(files_of("TINY"))
+    server.give("/TUDataset/TINY.zip", whole)
+    for size, sound in ((len(whole) - 1, False), (len(whole), True)):
+        server.give("/manifest.json", json.dumps({"entries": [{"path": "TUDataset/TINY.zip", "bytes": size}]}).encode())
+        if sound:
+            assert TUDataset("TINY").load().num_graphs == 3
+        else:
+            assert f"TINY.zip is larger than {size} bytes, which it should have" in refused("TINY")
+            assert left_in(cache) == []
 
 
 # ---------------------------------------------------------------- bad archives
@@ -432,6 +563,36 @@ def test_encrypted_or_unknown_compression(mirror: Mirror, files_of: FilesOf) -> 
             at = whole.find(signature, at + 4)
     mirror("TINY", bytes(whole))
     assert "is corrupt or cannot be read" in refused("TINY")
+
+
+def test_a_name_that_is_not_the_utf8_it_says(mirror: Mirror, cache: Path) -> None:
+    whole = zipped({"TINY/ü_A.txt": "1"}).replace("ü".encode(), b"\xfc\xfc")
+    path = mirror("TINY", whole)
+    assert f"archive {path} is corrupt or cannot be read ('utf-8' codec can't decode" in refused("TINY")
+    assert left_in(cache) == []
+
+
+def test_content_that_is_not_what_it_was_packed_by(mirror: Mirror, cache: Path, files_of: FilesOf) -> None:
+    """The bzip2 reader says so by an OSError, as a disk would."""
+    whole = zipped(files_of("TINY"), zipfile.ZIP_BZIP2).replace(b"BZh9", b"BZx9")
+    path = mirror("TINY", whole)
+    assert f"archive {path} is corrupt or cannot be read (Invalid data stream)" in refused("TINY")
+    assert left_in(cache) == []
+
+
+def test_names_that_no_disk_takes(mirror: Mirror, cache: Path) -> None:
+    for name in ("TINY_" + "A" * 300, "/".join(["TINY"] * 300), "\x1b[31mTINY_" + "A" * 300):
+        mirror("TINY", zipped({name: "1"}))
+        message = refused("TINY")
+        assert "a name that is too long" in message and message.isprintable() and len(message) < 500
+    assert left_in(cache) == []
+
+
+def test_a_file_in_the_place_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "x.zip").write_bytes(zipped({"x/raw/a": "1", "x/raw/a/b/c": "1"}))
+    archive = fetch.Archive(tmp_path / "x.zip", {}, "x.zip")
+    with pytest.raises(PoolBenchError, match=r"x\.zip holds \w twice"):
+        unpack(archive, tmp_path / "files", lambda name: True, folders=True)
 
 
 def test_lzma_archives_are_read(mirror: Mirror, files_of: FilesOf) -> None:

@@ -71,10 +71,15 @@ def test_planetoid_content(cache: Path) -> None:
     assert raw.num_nodes.tolist() == [7] and raw.symmetric and raw.y is None
 
 
-def test_the_official_parts_of_the_nodes(cache: Path) -> None:
+def test_the_official_parts_of_the_nodes(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     planetoid(cache / "Planetoid/Cora/raw", "ind.cora")
+    with pytest.raises(
+        PoolBenchError, match=r"cora\.y has 2 nodes; these and 500 more.* before the test nodes, 3 to 6 of 7"
+    ):
+        NodeGraph("Cora").official_node_split(NodeGraph("Cora").load())
+    monkeypatch.setattr(nodegraphs, "VALIDATION", 1)
     parts = NodeGraph("Cora").official_node_split(NodeGraph("Cora").load())
-    assert parts["train"].tolist() == [0, 1] and parts["test"].tolist() == [3, 5, 6] and parts["val"][0] == 2
+    assert {part: nodes.tolist() for part, nodes in parts.items()} == {"train": [0, 1], "val": [2], "test": [3, 5, 6]}
     npz(cache / "Amazon/Photo/raw/amazon_electronics_photo.npz")
     assert NodeGraph("Amazon-Photo").official_node_split(NodeGraph("Amazon-Photo").load()) is None
 
@@ -159,7 +164,17 @@ def test_files_that_somebody_put_there(cache: Path) -> None:
         ({"adj_indices": None}, "holds no array adj_indices"),
         ({"adj_indices": np.array([1, 9, 1, 2, 3, 2])}, "adj is no matrix"),
         ({"attr_shape": np.array([4])}, "attr is no matrix"),
+        ({"adj_indices": np.array([1, 1, 2, -1, 2, 2])}, "adj is no matrix"),
+        ({"adj_indptr": np.array([0, 4, 2, 5, 6])}, "adj is no matrix .its indptr is not that of 4 rows"),
+        ({"adj_indptr": np.array([0, 2, 3, 5, 5])}, "6 numbers and 6 indices, but its indptr ends at 5"),
+        ({"attr_data": np.array([1, 2, np.nan, 3, 4])}, "attr is no matrix .it holds a number that is not finite"),
+        ({"attr_shape": np.array([4, 2])}, "attr is no matrix .it names column 2, but it has 2"),
+        ({"attr_shape": np.array([4, 2**40])}, "attr is no matrix"),
+        ({"attr_shape": np.array([4, 10**6])}, "has 4 nodes with 1000000 features"),
         ({"labels": np.array([0, 1])}, "4 rows of features, but 4 nodes and 2 classes"),
+        ({"labels": np.array([0, 1, 1, 10**9])}, "classes from 0 to 1000000000, but DBLP has 17716, 1639 and 4"),
+        ({"labels": np.array([0, 1, 1, -1])}, "classes from -1 to 1"),
+        ({"labels": np.array([0, 1, 1, 0.5])}, "labels are no whole numbers"),
     ],
 )
 def test_damaged_npz(cache: Path, changed: dict, text: str) -> None:
@@ -168,12 +183,54 @@ def test_damaged_npz(cache: Path, changed: dict, text: str) -> None:
         NodeGraph("DBLP").load()
 
 
+ONE_LIST = [0] * 100
+
+
 @pytest.mark.parametrize(
-    "changed", [{"graph": [1, 2]}, {"graph": defaultdict(list, {0: [99]})}, {"allx": 3}, {"tx": sp.csr_matrix((3, 9))}]
+    "changed",
+    [
+        {"graph": [1, 2]},
+        {"graph": defaultdict(list, {0: [99]})},
+        {"graph": defaultdict(list, {-1: [0]})},
+        {"graph": defaultdict(list, {0: "12"})},
+        {"graph": {node: ONE_LIST for node in range(7)}},
+        {"allx": 3},
+        {"tx": sp.csr_matrix((3, 9))},
+        {"tx": sp.csr_matrix((2, 2))},
+        {"ally": np.zeros((2, 2))},
+        {"ty": np.zeros(3)},
+    ],
 )
 def test_damaged_planetoid(cache: Path, changed: dict) -> None:
     planetoid(cache / "Planetoid/Cora/raw", "ind.cora", **changed)
     with pytest.raises(PoolBenchError, match=r"ind\.cora\.\* are no Planetoid files"):
+        NodeGraph("Cora").load()
+
+
+@pytest.mark.parametrize("index", [10**8, 1440, -1])
+def test_a_matrix_that_names_what_it_has_not(cache: Path, index: int) -> None:
+    """SciPy reads such a row from anywhere in memory, or dies of it."""
+    forged = sp.csr_matrix(WORDS[:3])
+    forged.indices[1] = index
+    planetoid(cache / "Planetoid/Cora/raw", "ind.cora", allx=forged)
+    with pytest.raises(
+        PoolBenchError, match=rf"ind\.cora\.allx is no pickle of arrays .it names column {max(index, 1)}"
+    ):
+        NodeGraph("Cora").load()
+
+
+@pytest.mark.parametrize("text", ["5\n3\n5\n", "", "5\n3\n-6\n", "5\n3\n99999999999999999999\n", "5 3 x", "5 3 ü"])
+def test_a_list_of_test_nodes_that_is_none(cache: Path, text: str) -> None:
+    planetoid(cache / "Planetoid/Cora/raw", "ind.cora")
+    (cache / "Planetoid/Cora/raw/ind.cora.test.index").write_text(text, encoding="utf-8")
+    with pytest.raises(PoolBenchError, match=r"ind\.cora\.test\.index is no list of nodes"):
+        NodeGraph("Cora").load()
+
+
+def test_a_test_node_beyond_the_dataset(cache: Path) -> None:
+    planetoid(cache / "Planetoid/Cora/raw", "ind.cora")
+    (cache / "Planetoid/Cora/raw/ind.cora.test.index").write_text("5\n3\n1000000000000\n")
+    with pytest.raises(PoolBenchError, match=r"3 test nodes from 3 to 1000000000000, .* after 3 others of 2708"):
         NodeGraph("Cora").load()
 
 

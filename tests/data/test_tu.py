@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from poolbench.data.prepare import prepare
-from poolbench.data.sources import tu
+from poolbench.data.sources import tu_text
 from poolbench.data.sources.tu import TU_NAMES, TUDataset, parse
+from poolbench.data.sources.tu_names import TEMPORAL
 from poolbench.errors import PoolBenchError
 
 Unpacked = Callable[..., Path]
@@ -30,7 +31,7 @@ def test_content(unpacked: Unpacked) -> None:
 @pytest.mark.parametrize("chunk", [1, 7, 16, 1 << 20])
 def test_pieces_of_any_size_give_the_same(unpacked: Unpacked, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
     whole = parse("TINY", unpacked("TINY")).fingerprint()
-    monkeypatch.setattr(tu, "_CHUNK", chunk)
+    monkeypatch.setattr(tu_text, "_CHUNK", chunk)
     assert parse("TINY", unpacked("TINY")).fingerprint() == whole
 
 
@@ -64,8 +65,9 @@ def test_directed_edges_stay_directed(unpacked: Unpacked) -> None:
 
 
 def test_no_edges_and_graphs_without_nodes(unpacked: Unpacked) -> None:
-    raw = parse("TINY", unpacked("TINY", A="", graph_labels="0\n1\n0\n1\n"))
-    assert raw.num_edges == 0 and raw.num_nodes.tolist() == [3, 2, 1, 0] and raw.symmetric
+    sparse = unpacked("TINY", A="", graph_indicator="1\n1\n1\n2\n2\n4\n", graph_labels="0\n1\n0\n1\n")
+    raw = parse("TINY", sparse)
+    assert raw.num_edges == 0 and raw.num_nodes.tolist() == [3, 2, 0, 1] and raw.symmetric
 
 
 @pytest.mark.parametrize(
@@ -88,26 +90,80 @@ def test_labels_that_are_no_classes_are_held_as_targets(unpacked: Unpacked, chan
     [
         ({"graph_indicator": None}, "TINY_graph_indicator.txt is missing"),
         ({"graph_labels": None}, "TINY_graph_labels.txt is missing"),
-        ({"graph_labels": "1\n0\n"}, "names graph 3, but 2 graphs have labels"),
-        ({"graph_indicator": "0\n1\n1\n2\n2\n3\n"}, "TINY_graph_indicator.txt names graph"),
+        ({"graph_labels": "1\n0\n"}, "TINY_graph_indicator.txt, line 6: '3' is no graph: only 2 have labels"),
+        ({"graph_labels": "1\n0\n1\n\n0\n"}, "graph_labels.txt, line 5: the label of graph 4, but .* graphs 1 to 3"),
+        ({"graph_indicator": "0\n1\n1\n2\n2\n3\n"}, "graph_indicator.txt, line 1: '0' is no graph, they count from 1"),
+        ({"graph_indicator": "1\n1\n1\n2 3\n2\n3\n"}, "graph_indicator.txt, line 4: 2 numbers, expected 1"),
+        ({"graph_labels": "1\n1e19\n2\n"}, "graph_labels.txt, line 2: '1e19' is too large"),
+        ({"graph_labels": "1\ninf\n2\n"}, "graph_labels.txt, line 2: 'inf' is no finite number"),
         ({"node_labels": "1\n2\n"}, "TINY_node_labels.txt has 2 lines, but the dataset has 6 nodes"),
+        ({"node_labels": "3\n5\n\n1e19\n4\n4\n3\n"}, "TINY_node_labels.txt, line 4: '1e19' is no whole number"),
+        ({"node_labels": "3\n5\n10000000000000000000\n4\n4\n3\n"}, "line 3: '10000000000000000000' is no whole number"),
+        ({"node_labels": "3\n5\n3\n4\n4\n-\n"}, "TINY_node_labels.txt, line 6: '-' is no whole number"),
         ({"node_attributes": "1\n" * 7}, "TINY_node_attributes.txt has 7 lines"),
+        ({"node_attributes": "1\n2\nnan\n4\n5\n6\n"}, "node_attributes.txt, line 3: 'nan' is no finite number"),
+        ({"node_attributes": "1,2\n3,-inf\n" + "5,6\n" * 4}, "node_attributes.txt, line 2: '-inf' is no finite"),
+        ({"node_attributes": "1\n2\n3\n4\n5\n1e39\n"}, "node_attributes.txt, line 6: '1e39' is no finite number"),
         ({"edge_labels": "1\n"}, "TINY_edge_labels.txt has 1 lines, but TINY_A.txt has 10"),
-        ({"A": "1, 7\n"}, "TINY_A.txt names node 7, but nodes are 1 to 6"),
-        ({"A": "0, 1\n"}, "names node 0"),
-        ({"A": "1, 2\n3, 4\n"}, "edge between two graphs: nodes 3 and 4"),
-        ({"A": "1, 2\n3\n"}, "has 3 numbers in 2 lines, expected 2"),
-        ({"A": "1, two\n"}, "holds something that is no number"),
-        ({"A": "1, 2\n1, 2.5\n"}, "holds something that is no number"),
-        ({"A": "1, 99999999999999999999\n"}, "names node"),
-        ({"node_labels": "0, 0\n0\n0\n0\n0\n0\n"}, "expected 2 in each line"),
-        ({"node_attributes": "1;2;3\nx\n"}, "is no number"),
+        ({"A": "1, 2\n\n1, 7\n"}, "TINY_A.txt, line 3: '7' is no node, they are 1 to 6"),
+        ({"A": "0, 1\n"}, "TINY_A.txt, line 1: '0' is no node"),
+        ({"A": "1, 2\n3, 4\n"}, "line 2: an edge between two graphs, nodes 3 and 4"),
+        ({"A": "1, 2\n3\n"}, "line 2: 1 numbers, expected 2"),
+        ({"A": "1, 2\n2, 1, 3\n4\n"}, "line 2: 3 numbers, expected 2"),
+        ({"A": "1\n2, 1, 3\n4, 5\n"}, "line 1: 1 numbers, expected 2"),
+        ({"A": "1, two\n"}, "line 1: 'two' is no whole number"),
+        ({"A": "1, 2\n1, 2.5\n"}, "line 2: '2.5' is no whole number"),
+        ({"A": "1, 99999999999999999999\n"}, "'99999999999999999999' is no whole number"),
+        ({"A": "1" * (1 << 20)}, "line 1: it has 1048576 bytes or more"),
+        ({"node_labels": "0, 0\n0\n0\n0\n0\n0\n"}, "line 2: 1 numbers, expected 2"),
+        ({"node_attributes": "1;2;3\nx\n"}, "line 2: 1 numbers, expected 3"),
+        ({"node_attributes": "1;2;3\n4;x;6\n"}, "line 2: 'x' is no number"),
     ],
 )
 def test_malformed_files(unpacked: Unpacked, changed: dict, text: str) -> None:
     with pytest.raises(PoolBenchError, match=text) as caught:
         parse("TINY", unpacked("TINY", **changed))
     assert "\n" not in str(caught.value) and "dataset TINY: " in str(caught.value)
+
+
+@pytest.mark.parametrize("chunk", [1, 16, 1 << 20])
+def test_the_line_is_found_in_any_piece(unpacked: Unpacked, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    monkeypatch.setattr(tu_text, "_CHUNK", chunk)
+    for edges, text in (
+        ("1, 2\n\n" * 9 + "2, 9\n", "line 19: '9' is no node"),
+        ("1, 2\n" * 9 + "2\n", "line 10: 1 num"),
+    ):
+        with pytest.raises(PoolBenchError, match=text):
+            parse("TINY", unpacked("TINY", A=edges))
+
+
+def test_lines_that_end_as_they_did_on_old_systems_are_not_joined(unpacked: Unpacked) -> None:
+    with pytest.raises(PoolBenchError, match="line 1: 6 numbers, expected 1"):
+        parse("TINY", unpacked("TINY", graph_indicator="1\r1\r1\r2\r2\r3\r"))
+
+
+def test_graphs_over_time(unpacked: Unpacked) -> None:
+    """The format of Oettershagen et al.: nodes with labels over time, an edge for each of its times."""
+    changed = {
+        "A": "1, 2\n2, 1\n1, 2\n2, 1\n3, 4\n4, 3\n",
+        "edge_attributes": "7\n7\n3\n3\n5\n5\n",
+        "graph_indicator": "1\n1\n2\n2\n",
+        "graph_labels": "0\n1\n",
+        "node_labels": "0, 0, 4, 1\n0, 0\n0, 1\n0, 0, 2, 1, 9, 2\n",
+        "node_attributes": None,
+    }
+    raw = parse("mit_ct1", unpacked("mit_ct1", **changed))
+    assert raw.node_labels.tolist() == [[1], [0], [1], [2]] and raw.y.tolist() == [0, 1]
+    assert raw.edge_index.tolist() == [[0, 1, 2, 3], [1, 0, 3, 2]]
+    assert raw.edge_attributes.tolist() == [[3], [3], [5], [5]]
+    for labels, text in (
+        ("0, 0, 4\n0, 0\n0, 1\n0, 0\n", "line 1: 3 numbers, expected pairs of a time and a label"),
+        ("0, 0\nx, 0\n0, 1\n0, 0\n", "line 2: 'x' is no time"),
+        ("0, 0\n0, 0.5\n0, 1\n0, 0\n", "line 2: '0.5' is no label"),
+    ):
+        with pytest.raises(PoolBenchError, match=f"mit_ct1_node_labels.txt, {text}"):
+            parse("mit_ct1", unpacked("mit_ct1", **{**changed, "node_labels": labels}))
+    assert len(TEMPORAL) == 12 and set(TU_NAMES) >= TEMPORAL
 
 
 def test_a_damaged_parsed_form_is_made_anew(unpacked: Unpacked, cache: Path) -> None:

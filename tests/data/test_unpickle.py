@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import io
 import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -93,3 +94,63 @@ def test_a_damaged_file(tmp_path: Path) -> None:
         (tmp_path / "f.npz").write_bytes(broken)
         with pytest.raises(PoolBenchError, match=r"f\.npz.*(damaged|no pickle)"):
             unpickle.load_npz(tmp_path / "f.npz", ("x",))
+
+
+def test_sizes_are_looked_at_before_anything_is_read(tmp_path: Path) -> None:
+    """Of an archive that would grow, and of an array that says it has more than it brings."""
+    with zipfile.ZipFile(tmp_path / "f.npz", "w", zipfile.ZIP_DEFLATED) as held:
+        held.writestr("x.npy", b"\0" * (65 << 20))
+    with pytest.raises(PoolBenchError, match=r"f\.npz .* would unpack to 68157440 bytes, which no dataset does"):
+        unpickle.load_npz(tmp_path / "f.npz", ("x",))
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "<f8", "fortran_order": False, "shape": (10**12,)})
+    with zipfile.ZipFile(tmp_path / "f.npz", "w") as held:
+        held.writestr("x.npy", buffer.getvalue() + b"\0" * 16)
+    with pytest.raises(
+        PoolBenchError, match=r"f\.npz \(x\) is damaged \(16 bytes as an array of shape \(1000000000000,\)"
+    ):
+        unpickle.load_npz(tmp_path / "f.npz", ("x",))
+
+
+ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntVb\ntR"
+"""The beginning of an array's pickle: its state and `b` are to follow."""
+TYPE = b"cnumpy\ndtype\n(V%s\nI0\nI1\ntR"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        # NumPy, given the next two, reads outside its memory.
+        (ARRAY + b"(I1\n(I1000000\nt" + TYPE % b"O8" + b"I00\n(lI1\natb.", "1 objects as an array"),
+        (ARRAY + b"(I1\n(I1000000\nt" + TYPE % b"f8" + b"I00\nVab\ntb.", "2 bytes as an array of shape"),
+        (ARRAY + b"(I1\n(I-1\nt" + TYPE % b"f8" + b"I00\nVab\ntb.", "and the shape"),
+        (ARRAY + b"(I1\n(I1\nt" + TYPE % b"V100" + b"I00\nVab\ntb.", "an array of the type 'V100'"),
+        (ARRAY + b"(I1\n(I2\nt" + TYPE % b"b1" + b"I00\nVab\ntb.", "neither true nor false"),
+        (ARRAY + b".", "has no attribute 'state'"),
+        (b"cnumpy\nndarray\n(I1000000000\ntR.", "takes no arguments"),
+        (b"c__builtin__\nbytes\n(I1000000000000\ntR.", "takes 0 positional arguments"),
+        (b"cnumpy\nndarray\n(N(dV__setstate__\nI1\nstb.", "missing 1 required positional argument"),
+        (TYPE % b"f8" + b".", "a type without an array"),
+        (b"]r\xff\xff\xff\x7f.", "a number beyond its own size"),
+        (b"]p2000000000\n.", "a number beyond its own size"),
+        (b"]" * 100_000 + b"a" * 99_999 + b".", "recursion"),
+        (b"\x80\x02X\xff\xff\xff\x7fabc.", "too early"),
+        (b"\xfe", "no operation 254"),
+        (b"", "too early"),
+        (b"c" + b"m" * 10_000 + b"\nx\n.", r"mmm\.\.\."),
+        (b"c\x1b[31m\nx\n.", r"\\x1b\[31m\.x"),
+    ],
+)
+def test_pickles_that_lie(text: bytes, why: str) -> None:
+    with pytest.raises(PoolBenchError, match=why) as caught:
+        unpickle.load(io.BytesIO(text), "file.x")
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 500
+
+
+def test_what_is_said_once_and_meant_many_times() -> None:
+    """10,000 arrays of the same 100,000 bytes."""
+    shared = b"\x80\x02X\xa0\x86\x01\x00" + b"a" * 100_000 + b"q\x00(l" + TYPE % b"i1" + b"q\x010"
+    once = ARRAY + b"(I1\n(I100000\nth\x01I00\nh\x00tba"
+    assert len(unpickle.load(io.BytesIO(shared + once * 3 + b"."), "file.x")) == 3
+    with pytest.raises(PoolBenchError, match="it grows to more than 16 times its size"):
+        unpickle.load(io.BytesIO(shared + once * 10_000 + b"."), "file.x")

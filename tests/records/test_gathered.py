@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from poolbench.errors import PoolBenchError, RunError
 from poolbench.records import gathered
 from poolbench.records.attempts import begin_attempt, next_attempt, run_folder
-from poolbench.records.gathered import add, files, find_done, found_records, home, key, places, read
+from poolbench.records.gathered import add, files, find_done, found_records, gather, home, key, places, read
 from poolbench.records.record import Record, encode, lean, write_record
 
 Maker = Callable[..., Record]
@@ -80,13 +80,41 @@ def test_a_name_is_no_path(record: Maker, tmp_path: Path, name: Any) -> None:
     assert path.parent.parent == tmp_path / "results" / "records" and path.parent.name == home(made.config)[0]
 
 
-def test_a_line_that_is_no_record_is_named(record: Maker, tmp_path: Path) -> None:
+BAD_LINES = [b"{}", b"null", b"[1]", b"\xff\xfe", b"{\"id\": 1" + b"0" * 400 + b"}", b"{\"schema\": 2, ", b"\x1b[31m",
+             b"[" * 100_000]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", BAD_LINES)
+def test_a_line_that_is_no_record_is_named_and_left_out(
+    record: Maker, tmp_path: Path, line: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     (path,) = add([record(0, 0.7)], tmp_path)
-    path.write_bytes(path.read_bytes() + b"{}\n")
-    for reading in (found_records, places, lambda results: add([record(1, 0.7)], results)):
-        with pytest.raises(PoolBenchError, match="line 2: not a record") as caught:
-            reading(tmp_path)
-        assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    good = path.read_bytes()
+    path.write_bytes(b"\n" + line + b"\n\n" + good)
+    broken: list[str] = []
+    (found,) = found_records(tmp_path, broken=broken)
+    assert found.id == record(0, 0.7).id and list(places(tmp_path).values()) == [path]
+    (said,) = broken
+    assert said.startswith(f"{path}, line 2: not a record (") and said.isprintable()
+    assert f"{said}: it is left out" in caplog.messages
+    add([record(1, 0.7)], tmp_path)
+    assert line in path.read_bytes() and len(found_records(tmp_path)) == 2, "nothing is taken out"
+
+
+def test_a_last_line_that_was_cut_off_is_left_out(record: Maker, tmp_path: Path) -> None:
+    (path,) = add([record(0, 0.7), record(1, 0.7)], tmp_path)
+    path.write_bytes(path.read_bytes()[:-100])
+    assert len(found_records(tmp_path)) == 1
+    add([record(0, 0.7), record(1, 0.7)], tmp_path)
+    assert len(found_records(tmp_path)) == 2
+
+
+def test_only_lines_that_are_none_are_no_records(tmp_path: Path) -> None:
+    path = tmp_path / "records" / "MUTAG" / "holdout.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"null\n")
+    with pytest.raises(PoolBenchError, match=r"no records that can be read: .*line 1: not a record"):
+        gather(tmp_path)
 
 
 def test_a_full_disk_loses_nothing(record: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

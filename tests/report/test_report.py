@@ -271,6 +271,25 @@ def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "bad", [b"null", b"[1]", b"{}", b"\xff", b'{"id": 1' + b"0" * 400 + b"}", b'{"schema": 2, "id']
+)
+def test_a_line_that_is_no_record_costs_itself(
+    runs: list[Record], tmp_path: Path, bad: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (path, _) = add(runs, tmp_path)
+    clean = cli.main(["report", str(tmp_path)]), capsys.readouterr().out
+    path.write_bytes(bad + b"\n" + path.read_bytes() + bad)
+    assert cli.main(["report", str(tmp_path)]) == clean[0] == 0
+    said, tables = capsys.readouterr().out, clean[1].partition("###")[2]
+    assert tables and said.endswith(tables), "the rest is reported as it was"
+    assert f"2 lines of the gathered records could not be read: {path}, line 1: not a record (" in said
+    assert ", and 1 more." in said
+    assert cli.main(["verify", str(tmp_path)]) == 1
+    said = capsys.readouterr().out
+    assert f"{path}:1: is no record: " in said and f"{path}:{path.read_bytes().count(bytes([10])) + 1}: is" in said
+
+
 def test_a_folder_that_cannot_be_written_to(
     runs: list[Record], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

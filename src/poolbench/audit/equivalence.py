@@ -15,8 +15,9 @@ from typing import Any
 
 from poolbench.audit.oldcode import elsewhere
 from poolbench.audit.showing import STATES, State, show
+from poolbench.audit.trust import Trust
 from poolbench.audit.witnesses import Effort, Group, groups
-from poolbench.errors import PoolBenchError
+from poolbench.errors import PoolBenchError, printable
 from poolbench.jobs.launcher import share_cores
 from poolbench.jobs.sweep import duration
 from poolbench.records.equivalence import COST, EPOCHS, Links
@@ -38,6 +39,7 @@ def equivalent(
     close: bool = False,
     old_code: bool = False,
     repository: Path | None = None,
+    trust: Trust | None = None,
 ) -> int:
     """Link the versions of the code among the records of a results folder to the installed one; returns the exit code:
     1 where a group that has records to show it by is not linked.
@@ -49,6 +51,7 @@ def equivalent(
         close: link those that are merely close, too; every witness is run to its end.
         old_code: run the old version here as well, although the records were made on such a machine.
         repository: that has the commits of old versions; None: the checkout that the package is the source of.
+        trust: what records may ask for; None: what PoolBench has.
 
     Raises:
         PoolBenchError: no records, words that none answers, numbers out of range, or links that were edited.
@@ -62,10 +65,10 @@ def equivalent(
     effort = Effort(cost, epochs or None, close, lambda record: old_code or elsewhere(record))
     todo = groups(records, links, installed_code, effort)
     count = share_cores(jobs, 1, max(sum(len(group.witnesses) for group in todo), 1))
-    print(planned(records, todo, effort, count), flush=True)
+    print("\n".join(map(printable, planned(records, todo, effort, count).split("\n"))), flush=True)
     if plan:
         return 0
-    states = show(todo, results, paths, effort, count, repository)
+    states = show(todo, results, paths, effort, count, trust or Trust(), repository)
     print(summary(results, records, states))
     return int(any(state != "linked" for group, state in states if group.witnesses))
 

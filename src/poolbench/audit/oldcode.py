@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
+from poolbench.audit.trust import ALLOW_LARGE, TRUST, Trust
 from poolbench.config import Paths
 from poolbench.disk import create
 from poolbench.errors import RunError
@@ -22,6 +23,9 @@ from poolbench.records.record import Record, encode
 
 PACKAGES = ("torch", "numpy")
 """The packages that compute: on their versions the bits of a result depend, and on the machine."""
+
+
+NO_MESSAGE = "no message"
 
 
 @cache
@@ -73,6 +77,9 @@ def _added(home: Path, commit: str, folder: Path) -> Path | str:
     # A record may say anything here, such as an option of git.
     if not re.fullmatch("[0-9a-f]{7,64}", commit):
         return f"its commit is not known ({commit})"
+    # Nor is what somebody proposes to be run because a record names it: a fetched branch lies in the repository, too.
+    if _git(home, "merge-base", "--is-ancestor", commit, "HEAD") == NO_MESSAGE:
+        return f"commit {commit[:12]} is no part of the history of {home}, and so is not run"
     said = _git(home, "worktree", "add", "--detach", "--quiet", str(folder), commit)
     return folder if said is None else f"commit {commit[:12]} cannot be had from the repository {home} ({said})"
 
@@ -83,15 +90,15 @@ def _git(home: Path, *arguments: str) -> str | None:
         done = subprocess.run(["git", "-C", str(home), *arguments], capture_output=True, text=True, check=False)
     except OSError as error:
         return f"git: {error.strerror}"
-    return None if done.returncode == 0 else (done.stderr.strip().splitlines() or ["no message"])[-1]
+    return None if done.returncode == 0 else (done.stderr.strip().splitlines() or [NO_MESSAGE])[-1]
 
 
-def run_old(record: Record, tree: Path, paths: Paths, out: Path) -> None:
+def run_old(record: Record, tree: Path, paths: Paths, out: Path, trust: Trust) -> None:
     """Do a record's run again, to its end, with the code in a worktree and this interpreter; what it leaves lies in the
     results folder `out`.
 
     Args:
-        paths: whose `data` and `mirror` are taken.
+        paths: whose `data` and `mirror` are taken. trust: by which the record was checked, as the old code may not.
 
     Raises `RunError` where no record came of it.
     """
@@ -100,14 +107,15 @@ def run_old(record: Record, tree: Path, paths: Paths, out: Path) -> None:
     create(file, encode(record))
     code = "import sys; from poolbench.cli import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", code, "rerun", str(file), "--out", str(out)]
-    done = subprocess.run(command, env=_environment(tree, paths), capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=_environment(tree, paths, trust), capture_output=True, text=True, check=False)
     if not any(True for _ in iter_records(out)):
         said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise RunError(f"the old code came to no record: {said}")
 
 
-def _environment(tree: Path, paths: Paths) -> dict[str, str]:
+def _environment(tree: Path, paths: Paths, trust: Trust) -> dict[str, str]:
     path = os.pathsep.join(filter(None, (str(tree / "src"), os.environ.get("PYTHONPATH"))))
-    named = {"POOLBENCH_DATA": paths.data, "POOLBENCH_MIRROR": paths.mirror}
+    named = {"POOLBENCH_DATA": paths.data, "POOLBENCH_MIRROR": paths.mirror,
+             TRUST: " ".join(trust.packages) or None, ALLOW_LARGE: "1" if trust.large else None}  # fmt: skip
     kept = {name: value for name, value in os.environ.items() if name not in named}
     return kept | {name: str(value) for name, value in named.items() if value is not None} | {"PYTHONPATH": path}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from poolbench.audit.trust import Trust
 from poolbench.config import read
 from poolbench.errors import PoolBenchError, RunFailed, nearest
 from poolbench.records.attempts import attempts_of, iter_records, run_folder
@@ -93,6 +95,8 @@ def _get(config: Any, key: str) -> Any:
 
 def _is_choice(group: str, name: Any, compose: Callable[[list[str]], dict[str, Any]]) -> bool:
     """Whether there is such a choice: an operator of one's own goes by the name of its class."""
+    if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", str(name)):  # a file elsewhere, or further words for Hydra
+        return False
     try:
         compose([f"{group}={name}"])
     except Exception:  # whatever Hydra says to a name that it does not know
@@ -142,15 +146,21 @@ def _machine(hardware: Mapping[str, Any]) -> str:
     )
 
 
-def rerun(record: Record, paths: Mapping[str, Any], out: Path | None = None, links: Links | None = None) -> Verdict:
+def rerun(
+    record: Record,
+    paths: Mapping[str, Any],
+    out: Path | None = None,
+    links: Links | None = None,
+    trust: Trust | None = None,
+) -> Verdict:
     """Do a run again, as another attempt, and compare.
 
     Args:
         paths: `data` and `mirror`. out: the results folder of the new record; None: a temporary one. links: which
-            versions of the code come to the same.
+            versions of the code come to the same. trust: what the record may ask for; None: what PoolBench has.
 
     Raises:
-        PoolBenchError: a run that cannot be done again here. RunError: it could not be done this time.
+        PoolBenchError: a run that cannot, or must not, be done again here. RunError: it could not be done this time.
     """
     from poolbench.jobs.run import run
     from poolbench.records.provenance import provenance
@@ -159,11 +169,15 @@ def rerun(record: Record, paths: Mapping[str, Any], out: Path | None = None, lin
         raise PoolBenchError(
             f"run {record.id} was pruned by the other trials of its search: there is no such run alone"
         )
+    trust = trust or Trust()
+    trust.check(record.config)
     exact = not differences(record, provenance(), links)
     with _folder(out) as results:
         where = {"paths": {**paths, "results": str(results)}, "force": True, "logger": None}
+        config = read({**upgrade(record.config), **where})
+        trust.check_size(config)
         try:
-            again = run(read({**upgrade(record.config), **where}), wait=-1.0)
+            again = run(config, wait=-1.0)
         except RunFailed as error:
             (again,) = [r for _, r in iter_records(results) if r.id == error.id][-1:]
     return compare(record, again, exact)

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from poolbench.audit.oldcode import machine, run_old, worktrees
+from poolbench.audit.trust import Trust
 from poolbench.audit.verdict import Verdict, compare
 from poolbench.audit.witnesses import Effort, Group
 from poolbench.config import Config, read, with_values
-from poolbench.errors import PoolBenchError
+from poolbench.errors import PoolBenchError, printable
 from poolbench.jobs.launcher import Ended, InProcess, Job, Processes, Workers, do_quietly
 from poolbench.records.attempts import attempts_of, iter_records, run_folder
 from poolbench.records.changes import upgrade
@@ -60,6 +61,7 @@ def show(
     paths: Mapping[str, Any],
     effort: Effort,
     count: int,
+    trust: Trust,
     repository: Path | None = None,
 ) -> list[tuple[Group, State]]:
     """Run the witnesses of all groups, `count` at once; returns what became of each group.
@@ -67,12 +69,13 @@ def show(
     A link is added to `results` as soon as a group is shown: what is interrupted goes on where it was.
 
     Args:
-        paths: `data` and `mirror`. repository: that has the commits of old versions, see `oldcode.worktrees`.
+        paths: `data` and `mirror`. trust: what records may ask for. repository: that has the commits of old
+            versions, see `oldcode.worktrees`.
     """
     commits = [str(record.provenance.git) for group in todo for record in group.witnesses if effort.both(record)]
     workers = Processes(count) if count > 1 else _Here()
     with worktrees(commits, repository) as trees, tempfile.TemporaryDirectory(prefix="poolbench-equivalent-") as made:
-        return _Show(results, paths, effort, trees, Path(made)).do(todo, workers)
+        return _Show(results, paths, effort, trust, trees, Path(made)).do(todo, workers)
 
 
 class _Here(InProcess):
@@ -92,9 +95,16 @@ class _Show:
     """
 
     def __init__(
-        self, results: Path, paths: Mapping[str, Any], effort: Effort, trees: Mapping[str, Path | str], home: Path
+        self,
+        results: Path,
+        paths: Mapping[str, Any],
+        effort: Effort,
+        trust: Trust,
+        trees: Mapping[str, Path | str],
+        home: Path,
     ) -> None:
-        self.results, self.paths, self.effort, self.trees, self.home = results, paths, effort, trees, home
+        self.results, self.paths, self.effort, self.trust = results, paths, effort, trust
+        self.trees, self.home = trees, home
         (home / "jobs").mkdir()  # a job notes there what becomes of it
         self.commit = _commit()
         self.groups = 0
@@ -142,12 +152,15 @@ class _Show:
             self._told(task.case)
             return False
         try:
+            self.trust.check(task.record.config)
             config = _config(task.record, {**self.paths, "results": str(self.home / str(number))})
+            self.trust.check_size(config)
         except PoolBenchError as error:
             task.case.bad = "failed", f"{_named(task.record)}: {error}"
             self._told(task.case)
             return False
-        work = partial(_again, epochs=self.effort.stop(task.record), record=task.record, tree=task.tree)
+        work = partial(_again, epochs=self.effort.stop(task.record), record=task.record, tree=task.tree,
+                       trust=self.trust)  # fmt: skip
         workers.submit(Job(number, task.record.id, config, work, self.home))
         return True
 
@@ -202,7 +215,7 @@ class _Show:
     def _close(self, case: _Case) -> None:
         state, said = case.bad or ("linked", self._linked(case))
         self.states.append((case.group, state))
-        print(f"[{len(self.states)}/{self.groups}] {case.group}: {state}, {said}", flush=True)
+        print(printable(f"[{len(self.states)}/{self.groups}] {case.group}: {state}, {said}"), flush=True)
 
     def _linked(self, case: _Case) -> str:
         """Add the link; returns what it is."""
@@ -228,14 +241,14 @@ class _NotShown(Exception):
     """A witness cannot be compared."""
 
 
-def _again(config: Config, epochs: int | None, record: Record, tree: Path | None) -> Any:
+def _again(config: Config, epochs: int | None, record: Record, tree: Path | None, trust: Trust) -> Any:
     """A witness's run, in a worker; that of the old code first, where `tree` says where it lies."""
     from poolbench.jobs.run import one_run
     from poolbench.jobs.search import Pruned
     from poolbench.learn.build import Parts
 
     if tree is not None:
-        run_old(record, tree, config.paths, Path(config.paths.results) / THEN)
+        run_old(record, tree, config.paths, Path(config.paths.results) / THEN, trust)
 
     def watch(epoch: int, value: float) -> None:
         # An end by max_epochs would change what schedulers do.

@@ -16,11 +16,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from poolbench.errors import PoolBenchError
+from poolbench.audit import claims
+from poolbench.audit.claims import measured_anew
+from poolbench.audit.registry import Registry
+from poolbench.audit.trust import Trust
+from poolbench.errors import PoolBenchError, printable
 from poolbench.records import digests, gathered, outcomes
 from poolbench.records.changes import canonical, upgrade
 from poolbench.records.equivalence import Covered, Links
 from poolbench.records.identity import EXECUTION_KEYS, canonical_json, processes, run_identity, without
+from poolbench.records.reasons import placeless
 from poolbench.records.record import RECORD, Record, decode, encode, lean
 from poolbench.records.version import installed_code
 from poolbench.report.leaderboard import Place, dataset_name, pool_name, protocol_name
@@ -43,25 +48,35 @@ class Findings:
 
     errors: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
+    """What could not be checked, for want of data or of a curve."""
     count: int = 0
 
     def written(self) -> str:
         """All of it, and a last line that sums it up."""
         verdict = f"{len(self.errors)} errors" if self.errors else "no errors"
-        return "\n".join([*self.errors, *(f"note: {note}" for note in self.notes),
-                          f"{_count(self.count)}, {verdict}"])  # fmt: skip
+        lines = [*self.errors, *(f"unchecked: {what}" for what in self.unchecked),
+                 *(f"note: {note}" for note in self.notes), f"{_count(self.count)}, {verdict}"]  # fmt: skip
+        return "\n".join(map(printable, lines))
 
 
-def verify(path: Path, splits: bool = False, paths: Mapping[str, Any] | None = None) -> Findings:
+def verify(
+    path: Path,
+    splits: bool = False,
+    paths: Mapping[str, Any] | None = None,
+    trust: Trust | None = None,
+    strict: bool = False,
+) -> Findings:
     """Check a results folder, a file of records (a line each) or one `record.json`.
 
     Args:
         splits: draw every split anew from its dataset, which is fetched where it is not there.
-        paths: `data` and `mirror`, as in the configuration.
+        paths: `data` and `mirror`, as in the configuration. trust: what records may name; None: what PoolBench has.
+        strict: what cannot be checked is an error.
 
     Raises `PoolBenchError` where there are no records.
     """
-    found, links = Findings(), Links.read(path)
+    found, links, trust = Findings(), Links.read(path), trust or Trust()
     found.errors += [links.broken] if links.broken else []
     kept, made = _sources(path)
     read: Read = []
@@ -70,9 +85,11 @@ def verify(path: Path, splits: bool = False, paths: Mapping[str, Any] | None = N
         _duplicates(records, found)
         read += records
     for where, record in read:
-        found.errors += [f"{where}: {said}" for said in wrong(record)]
+        found.errors += [f"{where}: {said}" for said in wrong(record, trust.registry)]
         if "paths" in record.config and Path(where).name != RECORD:
             found.errors.append(f"{where}: config.paths says where files lie on somebody's machine; leave it out")
+        if record.reason and placeless(record.reason) != record.reason and Path(where).name != RECORD:
+            found.errors.append(f"{where}: reason says where files lie on somebody's machine; leave it out")
     if path.is_dir():
         _at_home(read, path, found)
         _gathered_and_kept(read, found)
@@ -81,7 +98,11 @@ def verify(path: Path, splits: bool = False, paths: Mapping[str, Any] | None = N
     _attempts(once, links, found)
     _together([record for _, record in once], links, found)
     if splits:
-        _splits(once, paths or {}, found)
+        _splits(once, paths or {}, trust, found)
+    _unchecked([record for _, record in once], splits, trust, found)
+    if strict:
+        found.errors += [f"unchecked: {what}" for what in found.unchecked]
+        found.unchecked = []
     found.count = len(once)
     return found
 
@@ -104,7 +125,7 @@ def _read(file: Path, found: Findings) -> Iterator[tuple[str, Record]]:
     text = file.read_bytes()
     lines = [(str(file), text)]
     if file.suffix == LINES:
-        lines = [(f"{file}:{number}", line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+        lines = [(f"{file}:{number}", line) for number, line in enumerate(text.split(b"\n"), 1) if line.strip()]
     if not text.strip():
         raise PoolBenchError(f"{file} holds no records")
     for where, line in lines:
@@ -129,8 +150,13 @@ def _complete(where: str, record: Record, found: Findings) -> bool:
 # ----------------------------------------------------------------------------------------------------------- one record
 
 
-def wrong(record: Record) -> Iterator[str]:
-    """What is wrong with a record by itself."""
+def wrong(record: Record, registry: Registry | None = None) -> Iterator[str]:
+    """What is wrong with a record by itself.
+
+    Args:
+        registry: of names and classes; None: PoolBench's own.
+    """
+    yield from claims.wrong(record, registry or Registry.of())
     yield from _wrong_identity(record)
     yield from _wrong_split(record)
     yield from _wrong_numbers(record)
@@ -303,13 +329,8 @@ def _text(value: Any) -> str:
 def _together(records: list[Record], links: Links, found: Findings) -> None:
     kinds = [links.of(record, installed_code(record.config)) for record in records]
     counts = {
-        "name no version of the code: their ids cannot be checked": [not _says_enough(r) for r in records],
-        "without curves: their epochs cannot be checked, but for the selected one where there are digests": [
-            r.selected_epoch is not None and not r.curve for r in records],
         "with other validation metrics at the end than in the selected epoch, as operators that draw have": [
-            _measured_anew(r) for r in records],
-        "without the answers to single graphs: their metrics are not worked out anew": [
-            bool(r.metrics.test) and r.outcomes is None for r in records],
+            measured_anew(r) for r in records],
         "of other versions of the code than the installed one": [r.code is not None and not kind
                                                                  for r, kind in zip(records, kinds, strict=True)],
         "of versions of the code that are close to the installed one, and not the same": [k == "close" for k in kinds],
@@ -325,7 +346,7 @@ def _together(records: list[Record], links: Links, found: Findings) -> None:
         names[place] = f"{pool_name(record)} on {name}"
         codes[place].add(links.least(Covered.of(record.config), str(record.code)))
         protocols[name].add(f"{protocol_name(record)} version {record.splits.version}")
-        contents[_text(canonical(record.config)["dataset"])][record.splits.dataset] += 1
+        contents[_text(canonical({"dataset": record.config["dataset"]}))][record.splits.dataset] += 1
     mixed = sorted(names[place] for place, versions in codes.items() if len(versions) > 1)
     if mixed:
         found.notes.append(f"several versions of the code in {len(mixed)} cells ({', '.join(mixed[:3])} ...): tables "
@@ -338,10 +359,19 @@ def _together(records: list[Record], links: Links, found: Findings) -> None:
                                 + ", ".join(f"{print[:8]} ({n})" for print, n in prints.most_common()))  # fmt: skip
 
 
-def _measured_anew(record: Record) -> bool:
-    """Whether validation at the end came to something else than in the selected epoch."""
-    row = record.selected or {}
-    return any(row.get(f"val/{name}", value) != value for name, value in record.metrics.val.items())
+def _unchecked(records: list[Record], splits: bool, trust: Trust, found: Findings) -> None:
+    """What could not be checked of how many records."""
+    counts = {
+        "that do not name all that their ids are made of": [not _says_enough(r) for r in records],
+        "without curves: their epochs cannot be checked, but for the selected one where there are digests": [
+            r.selected_epoch is not None and not r.curve for r in records],
+        "without the answers to single graphs: their metrics are not worked out anew": [
+            bool(r.metrics.test) and r.outcomes is None for r in records],
+        "of somebody's own classes: whether they are what they are called is not known": [
+            claims.unknown(r, trust.registry) for r in records],
+        "whose splits and labels were not looked at: --splits does": [not splits] * len(records),
+    }  # fmt: skip
+    found.unchecked += [f"{_count(sum(each))} {what}" for what, each in counts.items() if any(each)]
 
 
 def _count(number: int) -> str:
@@ -351,11 +381,16 @@ def _count(number: int) -> str:
 # --------------------------------------------------------------------------------------------------------------- splits
 
 
-def _splits(read: Read, paths: Mapping[str, Any], found: Findings) -> None:
+def _splits(read: Read, paths: Mapping[str, Any], trust: Trust, found: Findings) -> None:
     """Draw every split anew and compare it with the hash in the record, and the outcomes with the labels."""
     drawn: dict[str, Prepared | str] = {}
     for where, record in read:
         config = upgrade(record.config)
+        try:
+            trust.check(config, runs=False)
+        except PoolBenchError as error:
+            found.errors.append(f"{where}: is not built from: {error}")
+            continue
         key = _text([config["dataset"], config["protocol"], config["split"], config.get("fold")])
         if key not in drawn:
             try:
@@ -387,18 +422,57 @@ def _draw(config: Mapping[str, Any], paths: Mapping[str, Any]) -> Prepared:
 
 
 def _wrong_labels(record: Record, prepared: Prepared) -> Iterator[str]:
-    """The outcomes against the test split and its labels."""
+    """The sizes of the split, and the outcomes against it and its labels."""
     import numpy as np
 
-    if record.outcomes is None or not record.splits.test:
+    sizes = {part: size for part, size in prepared.split.sizes.items() if part != "unused"}
+    if sizes != {part: getattr(record.splits, part) for part in sizes}:
+        yield f"splits are of other sizes than its protocol draws: {sizes}"
+    if record.outcomes is None:
         return
     try:
         answers = outcomes.unpack(record.outcomes)
     except ValueError:
         return  # it is said elsewhere
-    if not np.array_equal(answers.graphs, prepared.split.test.numpy()):
+    if record.task == "node-clustering":
+        if len(answers.predicted) != prepared.raw.total_nodes:
+            yield f"outcomes are of {len(answers.predicted)} nodes, and there are {prepared.raw.total_nodes}"
+            return
+        yield from _wrong_metrics(record, _of_clusters(answers, prepared))
+    elif not np.array_equal(answers.graphs, prepared.split.test.numpy()):
         yield "outcomes are not of the graphs of the test split"
-    elif answers.right is not None:
+    elif answers.right is None:
+        yield from _wrong_metrics(record, _of_values(answers, prepared))
+    else:
         labels = prepared.target.y[prepared.split.test].numpy()
         if not np.array_equal(answers.right, answers.predicted == labels):
             yield "outcomes say of other answers that they are right than the labels do"
+
+
+def _wrong_metrics(record: Record, made: Mapping[str, float]) -> Iterator[str]:
+    """Test metrics against those that the outcomes make, which are kept in float32."""
+    for name, value in made.items():
+        said = record.metrics.test.get(name, math.nan)
+        if not math.isclose(said, value, rel_tol=1e-5, abs_tol=1e-7) and not (math.isnan(said) and math.isnan(value)):
+            yield f"metrics.test.{name}={said}, and its outcomes make {value}"
+
+
+def _of_values(answers: outcomes.Answers, prepared: Prepared) -> dict[str, float]:
+    import torch
+
+    from poolbench.learn.metrics import measure
+
+    target = prepared.target
+    if target.kind not in ("binary", "numbers") or answers.predicted.shape[1:] != target.y.shape[1:]:
+        return {}
+    return measure(target, target.y[prepared.split.test], torch.from_numpy(answers.predicted.copy()))
+
+
+def _of_clusters(answers: outcomes.Answers, prepared: Prepared) -> dict[str, float]:
+    import torch
+
+    from poolbench.learn import clustering
+
+    cluster, raw = torch.from_numpy(answers.predicted.astype("int64")), prepared.raw
+    found = clustering.by_itself(cluster, raw.edge_index, int(cluster.max()) + 1)
+    return found if raw.node_y is None else {**clustering.against_classes(cluster, raw.node_y), **found}

@@ -9,15 +9,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from poolbench import conf_dir
 from poolbench.errors import PoolBenchError
 
 VARIABLE = "POOLBENCH_CONFIG"
-
-
-def conf_dir() -> Path:
-    """PoolBench's own configuration folder: inside an installed package, or beside src/ in a checkout."""
-    inside = Path(__file__).parents[1] / "conf"
-    return inside if inside.is_dir() else Path(__file__).parents[3] / "conf"
 
 
 def further() -> list[Path]:

@@ -78,6 +78,28 @@ config_dir = click.option(
 )  # fmt: skip
 
 
+def trusting(function: Function) -> Function:
+    """The options of a command that builds from records: what these may ask for (`trust`)."""
+    for option in (
+        click.option("--allow-large", is_flag=True, envvar="POOLBENCH_ALLOW_LARGE",
+                     help="Also do what is above the limits of docs/security.md."),
+        click.option("--trust", multiple=True, metavar="PACKAGE", envvar="POOLBENCH_TRUST",
+                     help="A package whose classes a record may name: your own, or one whose code you know. It is "
+                          "imported, and so its code runs. Repeatable."),
+    ):  # fmt: skip
+        function = option(function)
+    return config_dir(function)
+
+
+def trust(packages: Sequence[str], large: bool) -> Any:
+    """What records may ask for, by those options and the configuration folders."""
+    from poolbench.audit.registry import Registry
+    from poolbench.audit.trust import Trust
+    from poolbench.cli.folders import further
+
+    return Trust(Registry.of(further()), tuple(packages), large)
+
+
 def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     if value not in (None, False):
         ctx.meta.setdefault(FLAGS, []).extend([param.opts[-1], *([] if value is True else [value])])

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 
-from poolbench.errors import one_line
+from poolbench.errors import one_line, printable
 
 #: Whether the traceback of an error is wanted, as Hydra's users ask for it.
 TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"
@@ -49,4 +49,4 @@ class _Terminal(logging.Handler):
 class _Format(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         level = f"{record.levelname.lower()}: " if record.levelno > logging.INFO else ""
-        return level + record.getMessage()
+        return printable(level + record.getMessage())

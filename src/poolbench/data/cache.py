@@ -33,9 +33,15 @@ class CacheNotWritable(PoolBenchError):
 
 
 def cache_dir(folder: str | os.PathLike[str] | None = None) -> Path:
-    """`folder`, else POOLBENCH_DATA, else `poolbench` in the user's cache folder (XDG_CACHE_HOME is honoured)."""
+    """`folder`, else POOLBENCH_DATA, else `poolbench` in the user's cache folder (XDG_CACHE_HOME is honoured).
+
+    Raises `PoolBenchError` for the home folder of a user that there is not.
+    """
     if chosen := folder or os.environ.get("POOLBENCH_DATA"):
-        return Path(chosen).expanduser()
+        try:
+            return Path(chosen).expanduser()
+        except RuntimeError as error:
+            raise PoolBenchError(f"cache folder {chosen}: {error}; set POOLBENCH_DATA to one that there is") from error
     home = os.environ.get("XDG_CACHE_HOME", "")
     # The specification of XDG says that a relative path in the variable is to be ignored.
     base = Path(home) if os.path.isabs(home) else Path("~/.cache").expanduser()

@@ -18,6 +18,7 @@ from poolbench.loading import loading
 from poolbench.records import attempts, gathered
 from poolbench.records.digests import chain
 from poolbench.records.provenance import provenance
+from poolbench.records.reasons import placeless_here
 from poolbench.records.record import (
     PARTS,
     SCHEMA,
@@ -99,7 +100,7 @@ def do(
             id=id,
             attempt=attempt.number,
             status=status,
-            reason=reason,
+            reason=None if reason is None else placeless_here(reason),
             task=outcome.task,
             config={key: value for key, value in values.items() if key != "paths"},  # where files lie is nobody's
             splits=Splits(hash=split.hash, **{**split.as_dict(), **split.sizes}),

@@ -21,10 +21,13 @@ from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
 
 from poolbench.disk import cannot_write, create, put
-from poolbench.errors import PoolBenchError, RunError
+from poolbench.errors import PoolBenchError, RunError, printable
 from poolbench.records.attempts import Held, run_folder
 
 log = logging.getLogger(__name__)
@@ -236,21 +239,38 @@ def find(folder: Path) -> Path:
 def read(folder: Path) -> Sweep:
     """What the books in `folder` say. Raises `PoolBenchError` where there are none, or they cannot be read."""
     try:
-        content = json.loads((folder / JOBS).read_text(encoding="utf-8"))
-        texts = _texts([tuple(map(str, job)) for job in content["jobs"]])
-        at_once = int(content["at_once"])
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise PoolBenchError(f"{folder / JOBS} cannot be read as the books of a sweep ({error})") from error
-    jobs = (_read_job(folder, number, text) for number, text in enumerate(texts, 1))
-    return Sweep(folder, tuple(jobs), at_once)
+        content = msgspec.json.decode((folder / JOBS).read_bytes(), type=_Books)
+    except (OSError, ValueError, RecursionError) as error:
+        raise PoolBenchError(f"{folder / JOBS} cannot be read as the books of a sweep ({printable(error)})") from error
+    jobs = (_read_job(folder, number, text) for number, text in enumerate(_texts(content.jobs), 1))
+    return Sweep(folder, tuple(jobs), content.at_once)
+
+
+class _Books(Struct):
+    """As `Books` writes them."""
+
+    jobs: list[tuple[str, ...]]
+    at_once: Annotated[int, Meta(ge=1)]
+
+
+class _Noted(Struct):
+    """As `Note` writes it: a job without its text."""
+
+    state: str
+    runs: tuple[Annotated[str, Meta(pattern=r"^\w+$")], ...]  # names of folders
+    reason: str | None = None
+    host: str | None = None
+    pid: Annotated[int, Meta(ge=1, lt=2**31)] | None = None
+    began: float | None = None
+    seconds: Annotated[float, Meta(ge=0)] | None = None
 
 
 def _read_job(folder: Path, number: int, text: str) -> JobState:
     try:
-        found = json.loads((folder / "jobs" / f"{number}.json").read_text(encoding="utf-8"))
-        job = JobState(text, **{**found, "runs": tuple(found["runs"])})
-    except (OSError, ValueError, TypeError, KeyError):
+        found = msgspec.json.decode((folder / "jobs" / f"{number}.json").read_bytes(), type=_Noted)
+    except (OSError, ValueError, RecursionError):
         return JobState(text)  # not begun
+    job = JobState(text, **msgspec.structs.asdict(found))
     if job.state == "running" and not _alive(job):
         return replace(job, state="stopped", reason="the process that did it has died")
     return job
@@ -276,7 +296,7 @@ def report(sweep: Sweep) -> str:
     for state in ("running", "failed", "refused", "elsewhere", "stopped"):
         for job in sweep.of(state):
             said = _epochs(job, results) if state == "running" else job.reason
-            lines.append(f"{state:<9}  {job.text}{': ' if said else ''}{said or ''}")
+            lines.append(printable(f"{state:<9}  {job.text}{': ' if said else ''}{said or ''}"))
     return "\n".join(lines)
 
 

@@ -9,6 +9,7 @@ gathered is one.
 from __future__ import annotations
 
 import itertools
+import logging
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,9 +22,11 @@ from filelock import FileLock
 from msgspec import Struct
 
 from poolbench.disk import put
-from poolbench.errors import PoolBenchError, RunError
+from poolbench.errors import PoolBenchError, RunError, printable
 from poolbench.records.attempts import attempts_of, iter_records, run_folder
 from poolbench.records.record import Record, decode, encode, lean
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -62,25 +65,31 @@ class Gist(Struct):
 Wanted = Callable[[Gist | Record], bool]
 
 
-def gather(results: Path, curves: bool = False, wanted: Wanted | None = None) -> list[Record]:
+def gather(
+    results: Path, curves: bool = False, wanted: Wanted | None = None, broken: list[str] | None = None
+) -> list[Record]:
     """All records of a results folder, gathered ones and those of its runs, by id and attempt.
 
     Args:
         curves: keep the curves, nine tenths of a record, which gathered ones do not have. wanted: which are read; None:
-            all.
+            all. broken: filled in with the lines that are no records, each of which costs a warning.
 
-    Raises:
-        PoolBenchError: there are none, or a gathered line is no record.
+    Raises `PoolBenchError` where there are none.
     """
-    found = found_records(results, curves, wanted)
+    broken = [] if broken is None else broken
+    found = found_records(results, curves, wanted, broken)
+    if not found and broken:
+        raise PoolBenchError(f"{results} holds no records that can be read: {broken[0]}")
     if not found:
         raise PoolBenchError(f"{results} holds no records; train first, or give paths.results=FOLDER")
     return found
 
 
-def found_records(results: Path, curves: bool = False, wanted: Wanted | None = None) -> list[Record]:
+def found_records(
+    results: Path, curves: bool = False, wanted: Wanted | None = None, broken: list[str] | None = None
+) -> list[Record]:
     """As `gather`, for a folder that may have none."""
-    found = {key(record): record for path in files(results) for record in read(path, wanted)}
+    found = {key(record): record for path in files(results) for record in read(path, wanted, broken)}
     made = (record for _, record in iter_records(results) if wanted is None or wanted(record))
     found |= {key(record): record if curves else lean(record) for record in made}
     return [found[each] for each in sorted(found, key=lambda each: (each[0], each[2], each[1]))]
@@ -91,19 +100,24 @@ def files(results: Path) -> list[Path]:
     return sorted((Path(results) / FOLDER).glob("*/*.jsonl"))
 
 
-def read(path: Path, wanted: Wanted | None = None) -> Iterator[Record]:
-    """The records of one file. Raises `PoolBenchError` that names the first line that is none."""
+def read(path: Path, wanted: Wanted | None = None, broken: list[str] | None = None) -> Iterator[Record]:
+    """The records of one file. A line that is none is left out: it costs a warning, and is added to `broken`."""
     gist = msgspec.json.Decoder(Gist).decode
-    found = _lines(path, lambda line: decode(line) if wanted is None or wanted(gist(line)) else None)
+    found = _lines(path, lambda line: decode(line) if wanted is None or wanted(gist(line)) else None, broken)
     yield from (record for record in found if record is not None)
 
 
-def _lines(path: Path, decoded: Callable[[bytes], T]) -> Iterator[T]:
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+def _lines(path: Path, decoded: Callable[[bytes], T], broken: list[str] | None = None) -> Iterator[T]:
+    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+        if not line.strip():
+            continue
         try:
             yield decoded(line)
-        except ValueError as error:
-            raise PoolBenchError(f"{path}, line {number}: not a record ({error}); remove the line") from error
+        except (ValueError, RecursionError) as error:
+            said = f"{path}, line {number}: not a record ({printable(error)})"
+            log.warning("%s: it is left out", said)
+            if broken is not None:
+                broken.append(said)
 
 
 class _Code(Struct):
@@ -119,7 +133,7 @@ class _Line(Struct):
 
 
 def places(results: Path) -> dict[Key, Path]:
-    """The file that each gathered record stands in. Raises `PoolBenchError` for a line that is no record."""
+    """The file that each gathered record stands in."""
     decoder = msgspec.json.Decoder(_Line)
     found = {}
     for path in files(results):

@@ -54,7 +54,7 @@ def processes(trainer: Mapping[str, Any]) -> int:
     devices = trainer.get("devices", 1)
     if isinstance(devices, str):  # "2" is how many, "0,1" and "2," say which, as Lightning reads them
         named = [word for word in devices.split(",") if word.strip()]
-        devices = int(devices) if devices.strip().isdigit() else len(named) if "," in devices else 1
+        devices = int(devices.strip()[:9]) if devices.strip().isdecimal() else len(named) if "," in devices else 1
     return len(devices) if isinstance(devices, list) else devices if isinstance(devices, int) else 1
 
 

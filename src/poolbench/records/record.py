@@ -10,14 +10,15 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypedDict
 
 import msgspec
 from msgspec import Meta, Struct
 
 from poolbench.disk import cannot_write, create
-from poolbench.errors import RunError
+from poolbench.errors import RunError, printable
 from poolbench.records.identity import run_identity
+from poolbench.records.reasons import placeless
 
 SCHEMA: Final = 2
 """Raised whenever the fields of a record, or their meaning, change."""
@@ -163,7 +164,51 @@ class Record(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=Tru
         return run_identity(self.config, dataset=self.splits.dataset, split=self.splits.hash)
 
 
+_Group = dict[str, Any] | None
+
+
+class _Config(TypedDict, total=False):
+    """As much of a configuration as tables, checks and names of files look into."""
+
+    names: dict[str, str | None] | None
+    pool: _Group
+    model: _Group
+    dataset: _Group
+    protocol: _Group
+    optimizer: _Group
+    scheduler: _Group
+    logger: _Group
+    split: _Group
+    trainer: _Group
+    callbacks: _Group
+    search: _Group
+    seed: int
+    fold: int | None
+    evaluate_test: bool
+
+
+class _Metric(TypedDict, total=False):
+    name: str
+    mode: Literal["min", "max"]
+
+
+class _Diagnostics(TypedDict, total=False):
+    metric: _Metric
+    selection: dict[str, Any]
+    memory: str
+
+
+class _Hardware(TypedDict, total=False):
+    gpus: list[str]
+
+
+DEEPEST = 32
+"""So many mappings and lists may stand in each other."""
+MOST_DIGITS = 20
+"""Of a whole number: 64 bits."""
+
 _DECODER = msgspec.json.Decoder(Record)
+_MANY_DIGITS = re.compile(rb"[0-9]{%d}" % (MOST_DIGITS + 1)).search
 _HAS_WORDS = re.compile("|".join(f'"{word}"' for word in WORDS).encode()).search
 
 
@@ -172,12 +217,47 @@ def decode(text: bytes | str) -> Record:
     try:
         record = _DECODER.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(str(error) or type(error).__name__) from error
+        raise ValueError(printable(str(error) or type(error).__name__)) from error
     if not record.done and not record.reason:
         raise ValueError(f"status {record.status!r} needs a reason")
-    if _HAS_WORDS(text if isinstance(text, bytes) else text.encode()):
+    data = text if isinstance(text, bytes) else text.encode()
+    _check(record, data)
+    if _HAS_WORDS(data):
         _numbers(record)
     return record
+
+
+def _check(record: Record, text: bytes) -> None:
+    """Refuse what the types leave open: parts of other shapes, numbers of hundreds of digits, endless nesting.
+
+    A sound record is not walked through: its text tells.
+    """
+    provenance = record.provenance
+    for name, value, shape in (
+        ("config", record.config, _Config),
+        ("diagnostics", record.diagnostics, _Diagnostics),
+        ("provenance.hardware", provenance.hardware, _Hardware),
+    ):
+        try:
+            msgspec.convert(value, shape)
+        except msgspec.ValidationError as error:
+            raise ValueError(printable(error).replace("`$", f"`$.{name}")) from error
+    if _MANY_DIGITS(text) or text.count(b"{") + text.count(b"[") - len(record.curve) > 8 * DEEPEST:
+        _refuse_strange("config", record.config)
+        _refuse_strange("diagnostics", record.diagnostics)
+        _refuse_strange("provenance", [provenance.hardware, provenance.data])
+
+
+def _refuse_strange(name: str, value: Any) -> None:
+    level = [value]
+    for _ in range(DEEPEST):
+        if any(isinstance(each, int) and abs(each) >= 10**MOST_DIGITS for each in level):
+            raise ValueError(f"{name} has a number of more than {MOST_DIGITS} digits")
+        inner = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list)]
+        level = [each for group in inner for each in group]
+        if not level:
+            return
+    raise ValueError(f"{name} has more than {DEEPEST} mappings and lists in each other")
 
 
 def encode(record: Record) -> bytes:
@@ -264,4 +344,5 @@ def read_record(path: Path) -> Record:
 def lean(record: Record) -> Record:
     """A record as it is committed: without its curve, and where files lay on somebody's machine."""
     config = {k: v for k, v in record.config.items() if k != "paths"}
-    return msgspec.structs.replace(record, curve=[], config=config)
+    reason = None if record.reason is None else placeless(record.reason)
+    return msgspec.structs.replace(record, curve=[], config=config, reason=reason)

@@ -363,6 +363,8 @@ def _parents(module: Module) -> Iterator[Module]:
 def _target_modules(target: str) -> Iterator[Module]:
     """The modules behind a dotted `_target_`: the longest prefix that is a module, and its lazily imported member."""
     parts = target.split(".")
+    if not all(part.isidentifier() for part in parts):  # a record may say anything, such as the path of a file
+        return
     for i in range(len(parts), 0, -1):
         if found := _module(".".join(parts[:i])):
             yield found

@@ -16,6 +16,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from poolbench.errors import printable
+
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
@@ -96,6 +98,9 @@ class Words:
     anchor: Literal["start", "middle", "end"] = "middle"
     colour: str = INK
     turned: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", printable(self.text))  # neither XML nor a font has control characters
 
     @property
     def box(self) -> tuple[float, float, float, float]:

@@ -184,7 +184,7 @@ def _entries(board: Board, row: Row, column: Column, versus: Versus | None, opti
     cell, metric = board.cells[row, column], column.metric
     found, compared = cell.estimate, versus.comparison if versus else None
     badge = ' <span class="badge">control</span>' if row.control else ""
-    other = f' <span class="lost">other code {row.code[:8]}</span>' if row.code else ""
+    other = f' <span class="lost">other code {escape(row.code[:8])}</span>' if row.code else ""
     score_text = (
         "–" if found is None else metric.text(found.mean) + (f" ± {metric.text(found.half)}" if found.half else "")
     )

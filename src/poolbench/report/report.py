@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from poolbench.errors import PoolBenchError, nearest
+from poolbench.errors import PoolBenchError, nearest, printable
 from poolbench.records.changes import upgrade
 from poolbench.records.counting import Counted, Version, counted
 from poolbench.records.equivalence import Covered, Links
@@ -17,7 +17,7 @@ from poolbench.records.gathered import Gist, Wanted, found_records, gather
 from poolbench.records.record import Record
 from poolbench.records.version import installed_code
 from poolbench.report.leaderboard import Board, Place, boards, dataset_name, flatten, protocol_name
-from poolbench.report.tables import tables, to_csv
+from poolbench.report.tables import markdown_escape, tables, to_csv
 
 T = TypeVar("T")
 
@@ -34,10 +34,17 @@ def of_folder(results: Path, query: Sequence[str] = (), all_code: bool = False, 
     Raises `PoolBenchError` where there are no records, and as `build` does.
     """
     links = Links.read(results)
+    broken: list[str] = []
     try:
-        return build(found_records(results, curves, _may_answer(query)), query, links, all_code)
+        made = build(found_records(results, curves, _may_answer(query), broken), query, links, all_code)
     except PoolBenchError:  # all records know better what was meant
-        return build(gather(results, curves), query, links, all_code)
+        broken.clear()
+        made = build(gather(results, curves, broken=broken), query, links, all_code)
+    if not broken:
+        return made
+    first = broken[0] + (f", and {len(broken) - 1} more" if len(broken) > 1 else "")
+    note = f"{len(broken)} line{'s' * (len(broken) > 1)} of the gathered records could not be read: {first}."
+    return replace(made, notes=(*made.notes, note))
 
 
 # ------------------------------------------------------------------------------------------------------ which of them
@@ -55,8 +62,8 @@ class Report:
         """All tables as `md` or `tex`, or the results as one `csv` file."""
         if format == "csv":
             return to_csv([record for board in self.boards for record in tables(board)[0].records])
-        comment = "% " if format == "tex" else ""
-        notes = "\n".join(comment + note for note in self.notes)
+        said = [f"% {printable(note)}" if format == "tex" else markdown_escape(note) for note in self.notes]
+        notes = "\n".join(said)
         parts = [table.written(format) for board in self.boards for table in tables(board)]
         return "\n".join([*([notes + "\n"] if notes else []), *parts])
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from poolbench.errors import one_line, printable
 from poolbench.report.leaderboard import (
     BASELINE,
     DATASETS_FOR_BOOTSTRAP,
@@ -316,12 +317,22 @@ def _aligned(table: Table) -> list[str]:
     return ["l" if i < table.left or (i == last and table.header[i] == "in words") else "r" for i in range(last + 1)]
 
 
+_HTML = re.compile(r"<(?=[a-zA-Z/!?])")
+"""What would begin an element."""
+
+
+def markdown_escape(text: str) -> str:
+    """Plain text as Markdown in one line, in a cell too: nothing of it is a column, an element, a link or a picture."""
+    return _HTML.sub(r"\\<", one_line(text).replace("|", "\\|").replace("](", "]\\("))
+
+
 def _markdown(table: Table) -> str:
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(" ".join(c.replace("|", "\\|").split()) for c in cells) + " |"
+        return "| " + " | ".join(map(markdown_escape, cells)) + " |"
 
     rule = "| " + " | ".join("---" if side == "l" else "---:" for side in _aligned(table)) + " |"
-    lines = [f"### {table.title}", "", line(table.header), rule, *map(line, table.rows), "", table.caption]
+    title, caption = markdown_escape(table.title), markdown_escape(table.caption)
+    lines = [f"### {title}", "", line(table.header), rule, *map(line, table.rows), "", caption]
     return "\n".join(lines) + "\n"
 
 
@@ -332,14 +343,15 @@ _LATEX = {
 
 
 def latex_escape(text: str) -> str:
-    """Plain text as LaTeX, with a minus sign before negative numbers."""
-    escaped = "".join(_LATEX.get(c, c) for c in text)
+    """Plain text as LaTeX in one line, with a minus sign before negative numbers."""
+    escaped = "".join(_LATEX.get(c, c) for c in printable(text))
     return re.sub(r"(?<![\w-])-(?=\d)", "$-$", escaped)
 
 
 def _latex(table: Table) -> str:
     def line(cells: Sequence[str]) -> str:
-        return " & ".join(map(latex_escape, cells)) + r" \\"
+        row = " & ".join(map(latex_escape, cells)) + r" \\"
+        return f"{{{row[0]}}}{row[1:]}" if row[0] in "[*" else row  # the line break before it would take them
 
     return "\n".join(
         [
@@ -361,11 +373,21 @@ def _latex(table: Table) -> str:
 
 
 def to_csv(records: Sequence[dict[str, Any]]) -> str:
-    """Records with the same keys as CSV with a header; what is not known is an empty field."""
+    """Records with the same keys as CSV with a header; what is not known is an empty field.
+
+    A text that a spreadsheet would take for a formula, which begins with =, +, - or @, gets a quote in front.
+    """
     if not records:
         return ""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(records)
+    writer.writerows({key: _csv_text(value) for key, value in record.items()} for record in records)
     return text.getvalue()
+
+
+def _csv_text(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    said = printable(value)
+    return f"'{said}" if said.lstrip().startswith(("=", "+", "-", "@")) else said

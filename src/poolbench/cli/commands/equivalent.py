@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from poolbench.cli.options import PATH, RESULTS, Word, data_paths
+from poolbench.cli.options import PATH, RESULTS, Word, data_paths, trust, trusting
 from poolbench.records.equivalence import COST, EPOCHS
 
 
@@ -22,7 +22,8 @@ from poolbench.records.equivalence import COST, EPOCHS
               help="So many of the first are compared where there are digests; 0: all, and the end.")  # fmt: skip
 @click.option("--close", is_flag=True, help="Also link versions that come merely close, which tables then show.")
 @click.option("--old-code", is_flag=True, help="Run the old version here as well, from its commit.")
-def command(words: tuple[str, ...], results: Path, **asked: Any) -> int:
+@trusting
+def command(words: tuple[str, ...], results: Path, allow_large: bool, **asked: Any) -> int:
     """Run some records of other versions of the code again, and link the versions that come to the same.
 
     KEY=VALUE chooses records, as in poolbench report. Links are added to equivalence.jsonl in the results folder, group
@@ -37,4 +38,5 @@ def command(words: tuple[str, ...], results: Path, **asked: Any) -> int:
     from poolbench.audit.equivalence import equivalent
     from poolbench.cli.names import canonical
 
+    asked["trust"] = trust(asked["trust"], allow_large)
     return equivalent(results, list(map(canonical, words)), paths=data_paths(), **asked)

@@ -7,15 +7,15 @@ from typing import Any
 
 import click
 
-from poolbench.cli.options import PATH, config_dir, data_paths, results
+from poolbench.cli.options import PATH, data_paths, results, trust, trusting
 
 
 @click.command
 @click.argument("what", metavar="RECORD|ID")
 @click.option("--out", type=PATH, metavar="FOLDER", help="Keep the new record in this results folder.")
 @click.option("--command", "only_say", is_flag=True, help="Only print the command that means the same run.")
-@config_dir
-def command(what: str, out: Path | None, only_say: bool) -> int:
+@trusting
+def command(what: str, out: Path | None, only_say: bool, allow_large: bool, **asked: Any) -> int:
     """Do the run of a record.json, or of an ID in the results folder, again and compare. Exit code 1 where they differ.
 
     Every number is compared bit by bit where code, packages and machine are the same, else the metrics within 0.03.
@@ -28,20 +28,24 @@ def command(what: str, out: Path | None, only_say: bool) -> int:
     from poolbench.audit import rerun
     from poolbench.cli.folders import words as folder_words
     from poolbench.cli.terminal import speak
+    from poolbench.errors import printable
     from poolbench.records.equivalence import Links
     from poolbench.records.provenance import provenance
 
     record = rerun.find(what, results())
+    trusted = trust(asked["trust"], allow_large)
+    trusted.check(record.config)
     said = rerun.command(record, _composed, folder_words())
-    print(f"command: {said or 'none of its own: it is a final run of a nested search, done from the record'}")
+    said = said or "none of its own: it is a final run of a nested search, done from the record"
+    print(f"command: {printable(said)}")
     if only_say:
         return 0
     links = Links.read(results())
     for line in rerun.differences(record, provenance(), links):
-        print(line, flush=True)
+        print(printable(line), flush=True)
     speak()
-    verdict = rerun.rerun(record, data_paths(), out, links)
-    print("\n".join(verdict.lines))
+    verdict = rerun.rerun(record, data_paths(), out, links, trusted)
+    print("\n".join(map(printable, verdict.lines)))
     return 0 if verdict.same else 1
 
 

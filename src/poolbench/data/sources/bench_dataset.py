@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from torch import Tensor
 
@@ -18,7 +19,8 @@ from poolbench.data.features import NodeFeatures
 from poolbench.data.raw import RawGraphs
 from poolbench.data.sources import unpickle
 from poolbench.data.sources.files import FileDataset
-from poolbench.errors import PoolBenchError, nearest, one_line
+from poolbench.data.sources.unsound import said
+from poolbench.errors import PoolBenchError, nearest
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -31,6 +33,7 @@ BENCH = {
     "Bench-easy": ("easy.npz", (1475, 162, 163)),
     "Bench-hard": ("hard.npz", (1451, 159, 190)),
 }
+COLOURS, CLASSES = 5, 3
 _PARTS = {"train": "tr", "val": "val", "test": "te"}
 
 
@@ -70,41 +73,46 @@ class BenchDataset(FileDataset):
         path = folder / self.file
         keys = tuple(f"{part}_{what}" for part in _PARTS.values() for what in ("adj", "feat", "class"))
         held = unpickle.load_npz(path, keys)
-        sizes = tuple(len(held[f"{part}_adj"]) for part in _PARTS.values())
-        if sizes != self.sizes:
-            raise PoolBenchError(f"{path} holds parts of {sizes} graphs, expected {self.sizes}; fetch it again")
+        for what in ("adj", "feat", "class"):
+            sizes = tuple(held[f"{part}_{what}"].shape[:1] for part in _PARTS.values())
+            if sizes != tuple((size,) for size in self.sizes):
+                found = tuple(size[0] if size else None for size in sizes)
+                raise PoolBenchError(f"{path} holds parts of {found} graphs, expected {self.sizes}; fetch it again")
         adjacency, colours, classes = (
             [row for part in _PARTS.values() for row in held[f"{part}_{what}"]] for what in ("adj", "feat", "class")
         )
         try:
-            return self._graphs(adjacency, colours, classes)
-        except (AttributeError, IndexError, TypeError, ValueError) as error:
-            raise PoolBenchError(
-                f"{path} holds something that is no graph ({one_line(error)}); fetch it again"
-            ) from error
+            return self._graphs(adjacency, colours, classes, most=4 * path.stat().st_size)
+        except (TypeError, ValueError) as error:
+            raise PoolBenchError(f"{path} holds something that is no graph ({said(error)}); fetch it again") from error
 
-    def _graphs(self, adjacency: list[Any], colours: list[Array], classes: list[Array]) -> RawGraphs:
-        labels = np.concatenate([_of_one_hot(rows) for rows in colours])
+    def _graphs(self, adjacency: list[Any], colours: list[Array], classes: list[Array], most: int) -> RawGraphs:
+        """At most `most` nodes and edges: a file may hold one graph, and mean it a thousand times."""
+        labels = np.concatenate([_of_one_hot(rows, COLOURS) for rows in colours])
         starts = np.cumsum([0, *(len(rows) for rows in colours)])
+        if len(labels) + sum(getattr(matrix, "nnz", 0) for matrix in adjacency) > most:
+            raise ValueError("more than its bytes say: one graph again and again")
         edges = []
         for start, matrix, rows in zip(starts, adjacency, colours, strict=False):
-            if matrix.shape != (len(rows), len(rows)):
-                raise ValueError(f"a matrix of shape {matrix.shape} with {len(rows)} nodes")
-            matrix.check_format(full_check=True)
-            coo = matrix.sorted_indices().tocoo()
+            if not isinstance(matrix, sp.csr_matrix) or matrix.shape != (len(rows), len(rows)):
+                raise ValueError(f"something that is no matrix of {len(rows)} nodes")
+            matrix.sum_duplicates()
+            coo = matrix.tocoo()
             edges.append(start + np.stack([coo.row, coo.col])[:, coo.row != coo.col])
         return RawGraphs(
             name=self.name,
             num_nodes=torch.from_numpy(np.diff(starts)),
             edge_index=torch.from_numpy(np.concatenate(edges, axis=1).astype(np.int64)),
             node_labels=torch.from_numpy(labels)[:, None],
-            y=torch.from_numpy(_of_one_hot(np.stack(classes))),
+            y=torch.from_numpy(_of_one_hot(np.stack(classes), CLASSES)),
             **dict(zip(_PARTS, torch.arange(len(classes)).split(list(self.sizes)), strict=True)),
         )
 
 
-def _of_one_hot(rows: Array) -> Array:
-    """[n] int64, the column of the only one in each row [n, C]."""
-    if not np.array_equal(rows, np.eye(rows.shape[1])[rows.argmax(axis=1)]):
+def _of_one_hot(rows: Any, columns: int) -> Array:
+    """[n] int64, the column of the only one in each row [n, columns]."""
+    if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.shape[1] != columns or rows.dtype.kind not in "biuf":
+        raise ValueError(f"something that is no table of {columns} columns")
+    if not np.array_equal(rows, np.eye(columns)[rows.argmax(axis=1)]):
         raise ValueError("a row that is not one-hot")
     return rows.argmax(axis=1).astype(np.int64)

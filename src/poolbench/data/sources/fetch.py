@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import importlib.util
-import json
 import logging
 import os
 import urllib.parse
@@ -14,14 +14,33 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
 
 from poolbench.data.sources.download import NotThere, Unreachable, download, public
+from poolbench.data.sources.unsound import said
 from poolbench.errors import PoolBenchError
 
 log = logging.getLogger(__name__)
 
 _MANIFEST_LIMIT = 1 << 26
+
+
+class _Entry(Struct):
+    """What a mirror's manifest says of one file."""
+
+    path: str
+    sha256: Annotated[str, Meta(pattern="^[0-9a-fA-F]{64}$")] | None = None
+    bytes: Annotated[int, Meta(ge=0)] | None = None
+
+
+class _Manifest(Struct):
+    entries: list[_Entry]
+
+
+_Listing = dict[str, _Entry]
 
 
 @dataclass(frozen=True)
@@ -69,9 +88,11 @@ def files_sha256(folder: Path, names: Iterable[str]) -> str:
 def noted(folder: Path) -> dict[str, Any] | None:
     """The provenance that was noted when the files in `folder` came; None where somebody put them there."""
     try:
-        return dict(json.loads((folder / "provenance.json").read_text()))
-    except (OSError, ValueError):
+        facts = msgspec.json.decode((folder / "provenance.json").read_bytes())
+    except (OSError, msgspec.DecodeError, RecursionError):
         return None
+    known = isinstance(facts, dict) and isinstance(facts.get("kind"), str) and isinstance(facts.get("where"), str)
+    return facts if known else None
 
 
 def at_hand(*places: Path) -> Archive | None:
@@ -128,58 +149,98 @@ class NoMirror(PoolBenchError):
 
 def _from_mirror(name: str, base: str, paths: list[str], work: Path) -> Archive | None:
     """The first of `paths` that the mirror has, checked against the mirror's manifest where there is one."""
-    scheme = urllib.parse.urlsplit(base).scheme.lower()
-    if scheme in ("http", "https"):
+    try:
+        parts = urllib.parse.urlsplit(base)
+        _ = parts.port  # raises for one that is no number
+    except ValueError as error:
+        raise NoMirror(f"POOLBENCH_MIRROR={public(base)} is no address ({said(error)}); {_REMEDY}") from error
+    if parts.scheme.lower() in ("http", "https"):
         return _from_web_mirror(name, base.rstrip("/"), paths, work)
-    folder = Path(urllib.request.url2pathname(urllib.parse.urlsplit(base).path)) if scheme == "file" else Path(base)
-    folder = folder.expanduser()
-    if not folder.is_dir():
+    try:
+        folder = Path(urllib.request.url2pathname(parts.path)) if parts.scheme.lower() == "file" else Path(base)
+        folder = folder.expanduser()
+        there = folder.is_dir()
+    except (OSError, RuntimeError) as error:  # RuntimeError: the home folder of somebody who has none
+        raise NoMirror(f"POOLBENCH_MIRROR={public(base)} cannot be read ({said(error)}); {_REMEDY}") from error
+    if not there:
         raise NoMirror(
-            f"POOLBENCH_MIRROR={public(base)} is neither a folder nor a file:// or http(s):// address; "
-            "give the base that holds TUDataset/, or unset it"
+            f"POOLBENCH_MIRROR={public(base)} is neither a folder nor a file:// or http(s):// address; {_REMEDY}"
         )
     for path in paths:
         if (folder / path).is_file():
             try:
                 digest = file_sha256(folder / path)
-                manifest = folder / "manifest.json"
-                listing = manifest.read_bytes() if manifest.is_file() else b""
+                listing = _folder_listing(folder)
             except OSError as error:
                 raise PoolBenchError(f"dataset {name}: {folder / path} cannot be read ({error.strerror})") from error
-            _check_manifest(name, str(folder / path), path, digest, listing)
+            _compare(name, str(folder / path), digest, listing.get(path))
             facts = {"kind": "mirror", "where": path, "sha256": digest, "retrieved": now()}
             return Archive(folder / path, facts, str(folder / path))
     return None
 
 
+_REMEDY = "give the base that holds TUDataset/, or unset it"
+
+
 def _from_web_mirror(name: str, base: str, paths: list[str], work: Path) -> Archive | None:
+    listing = _web_listing(base, work)
     for path in paths:
-        url = f"{base}/{urllib.parse.quote(path)}"
+        url, entry = f"{base}/{urllib.parse.quote(path)}", listing.get(path)
         try:
-            digest = download(url, work / "archive.zip")
+            digest = download(url, work / "archive.zip", limit=None if entry is None else entry.bytes)
         except NotThere:
             continue
-        try:
-            download(f"{base}/manifest.json", work / "manifest.json", limit=_MANIFEST_LIMIT)
-            listing = (work / "manifest.json").read_bytes()
-        except (NotThere, Unreachable):
-            listing = b""
-        _check_manifest(name, public(url), path, digest, listing)
+        _compare(name, public(url), digest, entry)
         facts = {"kind": "mirror", "where": public(url), "sha256": digest, "retrieved": now()}
         return Archive(work / "archive.zip", facts, public(url))
     return None
 
 
-def _check_manifest(name: str, where: str, path: str, digest: str, listing: bytes) -> None:
-    """Compare with `{"entries": [{"path": ..., "sha256": ...}]}`; what is not listed is not checked."""
+# ---------------------------------------------------------------- what a mirror says of its files
+
+
+def _folder_listing(folder: Path) -> _Listing:
+    manifest = folder / "manifest.json"
+    if not manifest.is_file():
+        return {}
+    if manifest.stat().st_size > _MANIFEST_LIMIT:
+        _unlisted(f"{manifest} is larger than {_MANIFEST_LIMIT} bytes")
+        return {}
+    return _listing(manifest.read_bytes(), str(manifest))
+
+
+def _web_listing(base: str, work: Path) -> _Listing:
+    where = f"{public(base)}/manifest.json"
     try:
-        entries = json.loads(listing)["entries"] if listing else []
-        expected = {entry["path"]: entry.get("sha256") for entry in entries}.get(path)
-    except (ValueError, KeyError, TypeError):
-        log.warning("the manifest beside %s cannot be read; its checksums are not used", where)
-        return
-    if expected and expected.lower() != digest:
+        download(f"{base}/manifest.json", work / "manifest.json", limit=_MANIFEST_LIMIT)
+    except NotThere:
+        _unlisted(f"the mirror {public(base)} has no manifest.json")
+        return {}
+    except Unreachable as error:
+        _unlisted(f"{where} cannot be had ({error})")
+        return {}
+    return _listing((work / "manifest.json").read_bytes(), where)
+
+
+def _listing(text: bytes, where: str) -> _Listing:
+    """`{"entries": [{"path": ..., "sha256": ..., "bytes": ...}]}` by path; empty where it is something else."""
+    try:
+        return {entry.path: entry for entry in msgspec.json.decode(text, type=_Manifest).entries}
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:  # ValueError: no UTF-8
+        _unlisted(f"{where} is no manifest ({said(error)})")
+        return {}
+
+
+@functools.cache
+def _unlisted(why: str) -> None:
+    """One word for each mirror, however many files come from it."""
+    log.warning("%s: checksums and sizes are not compared", why)
+
+
+def _compare(name: str, where: str, digest: str, entry: _Entry | None) -> None:
+    """With what the manifest says; what is not listed is not checked."""
+    if entry is not None and entry.sha256 is not None and entry.sha256.lower() != digest:
         raise PoolBenchError(
-            f"dataset {name}: SHA-256 of {where} is {digest}, its manifest says {expected}; "
+            f"dataset {name}: SHA-256 of {where} is {digest}, its manifest says {entry.sha256}; "
             "fetch the file again, it is damaged or was replaced"
         )

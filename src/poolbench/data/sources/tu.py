@@ -10,8 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import re
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,8 @@ from poolbench.data.dataset import GraphDataset
 from poolbench.data.features import Features, NodeFeatures, edge_features
 from poolbench.data.raw import RawGraphs
 from poolbench.data.sources import fetch
-from poolbench.data.sources.tu_names import TU_NAMES
+from poolbench.data.sources.tu_names import TEMPORAL, TU_NAMES
+from poolbench.data.sources.tu_text import WHOLE, TextFiles
 from poolbench.data.sources.unpack import unpack
 from poolbench.data.twins import check_how, deduplicate
 from poolbench.errors import PoolBenchError, nearest
@@ -34,9 +34,6 @@ __all__ = ["TU_NAMES", "TUDataset", "parse"]
 HOST = "https://www.chrsmrrs.com/graphkerneldatasets"
 COLLECTION = "TUDataset"
 PARSED = "parsed-v1.pt"
-
-_CHUNK = 1 << 25
-_TO_SPACE = bytes.maketrans(b",;\t", b"   ")
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -205,21 +202,22 @@ def parse(name: str, folder: Path, provenance: dict[str, Any] | None = None, ori
     Self-loops and repeated edges are dropped (of an edge that is given twice with different labels the smallest
     labels stay), directed edges are kept as they are, and nodes are put in the order of their graphs.
 
-    Raises `PoolBenchError` for a file that is missing or malformed, with the file's name and what is wrong.
+    Of `TEMPORAL` datasets nodes have the last of their labels, and an edge the first time at which it is there.
+
+    Raises `PoolBenchError` for a file that is missing or malformed, with the file's name, the line and what is wrong.
     """
-    files = _Files(name, folder, origin or str(folder))
-    graph_of = files.integers("graph_indicator", required=True)[:, 0]
-    y, targets, labelled = _graph_labels(files)
-    num_graphs = labelled if labelled is not None else int(graph_of.max(initial=0))
-    if graph_of.size and not (graph_of.min() >= 1 and graph_of.max() <= num_graphs):
-        raise files.error("graph_indicator", f"names graph {graph_of.max()}, but {num_graphs} graphs have labels")
+    files = TextFiles(name, folder, origin or str(folder))
+    graph_of = files.integers("graph_indicator", columns=1, required=True)[:, 0]
+    y, targets, num_graphs = _graph_labels(files)
+    _check_graphs(files, graph_of, num_graphs)
     graph_of -= 1
     order = None if (np.diff(graph_of) >= 0).all() else np.argsort(graph_of, kind="stable")
     edge_index, edge_labels, edge_attributes = _edges(files, graph_of, order)
-    node_labels, node_attributes = files.integers("node_labels"), files.floats("node_attributes")
+    node_labels = files.last_labels("node_labels") if name in TEMPORAL else files.integers("node_labels")
+    node_attributes = files.floats("node_attributes")
     for kind, rows in (("node_labels", node_labels), ("node_attributes", node_attributes)):
         if rows is not None and len(rows) != len(graph_of):
-            raise files.error(kind, f"has {len(rows)} lines, but the dataset has {len(graph_of)} nodes")
+            raise files.error(kind, f" has {len(rows)} lines, but the dataset has {len(graph_of)} nodes")
     reorder = slice(None) if order is None else order
     return RawGraphs(
         name=name,
@@ -239,26 +237,41 @@ def _tensor(rows: Array) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(rows))
 
 
-def _graph_labels(files: _Files) -> tuple[Tensor | None, Tensor | None, int | None]:
+def _check_graphs(files: TextFiles, graph_of: Array, num_graphs: int) -> None:
+    """Whether nodes name the graphs 1 to `num_graphs`, of which there are labels, and the last of them has a node."""
+    wrong = (graph_of < 1) | (graph_of > num_graphs)
+    if wrong.any():
+        row = int(wrong.argmax())
+        what = "is no graph, they count from 1" if graph_of[row] < 1 else f"is no graph: only {num_graphs} have labels"
+        raise files.at("graph_indicator", row, what, column=0)
+    last = int(graph_of.max(initial=0))
+    if last < num_graphs:
+        kind = "graph_labels" if files.path("graph_labels").is_file() else "graph_attributes"
+        raise files.at(kind, last, f"the label of graph {last + 1}, but nodes belong to graphs 1 to {last}")
+
+
+def _graph_labels(files: TextFiles) -> tuple[Tensor | None, Tensor | None, int]:
     """Classes, numbers to regress, and how many graphs have either.
 
     One column of whole numbers is a class; everything else is held as numbers.
     """
     labels, targets = files.numbers("graph_labels"), files.numbers("graph_attributes")
     if labels is None and targets is None:
-        raise files.error("graph_labels", "is missing (and there is no graph_attributes file either)")
+        raise files.error("graph_labels", " is missing (and there is no graph_attributes file either)")
     if labels is not None and targets is not None and len(labels) != len(targets):
-        raise files.error("graph_attributes", f"has {len(targets)} lines, graph_labels has {len(labels)}")
+        raise files.error("graph_attributes", f" has {len(targets)} lines, graph_labels has {len(labels)}")
     count = len(labels) if labels is not None else len(targets) if targets is not None else 0
     y = None
-    if labels is not None and labels.shape[1] == 1 and np.isfinite(labels).all() and (labels == np.rint(labels)).all():
+    if labels is not None and labels.shape[1] == 1 and (labels == np.rint(labels)).all():
+        if (beyond := np.abs(labels) > WHOLE).any():
+            raise files.at("graph_labels", int(beyond.argmax()), "is too large for the number of a class", column=0)
         y = torch.from_numpy(np.unique(labels[:, 0], return_inverse=True)[1].reshape(-1).astype(np.int64))
     elif labels is not None:
         targets = labels if targets is None else np.concatenate([labels, targets], axis=1)
     return y, None if targets is None else _tensor(targets), count
 
 
-def _edges(files: _Files, graph_of: Array, order: Array | None) -> tuple[Tensor, Tensor | None, Tensor | None]:
+def _edges(files: TextFiles, graph_of: Array, order: Array | None) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """edge_index [2, E] in canonical order, and the labels and attributes of those edges.
 
     Lean on purpose: COLLAB has 24.6 million lines. An edge is one int64 key row * N + col, sorted in place.
@@ -267,7 +280,7 @@ def _edges(files: _Files, graph_of: Array, order: Array | None) -> tuple[Tensor,
     labels, attributes = files.integers("edge_labels"), files.floats("edge_attributes")
     for kind, rows in (("edge_labels", labels), ("edge_attributes", attributes)):
         if rows is not None and len(rows) != lines:
-            raise files.error(kind, f"has {len(rows)} lines, but {files.path('A').name} has {lines}")
+            raise files.error(kind, f" has {len(rows)} lines, but {files.path('A').name} has {lines}")
     columns = [rows[kept] for rows in (labels, attributes) if rows is not None]
     if columns:
         # By key, and edges of one key by their labels: which of them stays must not hang on the order of lines.
@@ -285,7 +298,7 @@ def _edges(files: _Files, graph_of: Array, order: Array | None) -> tuple[Tensor,
     return edge_index, next(held) if labels is not None else None, next(held) if attributes is not None else None
 
 
-def _edge_keys(files: _Files, graph_of: Array, order: Array | None) -> tuple[Array, Array | slice, int]:
+def _edge_keys(files: TextFiles, graph_of: Array, order: Array | None) -> tuple[Array, Array | slice, int]:
     """row * N + col of each line that is no self-loop, which lines those are, and the number of lines."""
     n = len(graph_of)
     place = None
@@ -296,13 +309,13 @@ def _edge_keys(files: _Files, graph_of: Array, order: Array | None) -> tuple[Arr
     for ends in files.chunks("A", np.int64, columns=2):
         ends -= 1
         if ends.size and not (ends.min() >= 0 and ends.max() < n):
-            worst = ends.max() if ends.max() >= n else ends.min()
-            raise files.error("A", f"names node {worst + 1}, but nodes are 1 to {n}")
+            wrong = np.argwhere((ends < 0) | (ends >= n))[0]
+            raise files.at("A", lines + int(wrong[0]), f"is no node, they are 1 to {n}", int(wrong[1]))
         row, col = ends[:, 0], ends[:, 1]
         across = graph_of[row] != graph_of[col]
         if across.any():
             at = int(across.argmax())
-            raise files.error("A", f"has an edge between two graphs: nodes {row[at] + 1} and {col[at] + 1}")
+            raise files.at("A", lines + at, f"an edge between two graphs, nodes {row[at] + 1} and {col[at] + 1}")
         keep = row != col
         lines += len(row)
         kept.append(keep)
@@ -310,87 +323,3 @@ def _edge_keys(files: _Files, graph_of: Array, order: Array | None) -> tuple[Arr
         keys.append(row * n + col if place is None else place[row] * n + place[col])
     all_kept = np.concatenate(kept) if kept else np.zeros(0, dtype=bool)
     return np.concatenate(keys) if keys else np.zeros(0, dtype=np.int64), all_kept, lines
-
-
-class _Files:
-    """The text files of one dataset as arrays, with errors that name the file."""
-
-    def __init__(self, name: str, folder: Path, origin: str) -> None:
-        self.name, self.folder, self.origin = name, folder, origin
-
-    def path(self, kind: str) -> Path:
-        return self.folder / f"{self.name}_{kind}.txt"
-
-    def error(self, kind: str, what: str) -> PoolBenchError:
-        return PoolBenchError(
-            f"dataset {self.name}: {self.path(kind).name} {what}; {self.origin} is no sound TU dataset, "
-            "replace it by the official one"
-        )
-
-    def integers(self, kind: str, required: bool = False) -> Any:
-        """[lines, columns] int64, or None where there is no such file."""
-        return self._rows(kind, np.int64, required)
-
-    def floats(self, kind: str) -> Array | None:
-        """[lines, columns] float32, or None where there is no such file."""
-        rows = self._rows(kind, np.float64)
-        return None if rows is None else rows.astype(np.float32)
-
-    def numbers(self, kind: str) -> Array | None:
-        """[lines, columns] float64, or None where there is no such file."""
-        return self._rows(kind, np.float64)
-
-    def _rows(self, kind: str, dtype: type, required: bool = False) -> Array | None:
-        if not self.path(kind).is_file():
-            if required:
-                raise self.error(kind, "is missing")
-            return None
-        chunks = list(self.chunks(kind, dtype))
-        return np.concatenate(chunks) if chunks else np.zeros((0, 1), dtype=dtype)
-
-    def chunks(self, kind: str, dtype: type, columns: int | None = None) -> Iterator[Array]:
-        """The file in pieces of whole lines, [lines, columns] each: the whole text would be the peak of memory."""
-        try:
-            with open(self.path(kind), "rb") as file:
-                rest = b""
-                while block := file.read(_CHUNK):
-                    head, newline, tail = (rest + block).rpartition(b"\n")
-                    rest = tail
-                    if newline and head.strip():
-                        rows = self._table(kind, head, dtype, columns)
-                        columns = rows.shape[1]
-                        yield rows
-                if rest.strip():
-                    yield self._table(kind, rest, dtype, columns)
-        except OSError as error:
-            raise self.error(kind, f"cannot be read ({error.strerror})") from error
-
-    def _table(self, kind: str, text: bytes, dtype: type, columns: int | None) -> Array:
-        """Lines of numbers as an array. All lines must have `columns` numbers (as many as the first one, if None)."""
-        text = text.translate(_TO_SPACE, delete=b"\r")
-        values = self._values(kind, text, dtype)
-        lines = _count_lines(text)
-        columns = columns or len(text.lstrip().split(b"\n", 1)[0].split())
-        if values.size != lines * columns:
-            raise self.error(kind, f"has {values.size} numbers in {lines} lines, expected {columns} in each line")
-        return values.reshape(lines, columns)
-
-    def _values(self, kind: str, text: bytes, dtype: type) -> Array:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", DeprecationWarning)  # how numpy < 2.3 says what later ones raise
-                return np.fromstring(text, dtype=dtype, sep=" ")
-        except (ValueError, DeprecationWarning) as error:
-            if dtype is np.int64:  # some files write whole numbers as 1.0
-                values = self._values(kind, text, np.float64)
-                if (values == np.rint(values)).all():
-                    return values.astype(np.int64)
-            raise self.error(kind, "holds something that is no number") from error
-
-
-def _count_lines(text: bytes) -> int:
-    """Lines with something in them."""
-    text = text.strip()
-    if b"\n\n" in text or b"\n " in text:
-        return sum(1 for line in text.split(b"\n") if line.strip())
-    return text.count(b"\n") + 1

@@ -142,3 +142,12 @@ TU_NAMES: dict[str, tuple[int, int]] = {
     **_SOCIAL_NETWORKS,
     **_SYNTHETIC,
 }
+
+TEMPORAL = frozenset(
+    f"{network}_ct{task}"
+    for network in ("dblp", "facebook", "highschool", "infectious", "mit", "tumblr")
+    for task in (1, 2)
+)
+"""Graphs over time (Oettershagen, Kriege, Morris & Mutzel, Temporal Graph Kernels for Classifying Dissemination
+Processes, SDM 2020, arXiv 1911.05496). A line of node labels is `time, label, time, label, ...`, of any length: when
+the node was given which label. An edge stands in the files once for each time at which it is there, its attribute."""

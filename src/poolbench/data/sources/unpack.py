@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import lzma
 import re
 import stat
 import zipfile
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
+from poolbench.data.sources import zips
 from poolbench.data.sources.fetch import Archive
-from poolbench.errors import PoolBenchError, one_line
+from poolbench.data.sources.unsound import said
+from poolbench.errors import PoolBenchError
 
-_BLOCK = 1 << 20
-_MAX_MEMBERS = 10_000
+_MAX_MEMBERS, _LONGEST_NAME, _LONGEST_PATH = 10_000, 200, 1000
 # Text of digits packs about 30 times with LZMA. Small archives may pack better than that by chance.
 _MAX_RATIO, _RATIO_FREE, _MAX_BYTES = 200, 1 << 28, 1 << 36
 _DRIVE = re.compile("[A-Za-z]:")  # C:file is absolute too, on Windows
@@ -32,23 +31,21 @@ def unpack(archive: Archive, target: Path, wanted: Callable[[str], bool], folder
     """
     target.mkdir()
     try:
-        with zipfile.ZipFile(archive.path) as held:
+        with zips.opened(archive.path) as held:
             members = held.infolist()
             _refuse_dangerous(archive, members)
             chosen = [m for m in members if not m.is_dir() and wanted(_member_name(m, folders))]
             for member in chosen:
                 place = target / _member_name(member, folders)
                 place.parent.mkdir(parents=True, exist_ok=True)
-                with held.open(member) as source, open(place, "xb") as file:
-                    _copy(source, file)  # zipfile stops at the declared size and checks the CRC
-    except FileExistsError as error:
-        twice = Path(error.filename).name
+                with open(place, "xb") as file:
+                    _copy(zips.blocks(held, member), file)
+    except (FileExistsError, NotADirectoryError) as error:
+        twice = said(Path(error.filename).name)
         raise PoolBenchError(f"archive {archive.origin} holds {twice} twice; fetch it again") from error
-    # NotImplementedError: unknown compression; RuntimeError: encrypted
-    except (_Damaged, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        reason = one_line(error)
+    except zips.Damaged as error:
         raise PoolBenchError(
-            f"archive {archive.origin} is corrupt or cannot be read ({reason}); nothing was kept, fetch it again"
+            f"archive {archive.origin} is corrupt or cannot be read ({error}); nothing was kept, fetch it again"
         ) from error
     return [_member_name(member, folders) for member in chosen]
 
@@ -58,18 +55,8 @@ def _member_name(member: zipfile.ZipInfo, folders: bool) -> str:
     return "/".join(parts[1:] if folders else parts[-1:])
 
 
-class _Damaged(Exception):
-    pass
-
-
-def _copy(source: Any, file: BinaryIO) -> None:
-    while True:
-        try:
-            block = source.read(_BLOCK)
-        except (EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
-            raise _Damaged(str(error) or "it ends too early") from error
-        if not block:
-            return
+def _copy(blocks: Iterable[bytes], file: BinaryIO) -> None:
+    for block in blocks:
         file.write(block)
 
 
@@ -78,15 +65,16 @@ def _refuse_dangerous(archive: Archive, members: list[zipfile.ZipInfo]) -> None:
     for member in members:
         # orig_filename: zipfile itself cuts names at NUL and turns the system's separator into '/'
         path = PurePosixPath(member.orig_filename.replace("\\", "/"))
+        name = said(repr(member.orig_filename))
+        if len(str(path).encode()) > _LONGEST_PATH or any(len(part.encode()) > _LONGEST_NAME for part in path.parts):
+            raise PoolBenchError(f"archive {archive.origin} holds {name}, a name that is too long; fetch it again")
         if path.is_absolute() or ".." in path.parts or _DRIVE.match(str(path)):
             raise PoolBenchError(
-                f"archive {archive.origin} holds {member.orig_filename!r}, which would be written outside its folder; "
+                f"archive {archive.origin} holds {name}, which would be written outside its folder; "
                 "it is refused, fetch it from a source that you trust"
             )
         if stat.S_ISLNK(member.external_attr >> 16):
-            raise PoolBenchError(
-                f"archive {archive.origin} holds the link {member.orig_filename!r}; a dataset has none, it is refused"
-            )
+            raise PoolBenchError(f"archive {archive.origin} holds the link {name}; a dataset has none, it is refused")
     unpacked = sum(member.file_size for member in members)
     packed = max(archive.path.stat().st_size, 1)
     if len(members) > _MAX_MEMBERS or unpacked > _MAX_BYTES or unpacked > max(_RATIO_FREE, _MAX_RATIO * packed):
