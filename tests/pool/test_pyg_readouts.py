@@ -30,7 +30,7 @@ from poolbench.pool.peers.readouts import PyGAggregation
 F64 = torch.float64
 SIZES = [5, 1, 0, 9, 3]
 PEERS = Path(__file__).parents[2] / "conf" / "pool" / "peers"
-QUANTILES = [0.1, 0.25, 0.5, 1.0]
+QUANTILES = [0.40625, 0.15625, 0.5, 1.0]  # that float32 has, as PyG holds them there
 SCALERS = ["identity", "amplification", "attenuation", "linear", "inverse_linear"]
 ADAPTERS = ["pyg_equilibrium", "pyg_gru", "pyg_lcm", "pyg_lstm", "pyg_mlp", "pyg_patchtransformer"]
 
@@ -53,7 +53,10 @@ def pairs() -> list[tuple[Any, Any]]:
         (GlobalStdPool(), aggr.StdAggregation()),
         (VariancePreservingPool(), aggr.VariancePreservingAggregation()),
         (MedianPool(), aggr.MedianAggregation()),
-        (QuantilePool(QUANTILES, "midpoint").double(), aggr.QuantileAggregation(QUANTILES, "midpoint").double()),
+        *(
+            (QuantilePool(QUANTILES, how), aggr.QuantileAggregation(QUANTILES, how).double())
+            for how in ("linear", "lower", "higher", "nearest", "midpoint")
+        ),
         (MultiPool(many), aggr.MultiAggregation(many)),
         (DegreeScalerPool(many, SCALERS, [4, 4, 9]).double(), scalers),
         (AggregationPool("max"), aggr.MaxAggregation()),
@@ -95,6 +98,10 @@ def test_scalers_are_relative_to_the_sizes_of_the_training_graphs_which_a_model_
 def test_what_is_no_aggregation_is_refused() -> None:
     with pytest.raises(ValueError, match="aggregation='median': one of sum, mean, max, min"):
         AggregationPool("median")
+    with pytest.raises(ValueError, match=r"q=\[2\]: numbers from 0 to 1"):
+        QuantilePool([2])
+    with pytest.raises(ValueError, match="interpolation='cubic': one of linear"):
+        QuantilePool(interpolation="cubic")
     with pytest.raises(ValueError, match=r"scalers='amplify' is none of .* \(did you mean amplification"):
         DegreeScalerPool(scalers=["amplify"])
     with pytest.raises(ValueError, match=r"with two widths is expected \(did you mean LSTMAggregation"):

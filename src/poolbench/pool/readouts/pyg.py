@@ -65,40 +65,6 @@ class GlobalMulPool(AggregatedPool):
         self.aggregation = MulAggregation()
 
 
-class MedianPool(AggregatedPool):
-    """Median of the node features of each graph, feature by feature, the lower one of two: [b, f].
-
-        out_j = x_(m)j,   x_(1)j <= ... <= x_(n)j,   m = ceil(n / 2)
-
-    A graph without nodes gives zeros. Cost O(n f log n). No parameters, no losses.
-    """
-
-    def __init__(self, **unknown: Any) -> None:
-        from torch_geometric.nn.aggr import MedianAggregation
-
-        super().__init__(**unknown)
-        self.aggregation = MedianAggregation()
-
-
-class QuantilePool(AggregatedPool):
-    """Quantiles of the node features of each graph, feature by feature: [b, q f], one quantile after the other.
-
-        out_j = x_(1 + q (n - 1))j,   x_(1)j <= ... <= x_(n)j,   between two of them by `interpolation`
-
-    A graph without nodes gives zeros. Cost O(n f log n). No parameters, no losses.
-
-    Args:
-        q: the quantiles, each from 0 to 1.
-        interpolation: "linear", "lower", "higher", "nearest" or "midpoint".
-    """
-
-    def __init__(self, q: Sequence[float] = (0.25, 0.5, 0.75), interpolation: str = "linear", **unknown: Any) -> None:
-        from torch_geometric.nn.aggr import QuantileAggregation
-
-        super().__init__(**unknown)
-        self.aggregation = QuantileAggregation(list(q), interpolation)
-
-
 class MultiPool(AggregatedPool):
     """Several aggregations of the node features of each graph side by side: [b, a f].
 
