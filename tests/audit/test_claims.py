@@ -165,6 +165,14 @@ def test_an_operator_of_ones_own_goes_by_its_class_and_is_not_known(record: Reco
     assert wrong(record)[0].startswith("config.names.pool='mincut' is poolbench.pool.mincut.MinCutPool")
 
 
+def test_another_part_of_ones_own_keeps_the_name_of_the_choice_that_it_was_put_in(record: Record) -> None:
+    """`model=hierarchical model._target_=own.Model`: nothing renames it, and so it is only not known."""
+    record["config"]["model"]["_target_"] = "own.Model"
+    follows(record)
+    assert wrong(record) == []
+    assert claims.unknown(decode(json.dumps(record)), Registry.of())
+
+
 def test_the_whole_curve_may_be_forged_and_only_a_rerun_tells(record: Record) -> None:
     """What the page on security says of the limits of `verify`."""
     for row in record["curve"]:

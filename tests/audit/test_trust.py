@@ -257,6 +257,12 @@ def test_conf_is_below_the_limits() -> None:
             assert limits.too_large(upgrade({group: dict(file), "trainer": {}}), runs=True) is None, name
 
 
+def test_every_generator_has_a_limit() -> None:
+    for target in Registry.of().targets("dataset"):
+        if locate("dataset", Part(target, {})).generated:
+            assert target.rpartition(".")[2] in limits._MADE, target
+
+
 def test_the_command_composes_no_name_that_is_none() -> None:
     """A name of a record is a word for Hydra, which would take a file elsewhere or a list of choices for one."""
     asked: list[list[str]] = []

@@ -274,6 +274,13 @@ def test_a_gathered_record_must_stand_where_it_is_looked_for(records: list[Recor
     assert "which stands in " in line and first.name in line and "holdout-2.jsonl:1" in line
 
 
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    with path.open("wb") as file:
+        file.truncate(2**40)
+    assert verify(path).errors == [f"{path}: is no record: it is larger than 64 MiB"]
+
+
 def test_a_split_that_its_protocol_does_not_draw_is_found(made: Path, records: list[Record], tmp_path: Path) -> None:
     forged = records[0]
     forged["splits"]["hash"] = forged["provenance"]["split"] = "2" * 64

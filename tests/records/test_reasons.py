@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,12 @@ REASONS = {
 @pytest.mark.parametrize("said", REASONS)
 def test_absolute_paths_are_left_out(said: str) -> None:
     assert placeless(said) == REASONS[said] == placeless(REASONS[said])
+
+
+def test_a_long_reason_is_no_long_work() -> None:
+    started = time.process_time()
+    assert placeless("-/" * 100_000).startswith("-.../") and placeless("/-" * 100_000) == ".../-"
+    assert time.process_time() - started < 5
 
 
 def test_here_and_home_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

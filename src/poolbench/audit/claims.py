@@ -118,7 +118,7 @@ def _names(config: Mapping[str, Any], registry: Registry) -> Iterator[str]:
         if file is None:
             if kind in known and name != kind.rpartition(".")[2]:
                 yield f"config.names.{group}={name!r} is no {group} here, and its class is {kind}"
-        elif file["_target_"] != kind:
+        elif file["_target_"] != kind and (kind in known or group == "pool"):  # a class of one's own is named in pool
             yield f"config.names.{group}={name!r} is {file['_target_']}, and its class is {kind}"
         elif key := _told(file, part, files.values()):
             yield f"config.names.{group}={name!r} has {key}={file[key]!r}, and it has {part.get(key)!r}"

@@ -26,7 +26,7 @@ from poolbench.records.changes import canonical, upgrade
 from poolbench.records.equivalence import Covered, Links
 from poolbench.records.identity import EXECUTION_KEYS, canonical_json, processes, run_identity, without
 from poolbench.records.reasons import placeless
-from poolbench.records.record import RECORD, Record, decode, encode, lean
+from poolbench.records.record import LARGEST, RECORD, Record, decode, encode, lean
 from poolbench.records.version import installed_code
 from poolbench.report.leaderboard import Place, dataset_name, pool_name, protocol_name
 
@@ -122,6 +122,9 @@ def _sources(path: Path) -> tuple[list[Path], list[Path]]:
 
 def _read(file: Path, found: Findings) -> Iterator[tuple[str, Record]]:
     """The records of a file; a line that is none is an error."""
+    if file.suffix != LINES and file.stat().st_size > LARGEST:
+        found.errors.append(f"{file}: is no record: it is larger than {LARGEST >> 20} MiB")
+        return
     text = file.read_bytes()
     lines = [(str(file), text)]
     if file.suffix == LINES:

@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-_INSTALLED = re.compile(r"(?<![\w.~/:])/[^\s'\"]*?((?:site|dist)-packages/)")
+_INSTALLED = re.compile(r"(?<![\w.~/:])/[^\s'\"]{0,300}?((?:site|dist)-packages/)")
 _ELSEWHERE = re.compile(r"(?<![\w.~/:])/(?:[^\s/:'\"(),;]+/)+(?=[^\s/:'\"(),;])")
 """The folders of an absolute path: what is behind an address or a word is none."""
 
