@@ -7,18 +7,19 @@ A split is a pure function of the labels, the protocol, its seed and the fold. S
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
+import msgspec
 import torch
+from msgspec import Meta, Struct
 from torch import Tensor
 
 from poolbench.data.sources.folds import published_folds
 from poolbench.data.splits import PARTS, Split
-from poolbench.errors import PoolBenchError
+from poolbench.errors import PoolBenchError, one_line
 
 Parts = dict[str, Tensor]
 
@@ -191,16 +192,31 @@ class Nested(Protocol):
         return _tensors({"train": inner["train"], "val": inner["val"], "test": dealt[fold]})
 
 
+_Graphs = list[Annotated[int, Meta(ge=0, le=2**53)]]
+
+
+class _Inner(Struct):
+    train: _Graphs
+    validation: _Graphs
+
+
+class _Fold(Struct):
+    """A published fold, as far as it is read."""
+
+    test: _Graphs
+    model_selection: list[_Inner]
+
+
 def published_fold(path: Path, fold: int, num_graphs: int) -> Parts:
     """One fold of a JSON file in the form that Errica et al. published. `PoolBenchError` where it does not fit."""
     try:
-        entry = json.loads(path.read_text())[fold]
-        inner = entry["model_selection"][0]
-        parts = {"train": inner["train"], "val": inner["validation"], "test": entry["test"]}
+        entry = msgspec.json.decode(path.read_bytes(), type=list[_Fold])[fold]
+        inner = entry.model_selection[0]
+        parts = {"train": inner.train, "val": inner.validation, "test": entry.test}
         tensors = {name: torch.tensor(part, dtype=torch.int64) for name, part in parts.items()}
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+    except (OSError, msgspec.DecodeError, ValueError, IndexError, RecursionError) as error:
         raise PoolBenchError(
-            f"protocol.folds_file={path} cannot be read ({type(error).__name__}: {error}); expected a list of folds "
+            f"protocol.folds_file={path} cannot be read ({one_line(error)}); expected a list of folds "
             '{"test": [...], "model_selection": [{"train": [...], "validation": [...]}]}'
         ) from error
     named = sum(part.numel() for part in tensors.values())
