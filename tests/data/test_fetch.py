@@ -479,7 +479,8 @@ def test_the_manifest_of_a_mirror_is_heeded(mirror: Mirror, server: Server, tmp_
 @pytest.mark.parametrize(
     "listing",
     [b"", b"\xff", b"[]", b'{"entries": {}}', b'{"entries": [{"path": 3}]}',
-     b'{"entries": [{"path": "x", "sha256": 7}]}', b'{"entries": [{"path": "x", "bytes": -1}]}', b"[" * 100_000, b'{"entries": [["path", "sha256"]]}'],
+     b'{"entries": [{"path": "x", "sha256": 7}]}', b'{"entries": [{"path": "x", "bytes": -1}]}', b"[" * 100_000,
+     b'{"entries": [["path", "sha256"]]}'],
 )  # fmt: skip
 def test_a_manifest_that_is_none_is_said(
     mirror: Mirror, server: Server, caplog: pytest.LogCaptureFixture, listing: bytes, web: bool

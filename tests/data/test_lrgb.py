@@ -117,6 +117,12 @@ good = peptide(0, "peptides-func")
         ([good, good, (good[0], good[1], good[2] + 1, good[3])], "has an edge of node 3 in a graph of 3 nodes"),
         ([good, good, (good[0] + 119, *good[1:])], "holds categories of atoms that are outside [119, 5"),
         ([good, good, (good[0].float(), *good[1:])], "no whole numbers"),
+        ([good, good, (good[0].bool(), *good[1:])], "no whole numbers"),
+        ([good, good, (torch.tensor(3), *good[1:])], "holds a graph of the shapes [[],"),
+        ([good, good, (torch.zeros(1, 1, dtype=int).expand(10**12, 9), *good[1:])], "whose numbers are not all there"),
+        ([good, good, (good[0].to_sparse(), *good[1:])], "whose numbers are not all there"),
+        ([good, good, (*good[:3], good[3] / 0)], "a target that is no finite number"),
+        ([good, good, (*good[:3], good[3] + 1)], "an answer that is neither 0 nor 1"),
     ],
 )
 def test_content_that_is_not_the_dataset(mirrored: Put, cache: Path, graphs: Any, text: str) -> None:

@@ -181,3 +181,34 @@ def test_official_transductive_and_legacy_splits() -> None:
     legacy = LegacyCrossValidation(seed=1).split(y, "f", 4)
     assert torch.equal(legacy.test.sort().values, legacy.test) and legacy.val.numel() == 0
     assert legacy.train.numel() == 90 and LegacyCrossValidation.validates == "test"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        "[" * 100_000,
+        '[{"test": [0.5], "model_selection": [{"train": [1], "validation": [2]}]}]',
+        '[{"test": [-1], "model_selection": [{"train": [1], "validation": [2]}]}]',
+        '[{"test": [1e30], "model_selection": [{"train": [1], "validation": [2]}]}]',
+        '[{"test": [[0]], "model_selection": [{"train": [1], "validation": [2]}]}]',
+        '[{"test": [0], "model_selection": []}]',
+    ],
+)
+def test_published_folds_that_are_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "folds.json").write_text(text)
+    with pytest.raises(PoolBenchError, match=r"protocol.folds_file=.* cannot be read") as caught:
+        Nested(folds_file=tmp_path / "folds.json").split(labels(2, 1), "f", 0)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("part", [[[0]], [10**30], "x", {"a": 1}])
+def test_a_split_file_with_something_else_for_a_part(tmp_path: Path, part: object) -> None:
+    split = Holdout().split(labels(30, 30), "f", None)
+    split.save(tmp_path / "split.json")
+    held = json.loads((tmp_path / "split.json").read_text())
+    for text in (json.dumps({**held, "train": part}), "[" * 100_000):
+        (tmp_path / "split.json").write_text(text)
+        with pytest.raises(PoolBenchError, match=r"split file .* cannot be read"):
+            Split.load(tmp_path / "split.json", "f", 60)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import zipfile
@@ -127,7 +128,10 @@ class Harmful:
         ({"no": "list"}, "is no list of molecules up to number 3"),
         ([molecule(0)], "is no list of molecules up to number 3"),
         ([{"atom_type": 1}] * 4, "holds something that is no molecule"),
-        ([{**molecule(0), "bond_type": torch.zeros(2, 2)}] * 4, "holds 3 atoms with bonds of shape [2, 2]"),
+        ([{**molecule(0), "bond_type": torch.zeros(2, 2, dtype=int)}] * 4, "holds 3 atoms with bonds of shape [2, 2]"),
+        ([{**molecule(0), "bond_type": torch.zeros(3, 3)}] * 4, "atoms or bonds that are no whole numbers"),
+        ([{**molecule(0), "logP_SA_cycle_normalized": torch.tensor([math.nan])}] * 4, "logP is not finite"),
+        ([{**molecule(0), "atom_type": torch.zeros(1).expand(10**12)}] * 4, "1 numbers as a tensor of shape"),
         ([{**molecule(0), "atom_type": torch.tensor([28, 0, 1])}] * 4, "holds atom type 28, expected 0 to 27"),
     ],
 )
@@ -137,6 +141,14 @@ def test_content_that_is_not_zinc(
     monkeypatch.chdir(tmp_path)
     mirrored(train=changed)
     assert f"{text}" in refused() and not (tmp_path / "harm").exists() and not (cache / "ZINC").exists()
+
+
+def test_a_pickle_that_asks_for_memory(mirrored: Put, cache: Path) -> None:
+    mirrored()
+    (cache / "ZINC/raw").mkdir(parents=True)
+    for name, content in members().items():
+        (cache / "ZINC/raw" / name).write_bytes(b"]r\xff\xff\xff\x7f." if name == "val.pickle" else content)
+    assert "val.pickle cannot be read (it notes something under a number beyond its own size)" in refused()
 
 
 def test_cut_files(mirrored: Put, cache: Path) -> None:

@@ -121,7 +121,7 @@ def read_folder(folder: Path) -> tuple[RawGraphs, dict[str, Any]]:
         written, facts = meta["fingerprint"], meta["facts"]
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         raise
-    except (ValueError, KeyError, TypeError, OSError, EOFError) as error:
+    except Exception as error:  # of whatever stands there in the place of JSON and arrays
         raise PoolBenchError(
             f"{folder} is not a parsed dataset of this version ({one_line(error)}); remove it"
         ) from error

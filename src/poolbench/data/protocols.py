@@ -9,14 +9,16 @@ torch is loaded by what draws a split, so that a plan of runs need not wait for 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import msgspec
+from msgspec import Meta, Struct
 
 from poolbench.data.sources.folds import published_folds
-from poolbench.errors import PoolBenchError
+from poolbench.errors import PoolBenchError, one_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -200,18 +202,33 @@ class Nested(Protocol):
         return _tensors({"train": inner["train"], "val": inner["val"], "test": dealt[fold]})
 
 
+_Graphs = list[Annotated[int, Meta(ge=0, le=2**53)]]
+
+
+class _Inner(Struct):
+    train: _Graphs
+    validation: _Graphs
+
+
+class _Fold(Struct):
+    """A published fold, as far as it is read."""
+
+    test: _Graphs
+    model_selection: list[_Inner]
+
+
 def published_fold(path: Path, fold: int, num_graphs: int) -> Parts:
     """One fold of a JSON file in the form that Errica et al. published. `PoolBenchError` where it does not fit."""
     import torch
 
     try:
-        entry = json.loads(path.read_text())[fold]
-        inner = entry["model_selection"][0]
-        parts = {"train": inner["train"], "val": inner["validation"], "test": entry["test"]}
+        entry = msgspec.json.decode(path.read_bytes(), type=list[_Fold])[fold]
+        inner = entry.model_selection[0]
+        parts = {"train": inner.train, "val": inner.validation, "test": entry.test}
         tensors = {name: torch.tensor(part, dtype=torch.int64) for name, part in parts.items()}
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+    except (OSError, msgspec.DecodeError, ValueError, IndexError, RecursionError) as error:
         raise PoolBenchError(
-            f"protocol.folds_file={path} cannot be read ({type(error).__name__}: {error}); expected a list of folds "
+            f"protocol.folds_file={path} cannot be read ({one_line(error)}); expected a list of folds "
             '{"test": [...], "model_selection": [{"train": [...], "validation": [...]}]}'
         ) from error
     named = sum(part.numel() for part in tensors.values())

@@ -92,7 +92,7 @@ class Split:
             facts: dict[str, Any] = {key: held[key] for key in ("protocol", "version", "seed", "fold")}
             split = cls(**facts, **parts, fingerprint=held["dataset"])
             stated = held["hash"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:  # RuntimeError: torch's, or nesting
             raise PoolBenchError(
                 f"split file {path} cannot be read ({error}); expected what Split.save wrote"
             ) from error

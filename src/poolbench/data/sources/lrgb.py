@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,6 +21,7 @@ from poolbench.data.raw import RawGraphs
 from poolbench.data.sources import molecules
 from poolbench.data.sources.archived import ArchivedDataset
 from poolbench.data.sources.official import MeanAveragePrecision
+from poolbench.data.sources.unsound import said
 from poolbench.data.target import Target
 from poolbench.errors import PoolBenchError, nearest
 
@@ -102,8 +102,8 @@ class _File:
     def graphs(self, count: int) -> list[Any]:
         try:
             graphs = torch.load(self.path, map_location="cpu", weights_only=True)
-        except (OSError, EOFError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
-            raise self.error(f"cannot be read ({str(error).partition('.')[0]})") from error
+        except Exception as error:  # torch.load raises half a dozen types for a file that is not its own
+            raise self.error(f"cannot be read ({said(str(error).partition('.')[0])})") from error
         if not isinstance(graphs, list) or len(graphs) != count:
             found = len(graphs) if isinstance(graphs, list) else "no"
             raise self.error(f"holds {found} graphs, expected {count}")
@@ -126,12 +126,27 @@ class _File:
         """Raises `PoolBenchError` where this is no (x [n, 9], edge_attr [e, 3], edge_index [2, e], y [1, T])."""
         if not (isinstance(graph, tuple) and len(graph) == 4 and all(isinstance(part, Tensor) for part in graph)):
             raise self.error("holds something that is no (x, edge_attr, edge_index, y)")
-        x, kinds, edges, _ = graph
+        x, kinds, edges, y = graph
         shapes = [list(part.shape) for part in graph]
-        expected = [[len(x), len(molecules.ATOM)], [len(kinds), len(molecules.BOND)], [2, len(kinds)]]
-        if shapes != [*expected, [1, TASKS[self.name]]]:
-            raise self.error(f"holds a graph of the shapes {shapes}, expected {[*expected, [1, TASKS[self.name]]]}")
-        if any(part.is_floating_point() for part in (x, kinds, edges)):
+        n, e = ((part.shape or (0,))[0] for part in (x, kinds))
+        expected = [[n, len(molecules.ATOM)], [e, len(molecules.BOND)], [2, e], [1, TASKS[self.name]]]
+        if shapes != expected:
+            raise self.error(f"holds a graph of the shapes {said(shapes)}, expected {expected}")
+        if any(part.layout != torch.strided or part.device.type != "cpu" or not _held(part) for part in graph):
+            raise self.error("holds a tensor whose numbers are not all there")
+        if any(part.dtype not in _WHOLE for part in (x, kinds, edges)):
             raise self.error("holds categories or edges that are no whole numbers")
+        if y.dtype not in (*_WHOLE, torch.float32, torch.float64) or not bool(torch.isfinite(y).all()):
+            raise self.error("holds a target that is no finite number")
+        if self.name == "peptides-func" and not bool(((y == 0) | (y == 1)).all()):
+            raise self.error("holds an answer that is neither 0 nor 1")
         if edges.numel() and not (edges.min() >= 0 and edges.max() < len(x)):
             raise self.error(f"has an edge of node {int(edges.max())} in a graph of {len(x)} nodes")
+
+
+_WHOLE = (torch.int64, torch.int32, torch.int16, torch.uint8)
+
+
+def _held(part: Tensor) -> bool:
+    """Whether a tensor has no more numbers than its memory: a view of one number may have any size."""
+    return part.numel() * part.element_size() <= part.untyped_storage().nbytes()

@@ -8,7 +8,7 @@ once, and are held in both directions with the same features here.
 
 from __future__ import annotations
 
-import zlib
+import gzip
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,8 +25,9 @@ from poolbench.data.sources import code2, molecules
 from poolbench.data.sources.archived import ArchivedDataset
 from poolbench.data.sources.official import OGBMetric
 from poolbench.data.sources.ogb_names import OGB_NAMES
+from poolbench.data.sources.unsound import said
 from poolbench.data.target import Target
-from poolbench.errors import PoolBenchError, nearest, one_line
+from poolbench.errors import PoolBenchError, nearest
 
 HOST = "http://snap.stanford.edu/ogb/data"
 COLLECTION = "ogb"
@@ -34,6 +35,8 @@ COLLECTION = "ogb"
 BLOCK = 1 << 19
 """Lines of the edge file that are held at a time (more for a single graph that has more)."""
 _PIECE = 1 << 22
+_WORD, _SPARE = 64, 1 << 20
+"""Bytes of a number with what stands around it, on average at the most, and bytes that may be read ahead."""
 _PPA_CLASSES, _PPA_COLUMNS = 37, 7
 
 MOLECULES = ("node-feat", "edge-feat")
@@ -115,8 +118,9 @@ def parse(name: str, folder: Path, out: GraphWriter, origin: str | None = None) 
     for kind, counts in (("raw/num-node-list", nodes), ("raw/num-edge-list", edges)):
         if len(counts) != facts.graphs:
             raise files.error(kind, f"has {len(counts)} lines, but {name} has {facts.graphs} graphs")
-        if counts.min(initial=0) < 0:
-            raise files.error(kind, f"holds {counts.min()}, which is no number of nodes or edges")
+        if not ((counts >= 0) & (counts < 2**31)).all():
+            wrong = counts[(counts < 0) | (counts >= 2**31)][0]
+            raise files.error(kind, f"holds {wrong}, which is no number of nodes or edges")
     _labels(files, facts.kind, facts.tasks, out)
     _parts(files, facts.split, len(nodes), out)
     reader = {"classes": _Associations, "words": _SyntaxTrees}.get(facts.kind, _Molecules)(files)
@@ -193,9 +197,13 @@ class _Associations(_Reader):
         return (self.score,)
 
     def read(self, nodes: Array, edges: Array, out: GraphWriter) -> None:
-        scores = self.score.take(int(edges.sum())).astype(np.float32)
-        if not np.isfinite(scores).all():
-            raise self.files.error("raw/edge-feat", "holds something that is no number")
+        scores = self.score.take(int(edges.sum()))
+        if not (np.abs(scores) <= np.finfo(np.float32).max).all():
+            raise self.files.error("raw/edge-feat", "holds something that is no number of 32 bits")
+        scores = scores.astype(np.float32)
+        if (nodes > 2 * edges + 1).any():  # there is no file of nodes, in which they could be counted
+            at = int((nodes > 2 * edges + 1).argmax())
+            raise self.files.error("raw/num-node-list", f"says {nodes[at]} nodes of a graph with {edges[at]} edges")
         out.add(nodes, self.both_ways(nodes, edges), edge_attributes=np.tile(scores, (2, 1)))
 
 
@@ -227,6 +235,8 @@ def _labels(files: _Files, kind: str, tasks: int, out: GraphWriter) -> None:
             count += len(rows)
             if kind == "classes" and not np.isin(rows, np.arange(_PPA_CLASSES)).all():
                 raise files.error("raw/graph-label", f"holds something that is no class from 0 to {_PPA_CLASSES - 1}")
+            if kind == "numbers" and (np.abs(rows) > np.finfo(np.float32).max).any():
+                raise files.error("raw/graph-label", "holds a number that is not finite in 32 bits")
             if kind == "binary" and not (np.isnan(rows) | (rows == 0) | (rows == 1)).all():
                 raise files.error("raw/graph-label", "holds something that is neither 0 nor 1 nor empty")
             if kind == "classes":
@@ -256,8 +266,8 @@ def _parts(files: _Files, scheme: str, graphs: int, out: GraphWriter) -> None:
     for part, file in (("train", "train"), ("val", "valid"), ("test", "test")):
         kind = f"split/{scheme}/{file}"
         index = files.column(kind)
-        if index.size and not (index.min() >= 0 and index.max() < graphs):
-            raise files.error(kind, f"names graph {index.max()}, but graphs are 0 to {graphs - 1}")
+        if (outside := (index < 0) | (index >= graphs)).any():
+            raise files.error(kind, f"names graph {index[outside][0]}, but graphs are 0 to {graphs - 1}")
         if seen[index].any() or len(np.unique(index)) < len(index):
             raise files.error(kind, "names a graph that is in another part, or twice")
         seen[index] = True
@@ -294,6 +304,7 @@ class _Lines:
     def __init__(self, files: _Files, kind: str, dtype: Any, columns: int, below: tuple[int, ...] | None) -> None:
         self.files, self.kind, self.dtype, self.columns, self.below = files, kind, dtype, columns, below
         self._reader: Any = None
+        self._rows = 0
 
     def take(self, count: int) -> Array:
         """The next `count` lines, [count, columns]."""
@@ -304,7 +315,7 @@ class _Lines:
 
     def pieces(self) -> Iterator[Array]:
         """All lines that are left."""
-        count = max(_PIECE // self.columns, 1)
+        count = max(min(_PIECE // self.columns, OGB_NAMES[self.files.name].graphs), 1)
         while len(rows := self._next(count)):
             yield rows
 
@@ -318,15 +329,44 @@ class _Lines:
 
         try:
             if self._reader is None:
-                path = self.files.folder / f"{self.kind}.csv.gz"
-                self._reader = pd.read_csv(path, header=None, dtype=self.dtype, iterator=True, compression="gzip")
+                self._text = _Text(self.files.folder / f"{self.kind}.csv.gz")
+                self._reader = pd.read_csv(self._text, header=None, dtype=self.dtype, iterator=True)
+            self._text.left = count * self.columns * _WORD + _SPARE
             rows = self._reader.get_chunk(count).to_numpy()
         except (StopIteration, pd.errors.EmptyDataError):
-            return np.zeros((0, self.columns), dtype=self.dtype)
-        except (OSError, EOFError, zlib.error, ValueError, OverflowError) as error:
-            raise self.files.error(self.kind, f"cannot be read ({one_line(error)})") from error
+            return self._end()
+        except Exception as error:  # of gzip, of pandas, of text that is none
+            raise self.files.error(self.kind, f"cannot be read ({said(error)})") from error
         if rows.shape[1] != self.columns:
             raise self.files.error(self.kind, f"has {rows.shape[1]} columns, expected {self.columns}")
         if self.below is not None and ((rows < 0) | (rows >= np.array(self.below))).any():
             raise self.files.error(self.kind, f"holds a number that is not from 0 to below {list(self.below)}")
+        self._rows += len(rows)
         return rows
+
+    def _end(self) -> Array:
+        # Where a line ends too early pandas fills it up, with what also stands for a label that is not known.
+        if self._rows and self.dtype is not str and self._text.commas != (self.columns - 1) * self._rows:
+            raise self.files.error(self.kind, f"has lines with fewer than {self.columns} columns")
+        return np.zeros((0, self.columns), dtype=self.dtype)
+
+
+class _Text(gzip.GzipFile):
+    """A packed text that counts its commas and gives no more than `left` bytes: a line of it may have any length."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "rb")
+        self.left, self.commas = _SPARE, 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        return self._counted(super().read(size))
+
+    def read1(self, size: int = -1) -> bytes:
+        return self._counted(super().read1(size))
+
+    def _counted(self, text: bytes) -> bytes:
+        self.left -= len(text)
+        if self.left < 0:
+            raise ValueError("its lines are too long to be rows of numbers")
+        self.commas += text.count(b",")
+        return text

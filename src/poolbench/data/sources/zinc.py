@@ -8,6 +8,8 @@ index files beside it say which of them are the 12,000.
 from __future__ import annotations
 
 import io
+import math
+import mmap
 import pickle
 import re
 import shutil
@@ -24,8 +26,10 @@ from poolbench.data.features import Features
 from poolbench.data.raw import RawGraphs
 from poolbench.data.sources import fetch
 from poolbench.data.sources.archived import ArchivedDataset
+from poolbench.data.sources.unpickle import check_memo
+from poolbench.data.sources.unsound import said
 from poolbench.data.target import Target
-from poolbench.errors import PoolBenchError, one_line
+from poolbench.errors import PoolBenchError
 
 URL = "https://www.dropbox.com/s/feo9qle74kg48gy/molecules.zip?dl=1"
 INDEX_URL = "https://raw.githubusercontent.com/graphdeeplearning/benchmarking-gnns/master/data/molecules"
@@ -35,6 +39,7 @@ ATOM_TYPES, BOND_TYPES = 28, 4
 """Of the whole of ZINC, as the benchmark embeds them; the 12,000 hold 21 of the atom types. Bond type 0 is no bond."""
 
 _BLOCK = 1000
+_WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 class ZINC(ArchivedDataset):
@@ -97,14 +102,15 @@ class _Files:
         try:
             index = [int(word) for word in re.split(r"[,\s]+", self.index.read_text().strip())]
         except (OSError, ValueError) as error:
-            raise self.error(self.index, f"cannot be read ({error})") from error
+            raise self.error(self.index, f"cannot be read ({said(error)})") from error
         if len(index) != count:
             raise self.error(self.index, f"names {len(index)} molecules, expected {count}")
         try:
-            with open(self.pickled, "rb") as file:
-                molecules = _Unpickler(file).load()
+            with open(self.pickled, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                check_memo(content)
+                molecules = _Unpickler(content).load()
         except Exception as error:  # a damaged pickle raises any type
-            raise self.error(self.pickled, f"cannot be read ({one_line(error)})") from error
+            raise self.error(self.pickled, f"cannot be read ({said(error)})") from error
         if not isinstance(molecules, list) or not 0 <= min(index) <= max(index) < len(molecules):
             raise self.error(self.pickled, f"is no list of molecules up to number {max(index)}")
         return [molecules[at] for at in index]
@@ -115,7 +121,11 @@ class _Files:
             bonds = [_tensor(molecule["bond_type"]) for molecule in molecules]
             values = [float(_tensor(molecule["logP_SA_cycle_normalized"])) for molecule in molecules]
         except Exception as error:  # of whatever is in the place of a tensor
-            raise self.error(self.pickled, f"holds something that is no molecule ({one_line(error)})") from error
+            raise self.error(self.pickled, f"holds something that is no molecule ({said(error)})") from error
+        if not np.isfinite(values).all():
+            raise self.error(self.pickled, "holds a molecule whose logP is not finite")
+        if any(held.dtype not in _WHOLE for held in (*atoms, *bonds)):
+            raise self.error(self.pickled, "holds types of atoms or bonds that are no whole numbers")
         for atom, bond in zip(atoms, bonds, strict=True):
             if bond.shape != (len(atom), len(atom)):
                 raise self.error(self.pickled, f"holds {len(atom)} atoms with bonds of shape {list(bond.shape)}")
@@ -171,4 +181,6 @@ class _Unpickler(pickle.Unpickler):
 def _tensor(held: _Pickled) -> Tensor:
     storage = torch.load(io.BytesIO(held.storage.data), map_location="cpu", weights_only=True)
     whole = torch.tensor([], dtype=storage.dtype).set_(storage)
+    if math.prod(held.size) > whole.numel():  # a view of one number may have any size
+        raise ValueError(f"{whole.numel()} numbers as a tensor of shape {held.size}")
     return whole.as_strided(held.size, held.stride, held.offset)
