@@ -57,9 +57,14 @@ def test_every_experiment_is_read_and_written_as_it_was_composed(experiment: str
         ["debug=default"],
         ["scheduler=plateau", "optimizer=sgd", "logger=tensorboard"],
         ["search=dense", "protocol=nested10"],
-        ["+trainer.accumulate_grad_batches=2", "+trainer.gradient_clip_algorithm=value", "+trainer.max_steps=-1"],
+        [
+            "+trainer.accumulate_grad_batches=2",
+            "trainer.gradient_clip_val=1.0",
+            "+trainer.gradient_clip_algorithm=value",
+            "+trainer.max_steps=-1",
+        ],
         ["loss_weights={cut: 1, ortho: 0.5}", "+job_type=sweep", "tags=[a,b]"],
-        ["loss_weights=1", "callbacks.resume_every=0", "trainer.devices=[0,1]", "trainer.precision=16"],
+        ["loss_weights=1", "callbacks.resume_every=0", "trainer.devices=[0,1]", "trainer.precision=bf16-mixed"],
     ],
 )
 def test_whatever_conf_offers_is_written_as_it_was_composed(words: Sequence[str]) -> None:
@@ -95,6 +100,17 @@ def test_parts() -> None:
     assert config.scheduler is None and plain(config)["scheduler"] == {"_target_": None}
     assert read(values(scheduler=None)).scheduler is None
     assert Part.of("pool", {"_target_": "a.B", "x": 1}) == Part("a.B", {"x": 1})
+
+
+def test_a_precision_has_one_name() -> None:
+    for name, others in (("32-true", (32, "32")), ("16-mixed", (16, "16")), ("bf16-mixed", ("bf16",))):
+        for other in (name, *others):
+            assert plain(read(values(trainer__precision=other)))["trainer"]["precision"] == name
+
+
+@pytest.mark.parametrize("devices", [1, -1, 1024, [3], [0, 1], "auto", "2", "-1", "0,1", "0,"])
+def test_devices(devices: Any) -> None:
+    assert read(values(trainer__devices=devices)).trainer.devices == devices
 
 
 def test_no_torch_is_needed() -> None:
@@ -133,11 +149,31 @@ def test_no_torch_is_needed() -> None:
         ("trainer__max_epochs", 0, "trainer.max_epochs=0: a whole number of at least 1 is expected"),
         ("trainer__threads", 0, "trainer.threads=0: a whole number of at least 1 is expected"),
         ("trainer__accelerator", "gpuu", "trainer.accelerator='gpuu' is not one of auto, cpu, cuda, gpu, mps"),
-        ("trainer__precision", 31, "trainer.precision=31 is not one of 16, 32, 64, bf16, 16-true"),
+        ("trainer__precision", 31, "trainer.precision=31 is not one of 32-true, bf16-mixed, 16-mixed, 32, bf16, 16"),
+        ("trainer__precision", "64-true", "trainer.precision='64-true' is not one of 32-true, bf16-mixed, 16-mixed"),
+        ("trainer__threads", 100_000, "trainer.threads=100000: a whole number from 1 to 1024 is expected"),
+        ("trainer__strategy", "nosuch", "trainer.strategy='nosuch' is not one of auto, ddp, ddp_spawn"),
+        ("trainer__devices", 0, "trainer.devices=0: how many (1 or more; -1: all there are), or a list of which"),
+        ("trainer__devices", 1025, "trainer.devices=1025: a whole number from -1 to 1024"),
+        ("trainer__devices", [], "trainer.devices=[]: how many"),
+        ("trainer__devices", [0, 0], "trainer.devices=[0, 0]: how many"),
+        ("trainer__devices", "0", "trainer.devices='0': how many"),
+        ("trainer__devices", "all", "trainer.devices='all': how many"),
+        ("trainer__max_steps", 0, "trainer.max_steps=0: a whole number of at least 1, or -1 for no bound, is expected"),
+        ("trainer__min_epochs", 4, "trainer.min_epochs=4 is more than trainer.max_epochs=3"),
+        ("trainer__gradient_clip_algorithm", "norm", "trainer.gradient_clip_algorithm goes with trainer.gradient_clip"),
+        ("trainer__num_nodes", 2, "trainer.num_nodes is no key of the configuration"),
+        ("trainer__benchmark", True, "trainer.benchmark is no key of the configuration"),
         ("trainer__deterministic", "wran", "trainer.deterministic='wran': true, false or warn is expected"),
         ("trainer__devices", 1.5, "trainer.devices=1.5: a whole number of at least -1, a list of numbers or a word is"),
         ("trainer__gradient_clip_val", -1, "trainer.gradient_clip_val=-1: a number of at least 0 or null is expected"),
-        ("trainer__limit_train_batches", 1.5, "a whole number of at least 0 or a number from 0 to 1 is expected"),
+        (
+            "trainer__limit_train_batches",
+            1.5,
+            "a whole number of at least 1 or a number between 0 and 1 is expected",
+        ),
+        ("trainer__limit_train_batches", 0, "a whole number of at least 1 or a number between 0 and 1 is expected"),
+        ("trainer__limit_train_batches", 1.0, "a whole number of at least 1 or a number between 0 and 1"),
         ("trainer__max_epoch", 5, "trainer.max_epoch is no key of the configuration (did you mean trainer.max_epochs"),
         ("trainer__limit_val_batches", 3, "trainer.limit_val_batches is no key of the configuration"),
         ("trainer__check_val_every_n_epoch", 3, "trainer.check_val_every_n_epoch is no key of the configuration"),
@@ -149,6 +185,10 @@ def test_no_torch_is_needed() -> None:
         ("callbacks__mode", "most", "callbacks.mode='most' is not one of auto, min, max"),
         ("callbacks__progress", "dots", "callbacks.progress='dots' is not one of auto, bar, lines, none"),
         ("callbacks__monitor", "val/f1", "callbacks.monitor=val/f1: say whether more is better: callbacks.mode=min"),
+        ("callbacks__monitor", "loss", "callbacks.monitor=loss: auto or a number of the curve, such as val/loss"),
+        ("paths__results", "s3://bucket/x", "paths.results=s3://bucket/x: a folder of this machine is expected"),
+        ("paths__results", "", "paths.results=: a folder of this machine is expected"),
+        ("paths__data", "http://x", "paths.data=http://x: a folder of this machine is expected"),
         ("seeed", 1, "seeed is no key of the configuration (did you mean seed?)"),
         ("pool", None, "pool=None: a mapping with a _target_ is expected"),
         ("pool", {"ratio": 0.5}, "pool has no _target_: give the class as module.Class"),
@@ -187,6 +227,9 @@ def test_what_is_missing_is_said(key: str, said: str) -> None:
 
 
 def test_keys_that_do_not_go_together() -> None:
+    with pytest.raises(PoolBenchError, match=r"trainer\.min_steps=9 is more than trainer\.max_steps=8"):
+        read(values(trainer__min_steps=9, trainer__max_steps=8))
+    assert read(values(trainer__min_steps=9, trainer__max_steps=-1)).trainer.min_steps == 9
     with pytest.raises(PoolBenchError, match="does not go with a search"):
         read(values(search=SEARCH, trainer__strategy="ddp"))
     with pytest.raises(PoolBenchError, match="does not go with a search"):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 import types
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -31,10 +32,17 @@ LARGEST = 2**53
 Whole = Annotated[int, Meta(ge=0, le=LARGEST)]
 Count = Annotated[int, Meta(ge=1, le=LARGEST)]
 Amount = Whole | Annotated[float, Meta(ge=0, le=LARGEST)]
-Share = Annotated[float, Meta(ge=0, le=1)]
+Share = Annotated[float, Meta(gt=0, lt=1)]
+Places = Annotated[int, Meta(ge=1, le=1024)]
+"""Processes or threads: more than any machine has are a slip, and start all the same."""
 
-Precision = Literal[16, 32, 64, "16", "32", "64", "bf16", "16-true", "16-mixed", "bf16-true", "bf16-mixed", "32-true",
-                    "64-true"]  # fmt: skip
+Precision = Literal["32-true", "bf16-mixed", "16-mixed", 32, "32", "bf16", 16, "16"]
+PRECISIONS = {32: "32-true", "32": "32-true", "bf16": "bf16-mixed", 16: "16-mixed", "16": "16-mixed"}
+"""Lightning's other words for a precision, which are no other run. Its whole models in other types (64-true, bf16-true)
+want their data converted, and Lightning converts no frozen batch."""
+Strategy = Literal["auto", "ddp", "ddp_spawn", "ddp_fork", "ddp_notebook", "ddp_find_unused_parameters_true",
+                   "ddp_spawn_find_unused_parameters_true", "ddp_fork_find_unused_parameters_true",
+                   "ddp_notebook_find_unused_parameters_true"]  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------------------ the keys
@@ -73,27 +81,43 @@ class Names(Struct, frozen=True):
 
 
 class Trainer(Struct, frozen=True, kw_only=True):
-    """Arguments of pytorch_lightning.Trainer, threads and compile apart."""
+    """Arguments of pytorch_lightning.Trainer, threads and compile apart.
+
+    Those that are not here do nothing in a run (validation is the run's own, one machine does it), and are refused.
+    """
 
     accelerator: Literal["auto", "cpu", "cuda", "gpu", "mps"]
-    devices: Annotated[int, Meta(ge=-1, le=LARGEST)] | list[Whole] | str  # how many, or which; -1, auto: all there are
-    strategy: str  # auto, or ddp and the like, which start a process a device
+    devices: Annotated[int, Meta(ge=-1, le=1024)] | list[Whole] | str  # how many, or which; -1, auto: all there are
+    strategy: Strategy  # ddp and the like start a process a device
     precision: Precision  # of the arithmetic; bf16-mixed for autocast
     max_epochs: Count
     gradient_clip_val: Amount | None  # None: gradients are taken as they are
     deterministic: bool | Literal["warn"]  # false: kernels that sum in any order may be used
-    threads: Count  # of torch
+    threads: Places  # of torch
     compile: bool  # torch.compile the model
-    min_epochs: Whole | UnsetType = UNSET
+    min_epochs: Whole | UnsetType = UNSET  # patience stops nothing before
     max_steps: Annotated[int, Meta(ge=-1, le=LARGEST)] | UnsetType = UNSET  # -1: no bound
-    min_steps: Whole | UnsetType = UNSET
-    limit_train_batches: Whole | Share | UnsetType = UNSET  # how many batches of an epoch, or which share of them
+    min_steps: Whole | UnsetType = UNSET  # patience stops nothing before
+    limit_train_batches: Count | Share | UnsetType = UNSET  # how many batches of an epoch, or which share of them
     accumulate_grad_batches: Count | UnsetType = UNSET  # batches a step
     gradient_clip_algorithm: Literal["norm", "value"] | UnsetType = UNSET
     detect_anomaly: bool | UnsetType = UNSET  # autograd's search for what made a NaN
-    benchmark: bool | UnsetType = UNSET  # cuDNN's
-    num_nodes: Count | UnsetType = UNSET  # machines that share a run
-    sync_batchnorm: bool | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "precision", PRECISIONS.get(self.precision, self.precision))
+        if not _names_devices(self.devices):
+            raise PoolBenchError(
+                f"trainer.devices={self.devices!r}: how many (1 or more; -1: all there are), or a list of which, such "
+                "as [0,1], is expected"
+            )
+        if self.max_steps == 0:
+            raise PoolBenchError("trainer.max_steps=0: a whole number of at least 1, or -1 for no bound, is expected")
+        for least, most in ((self.min_epochs, self.max_epochs), (self.min_steps, self.max_steps)):
+            if isinstance(least, int) and isinstance(most, int) and least > most >= 0:
+                what = "epochs" if most is self.max_epochs else "steps"
+                raise PoolBenchError(f"trainer.min_{what}={least} is more than trainer.max_{what}={most}")
+        if self.gradient_clip_algorithm is not UNSET and not self.gradient_clip_val:
+            raise PoolBenchError("trainer.gradient_clip_algorithm goes with trainer.gradient_clip_val: give a number")
 
     @property
     def starts_processes(self) -> bool:
@@ -115,6 +139,10 @@ class Callbacks(Struct, frozen=True):
     pictures_every: Whole  # epochs between two pictures of what the first pool does; 0: none
 
     def __post_init__(self) -> None:
+        if self.monitor != "auto" and not re.fullmatch(r"(train|val|test)/\w+", self.monitor):
+            raise PoolBenchError(
+                f"callbacks.monitor={self.monitor}: auto or a number of the curve, such as val/loss, is expected"
+            )
         if self.monitor != "auto" and self.mode == "auto":
             raise PoolBenchError(
                 f"callbacks.monitor={self.monitor}: say whether more is better: callbacks.mode=min or max"
@@ -127,6 +155,12 @@ class Paths(Struct, frozen=True):
     results: str
     data: str | None  # None: the user's cache folder
     mirror: str | None  # a folder or base URL laid out as the official hosts are
+
+    def __post_init__(self) -> None:
+        for name in ("results", "data"):
+            place = getattr(self, name)
+            if place is not None and (not place or "://" in place):
+                raise PoolBenchError(f"paths.{name}={place}: a folder of this machine is expected")
 
 
 class Search(Struct, frozen=True, omit_defaults=True):
@@ -174,6 +208,17 @@ class Config(Struct, frozen=True, kw_only=True, omit_defaults=True):
     def dataset_name(self) -> str | None:
         """What people call the dataset."""
         return self.dataset.arguments.get("name") or self.names.dataset
+
+
+def _names_devices(devices: int | list[int] | str) -> bool:
+    """Whether Lightning would take this for at least one device, each of them once."""
+    if isinstance(devices, str):  # "2" is how many, "0,1" and "2," say which
+        if devices.strip() in ("auto", "-1"):
+            return True
+        if not re.fullmatch(r"\s*\d+(\s*,\s*\d+)*\s*,?\s*", devices):
+            return False
+        devices = [int(word) for word in devices.split(",") if word.strip()] if "," in devices else int(devices)
+    return 0 < len(devices) == len(set(devices)) if isinstance(devices, list) else devices != 0
 
 
 # ----------------------------------------------------------------------------------------- from dictionaries, and back
@@ -317,7 +362,9 @@ def _words(option: Any, value: Any) -> list[str]:
     if get_origin(option) is Annotated:
         kind, bounds = get_args(option)
         number = "a whole number" if kind is int else "a number"
-        told = bounds.le == 1 or (isinstance(value, int | float) and value > bounds.le)
+        if bounds.gt is not None:
+            return [f"{number} between {bounds.gt} and {bounds.lt}"]
+        told = isinstance(value, int | float) and value > bounds.le
         return [f"{number} from {bounds.ge} to {bounds.le}" if told else f"{number} of at least {bounds.ge}"]
     if get_origin(option) is list:
         return ["a list of words" if get_args(option)[0] is str else "a list of numbers"]

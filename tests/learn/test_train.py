@@ -91,6 +91,76 @@ def test_a_killed_run_ends_with_the_same_bits(pool: str, scheduler: str, tmp_pat
     assert bits(last) == bits(whole)
 
 
+LIMITS: dict[str, dict[str, Any]] = {
+    "min_epochs": {"trainer__min_epochs": 12, "callbacks__patience": 2, "trainer__max_epochs": 40},
+    "min_steps": {"trainer__min_steps": 21, "callbacks__patience": 2, "trainer__max_epochs": 40},
+    "max_steps": {"trainer__max_steps": 17, "trainer__max_epochs": 40},  # in mid-epoch: an epoch has two steps
+    "accumulate": {"trainer__accumulate_grad_batches": 2, "trainer__max_epochs": 12},
+    "accumulated steps": {"trainer__accumulate_grad_batches": 2, "trainer__max_steps": 15, "trainer__min_steps": 9,
+                          "callbacks__patience": 2, "trainer__max_epochs": 40},
+    "part of an epoch": {"trainer__limit_train_batches": 1, "trainer__min_steps": 9, "trainer__max_epochs": 12,
+                         "callbacks__patience": 2},
+}  # fmt: skip
+SCHEDULERS: dict[str, dict[str, Any]] = {
+    "none": {"scheduler": {"_target_": None}},
+    "cosine": {},
+    "plateau": {"scheduler": {"_target_": "torch.optim.lr_scheduler.ReduceLROnPlateau", "patience": 0}},
+    "step": {"scheduler": {"_target_": "torch.optim.lr_scheduler.StepLR", "step_size": 3}},
+}
+
+
+def killed_at(made: Config, resume: Path, *epochs: int) -> Outcome:
+    """What a run comes to that was killed after each of these epochs, which its checkpoint had not seen yet."""
+
+    def die(epoch: int, row: dict[str, float]) -> None:
+        if epoch in epochs and epoch not in deaths:
+            deaths.append(epoch)
+            raise Killed
+
+    deaths: list[int] = []
+    while True:
+        try:
+            return run(made, resume=resume, identity="x", on_epoch=die)
+        except Killed:
+            pass
+
+
+@pytest.mark.parametrize("limits", ["min_epochs", "accumulated steps"])
+def test_a_killed_run_with_limits_ends_with_the_same_bits(limits: str, tmp_path: Path) -> None:
+    made = config(**SCHEDULERS["plateau"], **{"optimizer__lr": 0.05, **LIMITS[limits]})
+    whole = run(made)
+    assert bits(killed_at(made, tmp_path / "resume.ckpt", 2, len(whole.curve) - 1)) == bits(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("limits", LIMITS)
+def test_a_run_with_limits_may_be_killed_at_any_moment(limits: str, scheduler: str, tmp_path: Path) -> None:
+    made = config(**SCHEDULERS[scheduler], **{"optimizer__lr": 0.05, **LIMITS[limits]})
+    whole = run(made)
+    for epoch in range(len(whole.curve)):
+        assert bits(killed_at(made, tmp_path / f"{epoch}.ckpt", epoch)) == bits(whole), epoch
+    assert bits(killed_at(made, tmp_path / "all.ckpt", *range(len(whole.curve)))) == bits(whole)
+
+
+@pytest.mark.parametrize(
+    ("least", "epochs"),
+    [
+        ({"trainer__min_epochs": 4}, 5),  # better in the fourth, and once more: patience is counted from there
+        ({"trainer__min_epochs": 8}, 8),  # none was better for long: it ends there
+        ({"trainer__min_steps": 15}, 8),  # two steps an epoch: the eighth has the fifteenth
+        ({}, 2),
+    ],
+)
+def test_nothing_stops_before_the_least_epochs_and_a_run_that_improves_goes_on(
+    least: dict[str, int], epochs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = iter([1.0, 2.0, 0.9, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1])
+    monkeypatch.setattr(Selection, "score", lambda self, row: next(values))
+    assert len(run(config(callbacks__patience=1, trainer__max_epochs=10, **least)).curve) == epochs
+
+
 def test_a_checkpoint_of_another_run_or_a_damaged_one_is_not_used(tmp_path: Path) -> None:
     resume = tmp_path / "resume.ckpt"
     run(config(), resume=resume, identity="x")
@@ -209,6 +279,11 @@ def test_mixed_precision_trains() -> None:
         ),
         ("model__dropout", 1.0),
         ("trainer__precision", "31"),
+        ("trainer__precision", "16-mixed"),
+        ("trainer__devices", 999),
+        ("loss_weights", {"nope": 1.0}),
+        ("callbacks__monitor", "test/loss"),
+        ("callbacks__monitor", "val/loss_nope_1"),
         ("scheduler", {"_target_": "torch.optim.lr_scheduler.StepLR"}),
         ("pool", {"_target_": "poolbench.pool.readouts.globalpool.GlobalSumPool"}),
         ("pool", {"_target_": "torch.nn.Linear"}),
@@ -231,6 +306,21 @@ def test_a_part_within_an_operator_is_made_for_each_level() -> None:
     layers = [module.gnn for module in model.modules() if isinstance(module, SAGPool)]
     assert [(layer.in_channels, layer.heads) for layer in layers] == [(8, 2), (8, 2)]
     assert math.isfinite(run(made).metrics["test"]["loss"])
+
+
+@pytest.mark.parametrize("monitor", ["val/nothing", "val/total_loss", "val/rocauc", "train/f1"])
+def test_a_monitor_that_is_not_measured_is_refused_before_training(monitor: str) -> None:
+    with pytest.raises(PoolBenchError, match=f"callbacks.monitor={monitor} is not measured"):
+        run(config(callbacks__monitor=monitor), on_start=lambda epoch: pytest.fail("it was trained"))
+
+
+@pytest.mark.parametrize(
+    "monitor", ["val/loss", "val/accuracy", "val/loss_cut_1", "train/total_loss", "train/accuracy"]
+)
+def test_what_is_measured_may_be_monitored(monitor: str) -> None:
+    made = config(callbacks__monitor=monitor, trainer__max_epochs=1, loss_weights={"cut": 0.5})
+    Parts.of(made)
+    assert monitor in run(made).curve[0]
 
 
 @pytest.mark.parametrize("name", ["ndp", "nmf"])

@@ -5,7 +5,7 @@ Lightning is not asked here: to load it takes longer than to refuse.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -20,9 +20,12 @@ from poolbench.data.protocols import Nested, Protocol
 from poolbench.errors import PoolBenchError, nearest
 from poolbench.learn.locate import build_protocol, construct, locate, places
 from poolbench.learn.loggers import LoggerConfig
+from poolbench.linalg import Ragged, Sparse
 from poolbench.nn import model as templates
 from poolbench.nn.model import DataFacts, GraphModel
 from poolbench.pool.base.src import GlobalPool, Operator
+from poolbench.records.identity import processes
+from poolbench.records.provenance import usable_cores
 
 #: Stand for data that is not there yet.
 STAND_IN = DataFacts(in_channels=4, out_channels=2, mean_nodes=30.0, classes=4)
@@ -56,6 +59,8 @@ class Parts:
         model = build_model(config.model, config.pool, STAND_IN, config.names.pool)
         if nested and model.task == "kernel":
             raise PoolBenchError("a graph kernel chooses its own parameters on validation graphs: take protocol=cv10")
+        if model.task != "kernel":
+            check_losses(config, model, protocol.validates)
         check_device(config.trainer)
         build_scheduler(config.scheduler, build_optimizer(config.optimizer, [nn.Parameter(torch.zeros(1))]))
         return cls(dataset, protocol, build_loggers(config.logger))
@@ -131,6 +136,53 @@ def check_device(settings: Trainer) -> None:
     there["gpu"] = any(there.values())
     if not there.get(settings.accelerator, True):
         raise PoolBenchError(f"trainer.accelerator={settings.accelerator}: torch finds none here; take trainer=cpu")
+    if settings.accelerator == "cpu" or (settings.accelerator == "auto" and not there["gpu"]):
+        if settings.precision == "16-mixed":
+            raise PoolBenchError("trainer.precision=16-mixed is for GPUs; on the CPU take bf16-mixed")
+        asked, cores = processes({"devices": settings.devices}), max(usable_cores(), 2)
+        if asked > cores:
+            raise PoolBenchError(f"trainer.devices={settings.devices}: this machine has cores for {cores} processes")
+
+
+def check_losses(config: Config, model: GraphModel, validates: str) -> None:
+    """Raise `PoolBenchError` for weights of losses that the pool has not, and where such a loss is monitored.
+
+    Args:
+        model: built for `STAND_IN`. validates: the part that is evaluated after each epoch.
+    """
+    part, _, name = config.callbacks.monitor.partition("/")
+    if name and part not in ("train", validates):
+        parts = " and ".join(dict.fromkeys(("train", validates)))
+        raise PoolBenchError(f"callbacks.monitor={part}/{name}: this protocol measures {parts} after each epoch")
+    if isinstance(config.loss_weights, Mapping) or name.startswith("loss_"):
+        losses = _auxiliary_losses(model)
+        if losses is not None:
+            loss_weights(config.loss_weights, losses)
+            if name.startswith("loss_"):
+                check_monitor(config.callbacks.monitor, [f"loss_{loss}" for loss in losses])
+
+
+def check_monitor(monitor: str, names: Sequence[str]) -> None:
+    """Raise `PoolBenchError` where the monitored number (auto, or part/name) is none of those that are measured."""
+    part, _, name = monitor.partition("/")
+    if name and name not in names:
+        near = nearest(name, names, prefix=f"{part}/") or f"; there are {', '.join(f'{part}/{n}' for n in names)}"
+        raise PoolBenchError(f"callbacks.monitor={monitor} is not measured{near}")
+
+
+def _auxiliary_losses(model: GraphModel) -> dict[str, Tensor] | None:
+    """Those of a model built for `STAND_IN`, on two rings; None where somebody else's model takes no such graphs."""
+    sizes = torch.tensor([8, 12])
+    start = torch.repeat_interleave(sizes.cumsum(0) - sizes, sizes)
+    node = torch.arange(int(sizes.sum()))
+    after = start + (node - start + 1) % torch.repeat_interleave(sizes, sizes)
+    nodes = Ragged.from_index(torch.repeat_interleave(torch.arange(2), sizes))
+    ring = Sparse.from_edges(torch.cat([node, after]), torch.cat([after, node]), None, nodes, symmetric=True)
+    with torch.no_grad():
+        try:
+            return model(torch.rand(node.numel(), STAND_IN.in_channels), ring).losses
+        except Exception:
+            return None
 
 
 def loss_weights(config: float | Mapping[str, float], losses: Mapping[str, Tensor]) -> dict[str, float]:

@@ -26,7 +26,7 @@ from poolbench.learn.learner import Learner
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 
 
 class Selection:
@@ -91,6 +91,7 @@ class Keeper(pl.Callback):
         on_epoch: called with (epoch, row) after each epoch, for loggers; None for nobody.
         identity: of the run, checked when a checkpoint is read.
         validates: the part that is evaluated after each epoch; `train` where nothing is.
+        min_epochs, min_steps: before so many of both nothing stops early.
     """
 
     def __init__(
@@ -103,8 +104,10 @@ class Keeper(pl.Callback):
         on_epoch: Callable[[int, dict[str, float]], None] | None = None,
         identity: str = "",
         validates: str = "val",
+        min_epochs: int = 0,
+        min_steps: int = 0,
     ) -> None:
-        self.validates = validates
+        self.validates, self.min_epochs, self.min_steps = validates, min_epochs, min_steps
         self.selection, self.scheduler, self.seed = selection, scheduler, seed
         self.resume, self.every, self.on_epoch, self.identity = resume, every, on_epoch, identity
         self.curve: list[dict[str, float]] = []
@@ -132,11 +135,14 @@ class Keeper(pl.Callback):
         assert isinstance(pl_module, Learner)
         if self._pending is not None:
             self._restore(pl_module, self._pending)
-            self._pending = None
             for field in ("ready", "started", "processed", "completed"):
                 setattr(trainer.fit_loop.epoch_progress.current, field, self.epoch)
-        if self.selection.exhausted:
-            trainer.should_stop = True
+            # max_steps counts these, and Lightning has no other place for them.
+            trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total.completed = (
+                self._pending["steps"]
+            )
+            self._pending = None
+        self._stop_early(trainer)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         torch.manual_seed(mix(self.seed, 1 + self.epoch))
@@ -159,10 +165,14 @@ class Keeper(pl.Callback):
         self.curve.append(row)
         if self.on_epoch is not None:
             self.on_epoch(epoch, row)
-        if self.selection.exhausted:
-            trainer.should_stop = True
+        self._stop_early(trainer)
         if trainer.is_global_zero and self.resume is not None and time.monotonic() - self._saved >= self.every:
-            self.save(pl_module)
+            self.save(pl_module, trainer.global_step)
+
+    def _stop_early(self, trainer: pl.Trainer) -> None:
+        enough = self.epoch >= self.min_epochs and trainer.global_step >= self.min_steps
+        if enough and self.selection.exhausted:
+            trainer.should_stop = True
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.handover is not None and trainer.is_global_zero:
@@ -191,8 +201,8 @@ class Keeper(pl.Callback):
 
     # -- the resume checkpoint ------------------------------------------------------------------------------------
 
-    def save(self, module: Learner) -> None:
-        """Write the resume checkpoint, whole or not at all."""
+    def save(self, module: Learner, steps: int) -> None:
+        """Write the resume checkpoint, whole or not at all. steps: of the optimiser so far."""
         assert self.resume is not None
         state = {
             "version": VERSION,
@@ -202,6 +212,7 @@ class Keeper(pl.Callback):
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
             "selection": self.selection.state(),
             "curve": self.curve,
+            "steps": steps,
         }
         content = io.BytesIO()  # torch.save into a file makes a RuntimeError of a full disk
         torch.save(state, content)

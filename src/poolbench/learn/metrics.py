@@ -33,6 +33,16 @@ def measure(target: Target, y: Tensor, predicted: Tensor) -> dict[str, float]:
     return {}
 
 
+def names(target: Target) -> tuple[str, ...]:
+    """What `measure` returns for a target, and the accuracy where it has classes."""
+    counted = ("accuracy",) if target.kind == "classes" else ()
+    if target.kind == "none":
+        return ()
+    if target.evaluate is not None:
+        return (*counted, target.metric, *(("precision", "recall") if target.kind == "words" else ()))
+    return {"binary": ("rocauc", "ap"), "numbers": ("mae", "rmse")}.get(target.kind, counted)
+
+
 def binary(y: Tensor, predicted: Tensor) -> dict[str, float]:
     """ROC-AUC and average precision, means over the questions with both answers."""
     from sklearn.metrics import average_precision_score, roc_auc_score

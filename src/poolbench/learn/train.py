@@ -20,8 +20,9 @@ from poolbench.data.coarsen import PackedCoarsenings, Recipe, coarsen_dataset
 from poolbench.data.prepared import Prepared
 from poolbench.data.splits import PARTS
 from poolbench.data.store import GraphStore, mix
-from poolbench.learn import diagnostics, memory
-from poolbench.learn.build import build_model, build_optimizer, build_scheduler
+from poolbench.data.target import Target
+from poolbench.learn import diagnostics, memory, metrics
+from poolbench.learn.build import build_model, build_optimizer, build_scheduler, check_monitor
 from poolbench.learn.datamodule import GraphData
 from poolbench.learn.keeper import Keeper, Selection
 from poolbench.learn.learner import Learner, evaluate, learner_for
@@ -72,6 +73,7 @@ class Trainable:
         else:
             learner, parameters = learner_for(model, prepared.target, prepared.level), list(model.parameters())
             learner.check(prepared)
+            _check_monitor(config.callbacks.monitor, learner.adapt(prepared, model).target)
         # An operator that stands alone may have no parameters, and nothing is trained.
         optimizer = build_optimizer(config.optimizer, parameters or [torch.nn.Parameter(torch.zeros(0))])
         return cls(model, learner, optimizer, build_scheduler(config.scheduler, optimizer))
@@ -137,7 +139,8 @@ def train(
 
     over = config.trainer.hands_over
     keeper = Keeper(selection, trainable.scheduler, seed, resume, callbacks.resume_every, None if over else each_epoch,
-                    identity, prepared.validates)  # fmt: skip
+                    identity, prepared.validates, config.trainer.min_epochs or 0,
+                    config.trainer.min_steps or 0)  # fmt: skip
     keeper.read()
     outcome.curve = keeper.curve
     on_start(keeper.epoch)
@@ -187,6 +190,17 @@ def train(
     outcome.time["total"] = time.perf_counter() - started
     _measure_memory(outcome, module, data, mix(seed, 0x7E57, len(PARTS) + 2))
     return outcome
+
+
+def _check_monitor(monitor: str, target: Target) -> None:
+    """Refuse a number that no epoch measures; auxiliary losses are the model's, and were looked at with it."""
+    part, _, name = monitor.partition("/")
+    if name.startswith("loss_"):
+        return
+    if part == "train":  # sums alone
+        check_monitor(monitor, ["loss", "total_loss", *(["accuracy"] if target.kind == "classes" else [])])
+    else:
+        check_monitor(monitor, ["loss", *metrics.names(target)])
 
 
 def _fit_elsewhere(

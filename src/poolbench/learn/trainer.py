@@ -14,8 +14,9 @@ from poolbench.config import Trainer
 from poolbench.errors import PoolBenchError
 from poolbench.learn.locate import first_line
 
-#: Settings in conf/trainer that are PoolBench's own and not pl.Trainer's.
-OWN = ("threads", "compile")
+#: Settings in conf/trainer that are PoolBench's own and not pl.Trainer's. `Keeper` alone says when to stop early:
+#: Lightning remembers a stop that came before the least epochs, and ends there while the run still improves.
+OWN = ("threads", "compile", "min_epochs", "min_steps")
 
 
 def build_trainer(settings: Trainer, callbacks: list[pl.Callback]) -> pl.Trainer:
