@@ -304,7 +304,8 @@ def _epochs(job: JobState, results: Path) -> str:
     """How far the latest run of a job is, from the curve that it writes."""
     curves = sorted(run_folder(results, job.runs[-1]).glob("*/metrics.csv")) if job.runs else []
     try:
-        return f"epoch {max(len(curves[-1].read_text().splitlines()) - 1, 0)}" if curves else "begins"
+        rows = len(curves[-1].read_text(encoding="utf-8").splitlines()) if curves else 0
+        return f"epoch {max(rows - 1, 0)}" if curves else "begins"
     except OSError:
         return ""
 
