@@ -143,6 +143,12 @@ class Loggers:
             log.warning("%s: %s: %s; it is not written to any further", name, type(error).__name__, _line(error))
 
 
+def _check_words(**settings: Any) -> None:
+    for name, value in settings.items():
+        if value is not None and not isinstance(value, str):
+            raise PoolBenchError(f"logger.{name}={value!r}: a word or null is expected")
+
+
 def _number(value: Any) -> Any:
     """A tensor or array of one element as a number."""
     return value.item() if hasattr(value, "item") else value
@@ -258,6 +264,7 @@ class TensorBoardLogger:
     def __post_init__(self) -> None:
         if importlib.util.find_spec("tensorboard") is None:
             raise PoolBenchError("logger=tensorboard needs the package tensorboard: pip install tensorboard")
+        _check_words(dir=self.dir)
 
     def open(self, run: RunInfo, history: list[Row]) -> TensorBoardRun:
         folder = Path(self.dir) / run.id / str(run.attempt) if self.dir else run.folder / "tensorboard"
@@ -333,6 +340,10 @@ class WandbLogger:
             raise PoolBenchError(f"logger.mode={self.mode}: choose one of {', '.join(MODES)}, or null")
         if not self.budget > 0:
             raise PoolBenchError(f"logger.budget={self.budget}: must be a positive number of seconds")
+        _check_words(project=self.project, entity=self.entity, group=self.group, job_type=self.job_type,
+                     name=self.name, notes=self.notes, dir=self.dir)  # fmt: skip
+        if not isinstance(self.tags, list | tuple) or not all(isinstance(tag, str) for tag in self.tags):
+            raise PoolBenchError(f"logger.tags={self.tags!r}: a list of words is expected")
 
     def open(self, run: RunInfo, history: list[Row]) -> WandbRun | None:
         mode = _WANDB_MODES.get(os.environ.get("WANDB_MODE", "").strip().lower(), self.mode)
