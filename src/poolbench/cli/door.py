@@ -21,7 +21,7 @@ from poolbench.cli.names import about, canonical, choices, offered, pools, some
 from poolbench.cli.terminal import TRACEBACKS
 from poolbench.cli.words import parsed
 from poolbench.config import Config, hint, read
-from poolbench.errors import PoolBenchError, RunError, nearest
+from poolbench.errors import PoolBenchError, nearest
 from poolbench.jobs import sweep
 
 ONE_RUN = "this command does not go with -m: start it once for each choice"
@@ -52,8 +52,6 @@ class Task:
                 self._job(config)
             else:
                 self.work(resolve(config))
-        except BrokenPipeError as error:  # a run that stopped half-way, whoever it was that stopped reading
-            self.error = RunError(sweep.explain(error))
         except Exception as error:  # on its way through Hydra it would cost a line of Hydra's own
             self.error = error
 

@@ -109,6 +109,10 @@ class Books:
         """Job `number` for people: what sets it apart from the others."""
         return self._texts[number - 1]
 
+    def begun(self) -> Sweep:
+        """The sweep before any of its jobs."""
+        return Sweep(self.folder, tuple(map(JobState, self._texts)), self.at_once)
+
     def _content(self) -> bytes:
         content = {"schema": SCHEMA, "at_once": self.at_once, "jobs": self.jobs}
         return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
@@ -339,8 +343,6 @@ def explain(error: BaseException) -> str:
     """An error in one line."""
     if isinstance(error, PoolBenchError):
         return str(error)
-    if isinstance(error, BrokenPipeError):
-        return "whoever read the output has stopped reading"
     if isinstance(error, OSError):
         what = (error.strerror or str(error)).lower()
         return f"{error.filename or 'a file'}: {what}; set paths.results= to a folder that can be written to"
