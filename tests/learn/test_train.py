@@ -67,6 +67,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(pool: str) ->
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # the compiler alone takes minutes where cores are shared
 def test_a_compiled_model_trains_as_the_model_does() -> None:
     torch._dynamo.reset()
     changes = {"model__mp": "gin", "model__dropout": 0.0, "trainer__max_epochs": 2}
