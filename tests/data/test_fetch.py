@@ -12,6 +12,7 @@ import json
 import os
 import re
 import stat
+import struct
 import subprocess
 import sys
 import threading
@@ -578,6 +579,16 @@ def test_content_that_is_not_what_it_was_packed_by(mirror: Mirror, cache: Path, 
     whole = zipped(files_of("TINY"), zipfile.ZIP_BZIP2).replace(b"BZh9", b"BZx9")
     path = mirror("TINY", whole)
     assert f"archive {path} is corrupt or cannot be read (Invalid data stream)" in refused("TINY")
+    assert left_in(cache) == []
+
+
+def test_lzma_that_asks_for_memory(mirror: Mirror, cache: Path, files_of: FilesOf) -> None:
+    """Its reader makes room for the dictionary that it is told of: 4 GB by four bytes."""
+    usual = struct.pack("<BI", 0x5D, 1 << 23)
+    whole = zipped(files_of("TINY"), zipfile.ZIP_LZMA)
+    assert usual in whole
+    mirror("TINY", whole.replace(usual, struct.pack("<BI", 0x5D, 0xFFFFFFFF)))
+    assert "cannot be read (LZMA with a dictionary of 4294967295 bytes)" in refused("TINY")
     assert left_in(cache) == []
 
 

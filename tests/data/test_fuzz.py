@@ -37,9 +37,9 @@ def examples(fast: int, slow: int) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("examples", [fast, more])
 
 
-RATIO, SPARE = 100, 64 << 20
+RATIO, SPARE = 100, 128 << 20
 """Memory that reading may take: so many times the file, and what reading the smallest one takes: text is read in
-pieces of 32 MiB."""
+pieces of 32 MiB, and LZMA may have a dictionary of 64."""
 
 WORDS = (b"nan", b"-inf", b"1e39", b"1e19", b"9223372036854775807", b"-", b"0", b"-1", b"1.5", b"x", b"", b"\n", b", ")
 NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF_FFFF, 0xFFFF_FFFF, 2**63 - 1, 2**64 - 1)

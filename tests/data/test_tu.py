@@ -100,6 +100,7 @@ def test_labels_that_are_no_classes_are_held_as_targets(unpacked: Unpacked, chan
         ({"node_labels": "3\n5\n\n1e19\n4\n4\n3\n"}, "TINY_node_labels.txt, line 4: '1e19' is no whole number"),
         ({"node_labels": "3\n5\n10000000000000000000\n4\n4\n3\n"}, "line 3: '10000000000000000000' is no whole number"),
         ({"node_labels": "3\n5\n3\n4\n4\n-\n"}, "TINY_node_labels.txt, line 6: '-' is no whole number"),
+        ({"node_labels": "\0\n"}, r"TINY_node_labels.txt, line 1: '\\x00' is no whole number"),
         ({"node_attributes": "1\n" * 7}, "TINY_node_attributes.txt has 7 lines"),
         ({"node_attributes": "1\n2\nnan\n4\n5\n6\n"}, "node_attributes.txt, line 3: 'nan' is no finite number"),
         ({"node_attributes": "1,2\n3,-inf\n" + "5,6\n" * 4}, "node_attributes.txt, line 2: '-inf' is no finite"),

@@ -112,14 +112,15 @@ def read_folder(folder: Path) -> tuple[RawGraphs, dict[str, Any]]:
 
     Raises `PoolBenchError` where the folder is of another version or damaged; `OSError` where it cannot be read.
     """
+    text = (folder / _META).read_bytes()
     try:
-        meta = json.loads((folder / _META).read_text(encoding="utf-8"))
+        meta = json.loads(text)
         if meta["format"] != FORMAT:
             raise ValueError(f"format {meta['format']}, expected {FORMAT}")
         mapped = meta["edges"] > IN_MEMORY
         raw = _content(folder, meta, mapped)
         written, facts, symmetric = meta["fingerprint"], meta["facts"], meta["symmetric"]
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
+    except PermissionError:
         raise
     except Exception as error:  # of whatever stands there in the place of JSON and arrays
         raise PoolBenchError(

@@ -162,6 +162,8 @@ def _shape(text: bytes, columns: int | None) -> tuple[int, int] | None:
     codes = np.frombuffer(text, dtype=np.uint8)
     gap = codes <= 32
     words, lines = np.flatnonzero(gap[:-1] > gap[1:]), np.flatnonzero(codes == 10)
+    if not words.size:
+        return None
     if columns is None:
         second = np.searchsorted(lines, words[0], side="right")
         columns = int(np.searchsorted(words, lines[second])) if second < lines.size else words.size
