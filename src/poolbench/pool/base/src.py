@@ -297,6 +297,11 @@ class SRCPool(Operator):
             if order is not None:
                 s = s.index_select(0, order) if s.is_floating_point() else invert(order).index_select(0, s)
             s = SRCPool._selection(self, s if s.is_floating_point() else s.sort().values, nodes)
+        elif not isinstance(s, Selection):
+            raise TypeError(
+                f"s is a {type(s).__name__}: a tensor or a selection, such as the `s` of another operator's answer, is "
+                "expected"
+            )
         elif isinstance(s, Reordered) or order is not None:
             if not (isinstance(s, Reordered) and order is not None and torch.equal(s.order, order)):
                 raise ValueError("s is of nodes in another order: give the one of the same batch, nodes in its order")
