@@ -28,7 +28,7 @@ those of a plain call; the operators of fixed size and the readouts are tested o
 * *size*: the number of pooled nodes stands in the data, and what follows depends on it, so there is no one graph of
   operations; without `fullgraph=True` these compile in pieces. Where the table says yes to such an operator, torch
   takes the size as an unknown number. *kernel*: torch's attention has one derivative on the CPU.
-  *one n*: PyG's aggregation is exported for as many nodes as the example has.
+  *one n*: PyG's aggregation is exported for as many nodes as the example has, and compiled anew for each number.
 """
 
 

@@ -287,8 +287,8 @@ def _check_plain(key: str, value: Any) -> None:
     elif isinstance(value, list | tuple):
         for inner in value:
             _check_plain(key, inner)
-    elif isinstance(value, float) and math.isnan(value):
-        raise PoolBenchError(f"{key}=nan: a number is expected")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise PoolBenchError(f"{key}={value}: a number is expected")
     elif isinstance(value, int) and abs(value) > LARGEST:
         raise PoolBenchError(f"{key}={value}: a whole number of at most {LARGEST} is expected")
     elif value is not None and not isinstance(value, bool | int | float | str):

@@ -172,7 +172,7 @@ def test_reproduce_takes_recipes_and_experiments_from_there(
     assert cli.main(["reproduce", "mine/table", "--plan"]) == 2
     assert "there is no recipe for mine/table" in capsys.readouterr().err
     with pytest.raises(PoolBenchError, match="pool=stride is unknown"):
-        reproduce.compose(["pool=stride"], [0])
+        reproduce.composer()(["pool=stride"], [0])
 
 
 def test_the_contract_tests_see_the_same_folders(here: Path) -> None:

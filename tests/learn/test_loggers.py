@@ -157,6 +157,12 @@ class Handler(BaseHTTPRequestHandler):
         if mode == "hang":
             self.server.released.wait(60)
             self.close_connection = True
+        elif mode == "trickle":  # no wait for a byte is long
+            for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + b" " * 1000:
+                if self.server.released.wait(0.2):
+                    break
+                self.wfile.write(bytes([byte]))
+            self.close_connection = True
         elif mode == "refuse":
             # The nearest to a dead process: the connection is cut without an answer.
             self.close_connection = True
@@ -556,12 +562,15 @@ BUDGET = 6.0
 
 FAILURES = {
     "hangs": {"mode": "hang"},
+    "answers a byte at a time": {"mode": "trickle"},
     "cuts connections": {"mode": "refuse"},
     "answers 500": {"mode": "500"},
     "answers 401": {"mode": "401"},
     "hangs in init": {"mode": "hang", "viewer_fails_too": False},
+    "answers a byte at a time in init": {"mode": "trickle", "viewer_fails_too": False},
     "answers 500 in init": {"mode": "500", "viewer_fails_too": False},
     "hangs later": {"fails_as": "hang"},
+    "answers a byte at a time later": {"fails_as": "trickle"},
     "cuts connections later": {"fails_as": "refuse"},
     "answers 500 later": {"fails_as": "500"},
     "answers 401 later": {"fails_as": "401"},

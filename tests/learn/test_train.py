@@ -66,6 +66,15 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(pool: str) ->
     assert bits(run(config(pool, seed=4))) != bits(first)
 
 
+@pytest.mark.slow
+def test_a_compiled_model_trains_as_the_model_does() -> None:
+    torch._dynamo.reset()
+    changes = {"model__mp": "gin", "model__dropout": 0.0, "trainer__max_epochs": 2}
+    plain, compiled = run(config(**changes)), run(config(**changes, trainer__compile=True))
+    for one, other in zip(plain.curve, compiled.curve, strict=True):
+        assert one["train/total_loss"] == pytest.approx(other["train/total_loss"], rel=1e-3)
+
+
 class Killed(BaseException):
     pass
 
@@ -281,6 +290,14 @@ def test_mixed_precision_trains() -> None:
         ("trainer__precision", "31"),
         ("trainer__precision", "16-mixed"),
         ("trainer__devices", 999),
+        ("scheduler", {"_target_": "torch.optim.lr_scheduler.StepLR", "step_size": 0}),
+        ("scheduler", {"_target_": "torch.optim.lr_scheduler.StepLR", "step_size": 50, "gamma": "half"}),
+        ("scheduler", {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR", "T_max": 0}),
+        ("scheduler", {"_target_": "torch.optim.lr_scheduler.ReduceLROnPlateau", "patience": "long"}),
+        ("model___target_", "torch.nn.Linear"),
+        ("model__readout", None),
+        ("logger", {"_target_": "os.getcwd"}),
+        ("logger", {"_target_": "poolbench.learn.loggers.WandbLogger", "tags": 3}),
         ("loss_weights", {"nope": 1.0}),
         ("callbacks__monitor", "test/loss"),
         ("callbacks__monitor", "val/loss_nope_1"),

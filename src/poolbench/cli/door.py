@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,15 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from poolbench.cli import sweeping
 from poolbench.cli.composing import Composer, compose, register
 from poolbench.cli.explain import HYDRA_ERRORS, explain, in_one_line
 from poolbench.cli.folders import conf_dir, files
 from poolbench.cli.names import about, canonical, choices, offered, pools, some
 from poolbench.cli.terminal import TRACEBACKS
-from poolbench.config import Config, read
-from poolbench.errors import PoolBenchError, RunError, nearest
+from poolbench.cli.words import parsed
+from poolbench.config import Config, hint, read
+from poolbench.errors import PoolBenchError, nearest
 from poolbench.jobs import sweep
 
 ONE_RUN = "this command does not go with -m: start it once for each choice"
@@ -50,8 +52,6 @@ class Task:
                 self._job(config)
             else:
                 self.work(resolve(config))
-        except BrokenPipeError as error:  # a run that stopped half-way, whoever it was that stopped reading
-            self.error = RunError(sweep.explain(error))
         except Exception as error:  # on its way through Hydra it would cost a line of Hydra's own
             self.error = error
 
@@ -83,6 +83,15 @@ def run(task: Task, words: Sequence[str], flags: Sequence[str] = ()) -> int:
         raise PoolBenchError(f"{alone[0]} says what --cfg prints: add --cfg job")
     register()
     words = [canonical(word) for word in words]
+    try:
+        if "--multirun" in flags:
+            composer = Composer()
+            words = sweeping.checked(words, composer, lambda job: resolve(composed(job, composer)))
+        else:
+            parsed(words)
+        _check_package(flags, words)
+    except HYDRA_ERRORS as error:
+        raise PoolBenchError(explain(error, words, task.sweeps)) from error
     old_argv, old_full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     sys.argv = [sys.argv[0], *flags, *words]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises; what is shown is decided elsewhere
@@ -99,6 +108,16 @@ def run(task: Task, words: Sequence[str], flags: Sequence[str] = ()) -> int:
         else:
             os.environ["HYDRA_FULL_ERROR"] = old_full
     return sweep.exit_code(task.states)
+
+
+def _check_package(flags: Sequence[str], words: Sequence[str]) -> None:
+    """Refuse a part of the configuration to print that it has not: Hydra ends the process there."""
+    package = flags[flags.index("--package") + 1] if "--package" in flags else "_global_"
+    if package != "_global_" and "--multirun" not in flags and flags[flags.index("--cfg") + 1] == "job":
+        config = compose(words)
+        if OmegaConf.select(config, package) is None:
+            keys: Any = OmegaConf.to_container(config, resolve=False)
+            raise PoolBenchError(f"--package {package}: {package} is no key of the configuration{hint(keys, package)}")
 
 
 def composed(words: Sequence[str], composer: Composer | None = None) -> DictConfig:
@@ -125,17 +144,24 @@ def resolve(config: DictConfig) -> Config:
             raise PoolBenchError(f"{', '.join(missing)} must be given, such as {missing[0]}=VALUE") from error
         raise PoolBenchError(in_one_line(error)) from error
     plain.pop("hydra", None)
-    readout = (plain.get("model") or {}).get("readout")
+    model, names, paths = plain.get("model"), plain.get("names"), plain.get("paths")
+    readout = model.get("readout") if isinstance(model, Mapping) else None
     if isinstance(readout, str):
         found = _pool_file(readout) or _pool_file(canonical(f"pool={readout}").removeprefix("pool="))
         if found is None:
             known = [name for name in choices("pool") if about("pool", name).startswith("Readout")]
             raise PoolBenchError(f"model.readout={readout} is unknown{nearest(readout, known) or some(known)}")
         plain["model"]["readout"] = found
-    _name_own_pool(plain)
-    plain["paths"] = {k: v if v is None or "://" in str(v) else str(Path(v).absolute())
-                      for k, v in plain["paths"].items()}  # fmt: skip
+    if isinstance(names, Mapping):
+        _name_own_pool(plain)
+    if isinstance(paths, Mapping):
+        plain["paths"] = {name: _absolute(place) for name, place in paths.items()}
     return read(plain)
+
+
+def _absolute(place: Any) -> Any:
+    """A folder, wherever the job is done; an address, and what is none of both, as it is."""
+    return str(Path(place).absolute()) if isinstance(place, str) and place and "://" not in place else place
 
 
 def _pool_file(name: str) -> dict[str, Any] | None:
@@ -148,6 +174,7 @@ def _pool_file(name: str) -> dict[str, Any] | None:
 
 def _name_own_pool(plain: dict[str, Any]) -> None:
     """Call an operator that `pool._target_=` brought by its class, not by the choice that it stands in for."""
-    target, chosen = str((plain.get("pool") or {}).get("_target_")), _pool_file(plain["names"]["pool"])
-    if chosen is not None and chosen.get("_target_") != target:
+    pool, chosen = plain.get("pool"), _pool_file(str(plain["names"].get("pool")))
+    target = pool.get("_target_") if isinstance(pool, Mapping) else None
+    if isinstance(target, str) and chosen is not None and chosen.get("_target_") != target:
         plain["names"]["pool"] = target.rpartition(".")[2]

@@ -15,7 +15,7 @@ from poolbench import __version__
 from poolbench.cli.folders import VARIABLE
 from poolbench.cli.options import config_dir
 from poolbench.cli.table import COMMANDS
-from poolbench.cli.terminal import fail, not_installed
+from poolbench.cli.terminal import fail, lossy_output, not_installed
 from poolbench.errors import PoolBenchError, nearest
 
 NAME, COMPLETE = "poolbench", "_POOLBENCH_COMPLETE"
@@ -79,13 +79,8 @@ def commands() -> None:
 
 def run(argv: list[str]) -> int:
     """Carry out a command line; returns the exit code."""
-    code = 0
-    try:
-        code = _run(argv)
-        sys.stdout.flush()
-    except BrokenPipeError:  # somebody reads the first lines alone, as `poolbench list datasets | head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return code
+    with lossy_output():
+        return _run(argv)
 
 
 def _run(argv: list[str]) -> int:
@@ -101,8 +96,6 @@ def _run(argv: list[str]) -> int:
             return fail(_usage(error), 2, error)
         except KeyboardInterrupt:
             return fail("interrupted; runs go on from where they were when the same command is given again", 130)
-        except BrokenPipeError:
-            raise
         except ModuleNotFoundError as error:
             return fail(not_installed(error), 2, error)
         except PoolBenchError as error:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from typing import Any, TextIO, cast
 
 from poolbench.errors import one_line, printable
 
@@ -20,6 +23,50 @@ def fail(message: str, code: int, error: BaseException | None = None) -> int:
 
         traceback.print_exception(error)
     return code
+
+
+class _Lossy:
+    """A stream whose reader may stop, and whose disk may be full: what cannot be written then is lost, and no work."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError:
+            return self._lose(len(text))
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError:
+            self._lose()
+
+    def _lose(self, count: int = 0) -> int:
+        """Send what follows, and what Python still holds of it, nowhere."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)
+        return count
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def lossy_output() -> Iterator[None]:
+    """While a command runs: output that cannot be written is lost, a letter that it cannot show is written as its number."""
+    streams = sys.stdout, sys.stderr
+    for stream in streams:
+        if hasattr(stream, "reconfigure") and (stream.encoding or "").lower().replace("-", "") != "utf8":
+            stream.reconfigure(errors="backslashreplace")
+    sys.stdout, sys.stderr = (cast(TextIO, _Lossy(stream)) for stream in streams)
+    try:
+        yield
+        sys.stdout.flush()
+    finally:
+        sys.stdout, sys.stderr = streams
 
 
 def not_installed(error: ModuleNotFoundError) -> str:

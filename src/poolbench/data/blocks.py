@@ -118,7 +118,7 @@ def read_folder(folder: Path) -> tuple[RawGraphs, dict[str, Any]]:
             raise ValueError(f"format {meta['format']}, expected {FORMAT}")
         mapped = meta["edges"] > IN_MEMORY
         raw = _content(folder, meta, mapped)
-        written, facts = meta["fingerprint"], meta["facts"]
+        written, facts, symmetric = meta["fingerprint"], meta["facts"], meta["symmetric"]
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         raise
     except Exception as error:  # of whatever stands there in the place of JSON and arrays
@@ -129,7 +129,7 @@ def read_folder(folder: Path) -> tuple[RawGraphs, dict[str, Any]]:
         raw.__dict__["_fingerprint"] = written  # fills the cached property: hashing would read every page
     elif raw.fingerprint() != written:
         raise PoolBenchError(f"{folder} is damaged: its content does not match its fingerprint; remove it")
-    raw.__dict__["symmetric"] = meta["symmetric"]
+    raw.__dict__["symmetric"] = symmetric
     return raw, facts
 
 

@@ -85,7 +85,7 @@ class Split:
         Raises `PoolBenchError` where the file is no split, was changed by hand, or is of another dataset.
         """
         try:
-            held = json.loads(Path(path).read_text())
+            held = json.loads(Path(path).read_text(encoding="utf-8"))
             parts: dict[str, Any] = {part: torch.tensor(held[part], dtype=torch.int64) for part in PARTS}
             if "unused" in held:
                 parts["unused"] = torch.tensor(held["unused"], dtype=torch.int64)

@@ -118,7 +118,9 @@ def do(
             digests=chain(curve) if curve else None,
             selected=curve[epoch] if curve and epoch is not None else None,
         )
-        return made, write_record(attempt.folder, made)
+        path = write_record(attempt.folder, made)
+        (attempt.folder / attempts.CHECKPOINT).unlink(missing_ok=True)  # what has a record is not gone on with
+        return made, path
 
     def first_epoch(epoch: int) -> None:
         if epoch:
@@ -175,7 +177,6 @@ def do(
                 if any(getattr(each, "artifacts", False) for each in parts.loggers):
                     logger.artifacts({"record": path, "checkpoint": _keep_weights(outcome, attempt.folder)})
             logger.finish(status)
-    (attempt.folder / attempts.CHECKPOINT).unlink(missing_ok=True)  # a finished run needs none
     print(table(name, made) if status == "done" else f"{name} pruned: {made.reason}")
     print(f"record: {path}")
     return made

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import multiprocessing
 import os
 import signal
@@ -29,6 +30,8 @@ from poolbench.jobs import sweep
 from poolbench.records.attempts import DEATHS_ALLOWED, Held, lease
 from poolbench.records.provenance import usable_cores
 from poolbench.records.record import Record
+
+log = logging.getLogger(__name__)
 
 Work = Callable[[Config], Any]
 
@@ -143,6 +146,7 @@ class _Launch:
         self.held: dict[int, Ended] = {}
         self.jobs: dict[int, Job] = {}
         self.starts: Counter[int] = Counter()
+        self.warned = False
 
     def do(self, numbers: Sequence[int]) -> list[str]:
         try:
@@ -203,7 +207,17 @@ class _Launch:
             print(f"error: {text}: {ended.reason}", file=sys.stderr, flush=True)
             if self.traces:
                 print(ended.trace, file=sys.stderr, flush=True)
-        self._say(sweep.read(self.books.folder).with_ends(self.states).line())
+        self._say(self._known().with_ends(self.states).line())
+
+    def _known(self) -> sweep.Sweep:
+        """The sweep by its books; by what is known here alone, where somebody removed them."""
+        try:
+            return sweep.read(self.books.folder)
+        except PoolBenchError as error:
+            if not self.warned:
+                log.warning("%s; the sweep goes on, and poolbench status will not know", error)
+            self.warned = True
+            return self.books.begun()
 
     def _wait_for_others(self) -> list[int]:
         """Wait until one of the runs that others do is free; the jobs that it belongs to can be looked at again."""

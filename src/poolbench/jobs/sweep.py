@@ -109,6 +109,10 @@ class Books:
         """Job `number` for people: what sets it apart from the others."""
         return self._texts[number - 1]
 
+    def begun(self) -> Sweep:
+        """The sweep before any of its jobs."""
+        return Sweep(self.folder, tuple(map(JobState, self._texts)), self.at_once)
+
     def _content(self) -> bytes:
         content = {"schema": SCHEMA, "at_once": self.at_once, "jobs": self.jobs}
         return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
@@ -304,7 +308,8 @@ def _epochs(job: JobState, results: Path) -> str:
     """How far the latest run of a job is, from the curve that it writes."""
     curves = sorted(run_folder(results, job.runs[-1]).glob("*/metrics.csv")) if job.runs else []
     try:
-        return f"epoch {max(len(curves[-1].read_text().splitlines()) - 1, 0)}" if curves else "begins"
+        rows = len(curves[-1].read_text(encoding="utf-8").splitlines()) if curves else 0
+        return f"epoch {max(rows - 1, 0)}" if curves else "begins"
     except OSError:
         return ""
 
@@ -338,8 +343,6 @@ def explain(error: BaseException) -> str:
     """An error in one line."""
     if isinstance(error, PoolBenchError):
         return str(error)
-    if isinstance(error, BrokenPipeError):
-        return "whoever read the output has stopped reading"
     if isinstance(error, OSError):
         what = (error.strerror or str(error)).lower()
         return f"{error.filename or 'a file'}: {what}; set paths.results= to a folder that can be written to"

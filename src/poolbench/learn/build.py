@@ -5,6 +5,7 @@ Lightning is not asked here: to load it takes longer than to refuse.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -18,7 +19,7 @@ from poolbench.data.dataset import GraphDataset
 from poolbench.data.prepared import Loaded, Prepared
 from poolbench.data.protocols import Nested, Protocol
 from poolbench.errors import PoolBenchError, nearest
-from poolbench.learn.locate import build_protocol, construct, locate, places
+from poolbench.learn.locate import build_protocol, construct, first_line, locate, places
 from poolbench.learn.loggers import LoggerConfig
 from poolbench.linalg import Ragged, Sparse
 from poolbench.nn import model as templates
@@ -27,6 +28,8 @@ from poolbench.pool.base.src import GlobalPool, Operator
 from poolbench.records.identity import processes
 from poolbench.records.provenance import usable_cores
 
+#: Epochs that a scheduler is tried for.
+TRIED = 100
 #: Stand for data that is not there yet.
 STAND_IN = DataFacts(in_channels=4, out_channels=2, mean_nodes=30.0, classes=4)
 
@@ -62,7 +65,7 @@ class Parts:
         if model.task != "kernel":
             check_losses(config, model, protocol.validates)
         check_device(config.trainer)
-        build_scheduler(config.scheduler, build_optimizer(config.optimizer, [nn.Parameter(torch.zeros(1))]))
+        try_scheduler(config.scheduler, build_optimizer(config.optimizer, [nn.Parameter(torch.zeros(1))]))
         return cls(dataset, protocol, build_loggers(config.logger))
 
     @cached_property
@@ -87,9 +90,13 @@ def build_model(model: Part, pool: Part, data: DataFacts, name: str | None = Non
         name: what people call the pool.
     """
     cls, args = locate("model", model), dict(model.arguments)
+    if not hasattr(cls, "refuses"):
+        raise PoolBenchError(f"model._target_={model.target} is no model template of poolbench.nn")
     operator = _operator("pool", pool)
-    if isinstance(args.get("readout"), Mapping):
-        readout = _operator("model.readout", Part.of("model.readout", args["readout"]))
+    if "readout" in args:
+        if not isinstance(given := args["readout"], Mapping):
+            raise PoolBenchError(f"model.readout={given!r}: the name of a readout, such as globalsum, is expected")
+        readout = _operator("model.readout", Part.of("model.readout", given))
         if not issubclass(readout.cls, GlobalPool):
             raise PoolBenchError(f"model.readout={readout.cls.__name__} is no readout: give one such as globalavg")
         args["readout"] = readout
@@ -125,9 +132,27 @@ def build_scheduler(part: Part | None, optimizer: torch.optim.Optimizer) -> Any 
     return None if part is None else construct("scheduler", locate("scheduler", part), optimizer, **part.arguments)
 
 
+def try_scheduler(part: Part | None, optimizer: torch.optim.Optimizer) -> None:
+    """Step a scheduler through some epochs: torch's look at their arguments only then. Raises `PoolBenchError`."""
+    scheduler: Any = build_scheduler(part, optimizer)
+    plateau = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the optimiser makes no step: its first loads much of torch
+            for _ in range(TRIED if scheduler is not None else 0):
+                scheduler.step(*([1.0] if plateau else []))
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise PoolBenchError(f"scheduler: it cannot be stepped with these arguments: {first_line(error)}") from error
+
+
 def build_loggers(part: Part | None) -> tuple[LoggerConfig, ...]:
     """The settings of the loggers beside the curve."""
-    return () if part is None else (construct("logger", locate("logger", part), **part.arguments),)
+    if part is None:
+        return ()
+    made = construct("logger", locate("logger", part), **part.arguments)
+    if not hasattr(made, "open"):
+        raise PoolBenchError(f"logger._target_={part.target} makes no logger: it has no method open")
+    return (made,)
 
 
 def check_device(settings: Trainer) -> None:

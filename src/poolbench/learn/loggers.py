@@ -143,6 +143,12 @@ class Loggers:
             log.warning("%s: %s: %s; it is not written to any further", name, type(error).__name__, _line(error))
 
 
+def _check_words(**settings: Any) -> None:
+    for name, value in settings.items():
+        if value is not None and not isinstance(value, str):
+            raise PoolBenchError(f"logger.{name}={value!r}: a word or null is expected")
+
+
 def _number(value: Any) -> Any:
     """A tensor or array of one element as a number."""
     return value.item() if hasattr(value, "item") else value
@@ -208,7 +214,7 @@ class CSVCurve(RunLogger):
     def _rewrite(self) -> None:
         temporary = self._path.with_name(f".{self._path.name}.tmp")
         try:
-            temporary.write_text(self._text(self._rows))
+            temporary.write_text(self._text(self._rows), encoding="utf-8")
             os.replace(temporary, self._path)
         except OSError:
             with contextlib.suppress(OSError):
@@ -222,7 +228,7 @@ def read_curve(path: Path) -> list[Row]:
     A last line that a kill or a power cut left incomplete is dropped; a file that is not there has no rows.
     """
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return []
     text = text[: text.rfind("\n") + 1]
@@ -258,6 +264,7 @@ class TensorBoardLogger:
     def __post_init__(self) -> None:
         if importlib.util.find_spec("tensorboard") is None:
             raise PoolBenchError("logger=tensorboard needs the package tensorboard: pip install tensorboard")
+        _check_words(dir=self.dir)
 
     def open(self, run: RunInfo, history: list[Row]) -> TensorBoardRun:
         folder = Path(self.dir) / run.id / str(run.attempt) if self.dir else run.folder / "tensorboard"
@@ -333,6 +340,10 @@ class WandbLogger:
             raise PoolBenchError(f"logger.mode={self.mode}: choose one of {', '.join(MODES)}, or null")
         if not self.budget > 0:
             raise PoolBenchError(f"logger.budget={self.budget}: must be a positive number of seconds")
+        _check_words(project=self.project, entity=self.entity, group=self.group, job_type=self.job_type,
+                     name=self.name, notes=self.notes, dir=self.dir)  # fmt: skip
+        if not isinstance(self.tags, list | tuple) or not all(isinstance(tag, str) for tag in self.tags):
+            raise PoolBenchError(f"logger.tags={self.tags!r}: a list of words is expected")
 
     def open(self, run: RunInfo, history: list[Row]) -> WandbRun | None:
         mode = _WANDB_MODES.get(os.environ.get("WANDB_MODE", "").strip().lower(), self.mode)
@@ -374,10 +385,10 @@ def _wandb_id(run: RunInfo) -> str:
         return given
     path = run.folder / "wandb.id"
     with contextlib.suppress(OSError):
-        if known := path.read_text().strip():
+        if known := path.read_text(encoding="utf-8").strip():
             return known
     made = f"{run.id}-{run.attempt}-{secrets.token_hex(3)}"
-    path.write_text(made + "\n")
+    path.write_text(made + "\n", encoding="utf-8")
     return made
 
 
@@ -697,22 +708,30 @@ def _probe(url: str, key: str | None, *, timeout: float) -> None:
     """
     import requests
 
+    answers: queue.SimpleQueue[int | Exception] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            query, auth = {"query": "query Viewer { viewer { id } }"}, ("api", key) if key else None
+            answers.put(requests.post(f"{url}/graphql", json=query, auth=auth, timeout=timeout).status_code)
+        except Exception as error:
+            answers.put(error)
+
+    # In a thread: the timeout of requests begins anew with each byte that a slow server sends.
+    threading.Thread(target=ask, name="poolbench-wandb-probe", daemon=True).start()
     try:
-        answer = requests.post(
-            f"{url}/graphql",
-            json={"query": "query Viewer { viewer { id } }"},
-            auth=("api", key) if key else None,
-            timeout=timeout,
-        )
-    except requests.exceptions.SSLError:
+        answer = answers.get(timeout=timeout)
+    except queue.Empty:
+        answer = requests.exceptions.Timeout()
+    if isinstance(answer, requests.exceptions.SSLError):
         return  # wandb's service trusts other certificates than requests does.
-    except requests.exceptions.Timeout as error:
-        raise _Unavailable(f"the server {url} does not answer") from error
-    except requests.exceptions.RequestException as error:
-        raise _Unavailable(f"the server {url} cannot be reached") from error
-    if answer.status_code >= 500:
-        raise _Unavailable(f"the server {url} answers with error {answer.status_code}")
-    if key and answer.status_code in (401, 403):
+    if isinstance(answer, requests.exceptions.Timeout):
+        raise _Unavailable(f"the server {url} does not answer") from answer
+    if isinstance(answer, Exception):
+        raise _Unavailable(f"the server {url} cannot be reached") from answer
+    if answer >= 500:
+        raise _Unavailable(f"the server {url} answers with error {answer}")
+    if key and answer in (401, 403):
         raise _Unavailable(f"the server {url} refuses the API key")
 
 

@@ -136,7 +136,7 @@ def hardware() -> dict[str, Any]:
 def cpu_model() -> str | None:
     """The name of the processor."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or platform.machine() or None
     fields = (line.partition(":") for line in lines)

@@ -123,7 +123,7 @@ class ArchivedDataset(GraphDataset):
                     "fetch it again, or rename it to the dataset that it holds"
                 )
             self._write(files, work / PARSED, archive.provenance, archive.origin)
-            (files / _MAIN / "provenance.json").write_text(json.dumps(archive.provenance))
+            (files / _MAIN / "provenance.json").write_text(json.dumps(archive.provenance), encoding="utf-8")
             # `raw` last: where it is, the dataset is whole.
             for part in sorted(files.iterdir(), key=lambda path: path.name == _MAIN):
                 self._publish(part, work)

@@ -80,7 +80,7 @@ class FileDataset(GraphDataset):
             facts = archive.provenance
         facts = {**facts, "where": _folder_of(facts["where"], len(self.addresses)), **_sha256(target, self.addresses)}
         raw = self.parse(target).with_provenance(**facts)
-        (target / "provenance.json").write_text(json.dumps(facts))
+        (target / "provenance.json").write_text(json.dumps(facts), encoding="utf-8")
         if (self.folder / "raw").exists():
             raise PoolBenchError(
                 f"{self.folder / 'raw'} exists and does not hold {', '.join(self.addresses)}; remove it"

@@ -332,7 +332,8 @@ class _Lines:
                 self._text = _Text(self.files.folder / f"{self.kind}.csv.gz")
                 self._reader = pd.read_csv(self._text, header=None, dtype=self.dtype, iterator=True)
             self._text.left = count * self.columns * _WORD + _SPARE
-            rows = self._reader.get_chunk(count).to_numpy()
+            with np.errstate(invalid="ignore"):  # 1e19 as an int64 becomes the smallest one, which is refused
+                rows = self._reader.get_chunk(count).to_numpy()
         except (StopIteration, pd.errors.EmptyDataError):
             return self._end()
         except Exception as error:  # of gzip, of pandas, of text that is none

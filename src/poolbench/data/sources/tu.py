@@ -164,7 +164,7 @@ class TUDataset(GraphDataset):
                 "fetch it again, or rename it to the dataset that it holds"
             )
         raw = parse(self.name, work / "raw", archive.provenance, archive.origin)
-        (work / "raw" / "provenance.json").write_text(json.dumps(archive.provenance))
+        (work / "raw" / "provenance.json").write_text(json.dumps(archive.provenance), encoding="utf-8")
         target = self.folder / "raw"
         target.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -100,7 +100,7 @@ class _Files:
     def chosen(self, count: int) -> list[Any]:
         """The molecules of the benchmark, in the order of the index."""
         try:
-            index = [int(word) for word in re.split(r"[,\s]+", self.index.read_text().strip())]
+            index = [int(word) for word in re.split(r"[,\s]+", self.index.read_text(encoding="utf-8").strip())]
         except (OSError, ValueError) as error:
             raise self.error(self.index, f"cannot be read ({said(error)})") from error
         if len(index) != count:

@@ -1,0 +1,93 @@
+"""What is wrong with the words of a command line that Hydra would say late, at length, or not at all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob, Override, RangeSweep
+
+from poolbench.cli.folders import groups
+from poolbench.cli.names import choices, some
+from poolbench.errors import PoolBenchError
+
+MOST = 100_000
+"""Jobs of a sweep: the books of more are nobody's to read, and Hydra would hold all of them in memory."""
+
+
+def parsed(words: Sequence[str]) -> list[Override]:
+    """The words as Hydra reads them. Raises what Hydra raises, and `PoolBenchError` for what it would stumble over."""
+    found: list[Override] = OverridesParser.create().parse_overrides(list(words))
+    for word in found:
+        _check(word)
+    return found
+
+
+def _check(word: Override) -> None:
+    key, said = word.key_or_group, word.input_line
+    if not key:
+        raise PoolBenchError(f"{said}: a key is expected before =")
+    if key == "names" or key.startswith("names."):
+        raise PoolBenchError(f"{said}: names say what was chosen of each group; choose with pool=, model= and the like")
+    if (key in groups() or "/" in key) and not word.is_delete() and not word.is_sweep_override():
+        value = word.value()
+        if not (isinstance(value, str) or (isinstance(value, list) and all(isinstance(one, str) for one in value))):
+            known = choices(key)
+            raise PoolBenchError(f"{said}: the name of a choice is expected{some(known) if known else ''}")
+    if key == "hydra" and not word.is_delete():
+        raise PoolBenchError(f"{said}: keys of Hydra are set one by one, as in hydra.sweep.dir=FOLDER")
+
+
+def elements(word: Override) -> list[str]:
+    """The words of which a sweep takes one after the other; of a range the first and the last alone.
+
+    Raises `PoolBenchError` for a sweep of nothing, and of what cannot be counted.
+    """
+    count = length(word)
+    if not count:
+        raise PoolBenchError(f"{word.input_line} gives no value, and so no job")
+    key = word.get_key_element()
+    if isinstance(word._value, RangeSweep):
+        ends = dict.fromkeys((0, count - 1))
+        return [f"{key}={_nth(word._value, n)}" for n in ends]
+    return [f"{key}={value}" for value in _values(word)]
+
+
+def length(word: Override) -> int:
+    """How many values a word has in a sweep. Raises `PoolBenchError` for what cannot be counted."""
+    value: Any = word._value
+    if not word.is_sweep_override():
+        return 1
+    if not word.is_discrete_sweep():
+        raise PoolBenchError(f"{word.input_line}: a sweep takes values one by one, as in KEY=a,b or KEY=range(10)")
+    if isinstance(value, RangeSweep):
+        start, stop, step = value.start or 0, value.stop or 0, value.step
+        if not step or not all(map(math.isfinite, (start, stop, step))):
+            raise PoolBenchError(f"{word.input_line}: range(START, STOP, STEP) of numbers, STEP not 0, is expected")
+        return max(math.ceil((stop - start) / step), 0)
+    return len(_values(word))
+
+
+def _values(word: Override) -> list[str]:
+    value: Any = word._value
+    if not isinstance(value, Glob):
+        return list(word.sweep_string_iterator())
+    if word.key_or_group not in groups():
+        raise PoolBenchError(f"{word.input_line}: glob chooses among the names of a group, such as pool")
+    return value.filter(choices(word.key_or_group))
+
+
+def _nth(value: RangeSweep, n: int) -> int | float:
+    assert value.start is not None
+    return value.start + n * value.step
+
+
+def count(words: Sequence[Override]) -> int:
+    """How many jobs the words of a sweep make. Raises `PoolBenchError` for more than `MOST`."""
+    jobs = math.prod(map(length, words))
+    if jobs > MOST:
+        most = max(words, key=length)
+        raise PoolBenchError(f"{most.input_line}: {jobs} jobs, and a sweep has at most {MOST}: give fewer values")
+    return jobs
