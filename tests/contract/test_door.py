@@ -398,7 +398,7 @@ def test_what_is_no_tensor(name: str) -> None:
 def test_complex_weights() -> None:
     graph = graphs(5)
     index, weight = graph.edges
-    with pytest.raises(TypeError, match="weights of edges are torch.complex128: real numbers are expected"):
+    with pytest.raises(TypeError, match=r"weights of edges are torch\.complex128: real numbers are expected"):
         TopKPool(0.5)(graph.x, index, edge_weight=weight.to(torch.complex128))
 
 
