@@ -387,6 +387,29 @@ def test_weights_that_do_not_fit(pool: Registered, weight: Any, line: str) -> No
             module(*args, edge_weight=weight(index.shape[1]))
 
 
+@pytest.mark.parametrize("name", ["x", "edge_weight", "edge_attr", "mask"])
+def test_what_is_no_tensor(name: str) -> None:
+    graph = graphs(5)
+    given = {"x": graph.x, "edge_index": graph.edges[0], name: [1.0] * 5}
+    with pytest.raises(TypeError, match=f"{name} must be a torch tensor, not list"):
+        TopKPool(0.5)(**given)
+
+
+def test_complex_weights() -> None:
+    graph = graphs(5)
+    index, weight = graph.edges
+    with pytest.raises(TypeError, match=r"weights of edges are torch\.complex128: real numbers are expected"):
+        TopKPool(0.5)(graph.x, index, edge_weight=weight.to(torch.complex128))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_edges_without_weights_get_some_of_the_type_of_x(pool: Registered, dtype: torch.dtype) -> None:
+    """Weights of another type would pass it on to the layer that comes next."""
+    graph = graphs(*SIZES)
+    out = pool.make().to(dtype)(graph.x.to(dtype), graph.edges[0], graph.i)
+    assert out.x.dtype == out.edge_weight.dtype == dtype
+
+
 def test_ids_that_are_no_ids(operator: Registered) -> None:
     module, graph = operator.make(), graphs(5, 4)
     given = (graph.x,) if operator.is_readout else (graph.x, graph.edges[0])

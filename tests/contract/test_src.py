@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -224,3 +225,13 @@ def test_a_readout_is_one_method() -> None:
         First()(GRAPH.x, mask=torch.ones(9))
     with pytest.raises(ValueError, match="batch"):
         First()(GRAPH.padded[0], GRAPH.i)
+
+
+def test_the_penalty_is_that_of_the_layers_that_there_are_now() -> None:
+    """One that was exchanged after a call counted on in place of the new one."""
+    pool = MinCutPool(2, in_channels=FEATURES, kernel_regularizer={"l2": 1.0}).double()
+    call(pool)
+    layer = copy.deepcopy(pool.mlp.layers[0])
+    pool.mlp.layers[0] = layer
+    layer.weight.data.fill_(2.0)
+    close(call(pool).losses["regularization"], 4.0 * torch.tensor(2.0 * FEATURES, dtype=torch.float64))

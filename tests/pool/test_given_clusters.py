@@ -94,6 +94,12 @@ def test_labels_are_asked_for(cluster: Tensor | None) -> None:
         GivenClustersPool()(x, index, OF, cluster=cluster)
 
 
+def test_labels_are_a_tensor() -> None:
+    x, index, _ = graph()
+    with pytest.raises(TypeError, match="cluster must be a torch tensor, not list"):
+        GivenClustersPool()(x, index, OF, cluster=LABELS.tolist())
+
+
 # -- reduce --------
 
 AGGREGATIONS = [

@@ -171,6 +171,7 @@ def test_nodes_in_any_order_keep_their_rows_of_what_is_handed_in() -> None:
         (TopKPool(0.5), torch.tensor([[0], [1]]), ValueError, "s is torch.int64"),
         (NDPPool(), torch.rand(N, K), TypeError, "s is a DenseSelection: NDPPool pools by a KeptSelection"),
         (EigenPool(K), torch.rand(N, K), TypeError, "EigenPool pools by a EigenSelection"),
+        (TopKPool(0.5), [0, 1], TypeError, "s is a list: a tensor or a selection"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_pooled_by_is_refused(pool: SRCPool, s: Tensor, error: type[Exception], message: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from poolbench.linalg import Ragged, Sparse
+from poolbench.linalg import Ragged, Sparse, to_padded
 from poolbench.pool.base.postprocess import divided_by_largest, post_process
 
 F64 = torch.float64
@@ -70,3 +70,14 @@ def test_the_gradient_passes() -> None:
 def test_a_graph_of_zeros_stays() -> None:
     a = graphs()
     assert not divided_by_largest(a.with_value(torch.zeros_like(a.weights))).weights.any()
+
+
+def test_a_node_that_hears_nobody_sends_nothing() -> None:
+    """Its row sum is 0: clamped, the weight of its edges would be 1e4."""
+    one = torch.ones(2, dtype=F64)
+    path = Sparse.from_edges(torch.tensor([1, 2]), torch.tensor([0, 1]), one, Ragged.single(3))  # 0 -> 1 -> 2
+    want = torch.zeros(3, 3, dtype=F64)
+    want[2, 1] = 1.0
+    torch.testing.assert_close(post_process(path, degree_norm=True).to_dense(), want)
+    _, dense = to_padded(torch.zeros(3, 1, dtype=F64), path)
+    torch.testing.assert_close(post_process(dense, degree_norm=True).value[0], want)

@@ -77,6 +77,17 @@ def test_values_and_gradients_are_pygs(pool: Any, theirs: Any) -> None:
     torch.testing.assert_close(*grads, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("theirs", [aggr.MedianAggregation(), aggr.QuantileAggregation([0.25, 0.75])])
+def test_a_graph_without_nodes_is_not_handed_to_an_aggregation_that_fails_on_it(theirs: Any) -> None:
+    x, i = batch()
+    out = AggregationPool(theirs)(x, 2 * i + 1, batch_size=2 * len(SIZES) + 2)
+    for graph, row in enumerate(out[1::2].split(1)[: len(SIZES)]):
+        own = x[i == graph]
+        torch.testing.assert_close(row, theirs(own) if len(own) else torch.zeros_like(row))
+    assert not out[::2].any()
+    assert not out[-1].any()
+
+
 def test_the_median_of_an_even_number_is_the_lower_one_and_quantiles_lie_side_by_side() -> None:
     x = torch.tensor([[4.0], [1.0], [3.0], [2.0]])
     assert MedianPool()(x).tolist() == [[2.0]]

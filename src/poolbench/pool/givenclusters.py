@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from poolbench.linalg import Matrix, Ragged
+from poolbench.pool.base.door import check_tensor
 from poolbench.pool.base.partition import Partition
 from poolbench.pool.base.partitionpool import PartitionPool
 
@@ -23,13 +24,16 @@ class GivenClustersPool(PartitionPool):
 
     The arguments are those of `PartitionPool`.
 
-    Raises: ValueError, in a call, without labels and for labels that are not whole numbers [n].
+    Raises: ValueError, in a call, without labels and for labels that are not whole numbers [n];
+        TypeError for what is no tensor.
     """
 
     def select(
         self, x: Tensor, a: Matrix, i: Tensor | None, cluster: Tensor | None = None, node_order: Tensor | None = None
     ) -> Partition:
         nodes = a.sparse().nodes
+        if cluster is not None:
+            check_tensor("cluster", cluster)
         if cluster is None or cluster.is_floating_point() or cluster.numel() != nodes.num_rows:
             given = "nothing" if cluster is None else f"{cluster.dtype} {list(cluster.shape)}"
             raise ValueError(

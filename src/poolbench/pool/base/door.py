@@ -14,9 +14,10 @@ way in, and on its way out.
 
 Types: whole numbers of shape [2, e] are an edge_index, with e = n = 2 too; whole numbers of another shape are a dense
 matrix. Indices of any whole type become int64, weights that are whole numbers or bool floats of the type of x (of
-torch's default type where x is neither float32 nor float64). Nodes of a disjoint batch may stand in any order: they
-are sorted by graph, and what comes out for each of them is in the order in which they came in. Where a mask says what
-is padding, x and a are 0 there, whatever was handed in.
+torch's default type where x is neither float32 nor float64). An edge_index without weights comes out with weights of
+the type of the pooled x. Nodes of a disjoint batch may stand in any order: they are sorted by graph, and what comes out
+for each of them is in the order in which they came in. Where a mask says what is padding, x and a are 0 there, whatever
+was handed in.
 
 `validate` checks what must be read from the tensors: indices out of range, the order of `batch`, edges between two
 graphs. None stands for True, but False in a trace of torch.compile or torch.export. With False the caller vouches that
@@ -188,6 +189,8 @@ def leave(form: Form, x: Tensor, a: Matrix) -> tuple[Tensor, Matrix | Tensor, Te
             x, a = to_flat(x, a)
     assert isinstance(a, Sparse)
     out, weight = _given(a, form)
+    if weight is not None and form.weight is None and x.is_floating_point():  # else a layer after it takes their type
+        weight = weight.to(x.dtype)
     return x, out, None, sizes, weight
 
 
@@ -222,8 +225,15 @@ def _may_read(validate: bool | None) -> bool:
 
 
 def _check_features(x: Tensor) -> None:
-    if not isinstance(x, Tensor) or x.ndim not in (2, 3):
-        raise ValueError(f"x must be [n, f] or [b, n, f], not {list(getattr(x, 'shape', ()))}")
+    check_tensor("x", x)
+    if x.ndim not in (2, 3):
+        raise ValueError(f"x must be [n, f] or [b, n, f], not {list(x.shape)}")
+
+
+def check_tensor(name: str, v: Any) -> None:
+    """Raises TypeError for what is no tensor."""
+    if not isinstance(v, Tensor):
+        raise TypeError(f"{name} must be a torch tensor, not {type(v).__name__}")
 
 
 def _check_count(batch_size: int | None, count: int, what: str) -> None:
@@ -367,6 +377,7 @@ def _weights(weight: Tensor | None, edges: int, x: Tensor) -> Tensor | None:
     """edge_weight as floats [e]."""
     if weight is None:
         return None
+    check_tensor("edge_weight", weight)
     shape = list(weight.shape)
     if len(shape) == 2 and shape[1] != 1:
         raise ValueError(
@@ -399,6 +410,7 @@ def _batch(
 def _padded(x: Tensor, mask: Tensor | None) -> Padded:
     b, n = x.shape[:2]
     if mask is not None:
+        check_tensor("mask", mask)
         if mask.numel() != b * n:
             raise ValueError(f"mask has the shape {list(mask.shape)} for x {list(x.shape)}: [{b}, {n}] is expected")
         mask = mask.reshape(b, n).to(torch.bool)
@@ -409,6 +421,8 @@ def _floating(v: Tensor, x: Tensor) -> Tensor:
     """Whole numbers and bool as floats; floats as they are."""
     if v.is_floating_point():
         return v
+    if v.is_complex():
+        raise TypeError(f"weights of edges are {v.dtype}: real numbers are expected")
     return v.to(x.dtype if x.dtype in (torch.float32, torch.float64) else torch.get_default_dtype())
 
 

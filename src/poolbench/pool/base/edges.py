@@ -8,7 +8,7 @@ from torch import Tensor
 from poolbench.linalg import Matrix, Sparse
 from poolbench.linalg.products import pointers, segment_max, segment_sum
 from poolbench.pool.base.aggregation import REDUCTIONS
-from poolbench.pool.base.door import Form
+from poolbench.pool.base.door import Form, check_tensor
 from poolbench.pool.base.selection import OverlapSelection, Selection, SparseSelection
 
 
@@ -17,6 +17,8 @@ def ends_of(form: Form, attributes: Tensor | None) -> tuple[Tensor, Tensor]:
 
     Raises ValueError where edges have no order (in a dense matrix, say), and for attributes that do not fit.
     """
+    if attributes is not None:
+        check_tensor("edge_attr", attributes)
     ends, a = form.ends, form.matrix
     if form.mode == "own" and isinstance(a, Sparse):
         ends = a.row, a.col

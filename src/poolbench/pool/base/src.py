@@ -20,7 +20,7 @@ from poolbench.linalg.plain import traced
 from poolbench.linalg.products import invert
 from poolbench.pool.base.door import Form, PoolOutput, enter, enter_readout, leave, one_of
 from poolbench.pool.base.edges import ends_of, follow
-from poolbench.pool.base.layers import Linear, apply_constraints, penalised, row_softmax
+from poolbench.pool.base.layers import apply_constraints, penalised, row_softmax
 from poolbench.pool.base.module import Module, parameters_of
 from poolbench.pool.base.postprocess import as_narrow
 from poolbench.pool.base.precomputed import check_assignment, check_fits, read_back, write_down
@@ -48,14 +48,10 @@ class Operator(Module):
         super().__init__()
         if unknown:
             raise TypeError(_unknown(type(self).__name__, next(iter(unknown)), constructor_arguments(type(self))))
-        self._penalised: list[Linear] | None = None
 
     def penalty(self) -> Tensor | None:
         """Sum of the weight penalties (`*_regularizer`), None where there are none."""
-        layers = penalised(self) if self._penalised is None else self._penalised
-        if not traced():  # which would be compiled anew for an operator that has changed
-            self._penalised = layers
-        terms = [p for p in (layer.penalty() for layer in layers) if p is not None]
+        terms = [p for p in (layer.penalty() for layer in penalised(self)) if p is not None]
         return torch.stack(terms).sum() if terms else None
 
     def apply_constraints(self) -> None:
@@ -297,6 +293,11 @@ class SRCPool(Operator):
             if order is not None:
                 s = s.index_select(0, order) if s.is_floating_point() else invert(order).index_select(0, s)
             s = SRCPool._selection(self, s if s.is_floating_point() else s.sort().values, nodes)
+        elif not isinstance(s, Selection):
+            raise TypeError(
+                f"s is a {type(s).__name__}: a tensor or a selection, such as the `s` of another operator's answer, is "
+                "expected"
+            )
         elif isinstance(s, Reordered) or order is not None:
             if not (isinstance(s, Reordered) and order is not None and torch.equal(s.order, order)):
                 raise ValueError("s is of nodes in another order: give the one of the same batch, nodes in its order")

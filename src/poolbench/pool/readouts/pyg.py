@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from poolbench.errors import nearest
-from poolbench.linalg import Nodes
+from poolbench.linalg import Nodes, Ragged
+from poolbench.linalg.plain import traced
 from poolbench.pool.base.aggregation import Aggregation, aggregated, disjoint, resolved, width
 from poolbench.pool.base.src import GlobalPool
 
@@ -48,6 +49,15 @@ class AggregationPool(AggregatedPool):
     def __init__(self, aggregation: Aggregation, **unknown: Any) -> None:
         super().__init__(**unknown)
         self.aggregation = resolved("aggregation", aggregation)
+
+    def readout(self, x: Tensor, nodes: Nodes) -> Tensor:
+        rows, sets = disjoint(x, nodes)
+        if traced() or sets.num_filled in (0, sets.num_graphs):
+            return super().readout(x, nodes)
+        # PyG's median and quantiles fail on an empty set
+        (filled,) = (sets.sizes > 0).nonzero(as_tuple=True)
+        out = aggregated(self.aggregation, rows, Ragged(sets.ptr[torch.cat([filled, filled[-1:] + 1])]))
+        return out.new_zeros(sets.num_graphs, *out.shape[1:]).index_copy(0, filled, out)
 
 
 class GlobalMulPool(AggregatedPool):
