@@ -42,9 +42,10 @@ from poolbench.pool import (
     TopKPool,
 )
 from poolbench.pool.asap import EgoSelection, with_self_loops
+from poolbench.pool.base.aggregation import REDUCTIONS
 from poolbench.pool.base.door import PoolOutput
 from poolbench.pool.base.hostgraph import host_graphs, simple
-from poolbench.pool.base.partition import REDUCTIONS, CentredPartition
+from poolbench.pool.base.partition import CentredPartition
 from poolbench.pool.base.selection import DenseSelection, KeptSelection
 from poolbench.pool.base.spectral import laplacian
 from poolbench.pool.base.src import SparseSelection, SRCPool
