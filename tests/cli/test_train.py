@@ -96,7 +96,7 @@ def test_a_sweep_does_every_job_and_goes_on_after_a_failure(results: Path, capsy
         (["dataset=tu"], "dataset.name must be given"),
         (["pool="], "pool"),
         (["pool='"], "pool='"),
-        (["trainer.precision=31"], "trainer.precision=31 is not one of 32-true, bf16-mixed"),
+        (["trainer.precision=31"], "trainer.precision=31 is not one of 32-true, bf16-mixed, 16-mixed"),
         (["callbacks.progress=dots"], "callbacks.progress='dots'"),
         (["pool._target_=no.such.Pool"], "pool._target_=no.such.Pool"),
         (["logger.mode=sometimes", "logger=wandb"], "mode"),

@@ -98,7 +98,7 @@ def _types(record: Record) -> Iterator[str]:
     elif not CODE.fullmatch(record.code):
         yield f"provenance.code={record.code!r} is no version of the code"
     if record.schema != 1:
-        places = {"results": ".", "data": None, "mirror": None}  # a record names none
+        places = {"results": "results", "data": None, "mirror": None}
         try:
             read({**upgrade(record.config), "paths": places})
         except PoolBenchError as error:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from poolbench.cli.composing import compose
-from poolbench.cli.folders import groups
+from poolbench.cli.folders import further, groups
 from poolbench.cli.names import choices, offered, some
 from poolbench.errors import nearest
 
 #: What composing and resolving raise for words, or files, that make no configuration.
-HYDRA_ERRORS = (HydraException, OmegaConfBaseException, YAMLError)
+HYDRA_ERRORS = (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError)
 #: What Hydra says where a word means several runs and it was asked for one.
 SEVERAL = ("Ambiguous value for argument", "requires --multirun")
 
@@ -28,6 +28,10 @@ def explain(error: BaseException, words: Sequence[str], sweeps: bool = False) ->
         sweeps: whether the command does several runs with -m.
     """
     text = in_one_line(error)
+    if isinstance(error, UnicodeDecodeError):
+        return f"{_undecodable()} is no YAML file in UTF-8: {text}"
+    if isinstance(error, OverrideParseException) and str(error.override) not in text:
+        return f"{error.override}: {text}"
     for word in words:
         key, equals, value = word.lstrip("+~").partition("=")
         if not equals:
@@ -55,7 +59,19 @@ def in_one_line(error: BaseException) -> str:
     """The lines of an error that say what is wrong, as one."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     kept = [line for line in lines if not line.startswith(("full_key:", "object_type=", "See https", "Set the env"))]
-    return "; ".join(kept[:2]) or type(error).__name__
+    cause = error.__cause__ or error.__context__
+    return "; ".join(kept[:2]) or (type(error).__name__ if cause is None else in_one_line(cause))
+
+
+def _undecodable() -> str:
+    """The file of the configuration folders that holds something else than text."""
+    for folder in further():
+        for path in sorted(folder.rglob("*.yaml")):
+            try:
+                path.read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError):
+                return str(path)
+    return "a file of the configuration"
 
 
 def _keys(words: Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
+from omegaconf import OmegaConf
 
 from poolbench.cli import words as spoken
 from poolbench.cli.composing import Composer
@@ -46,7 +47,8 @@ def _params(given: Sequence[Override], composer: Composer) -> list[Override]:
     """The axes that an experiment brings (hydra.sweeper.params) and the words leave as they are."""
     composer.compose([str(word.input_line) for word in given if word.key_or_group == "experiment"
                       and not word.is_sweep_override()])  # fmt: skip
-    params: Mapping[str, Any] = HydraConfig.get().sweeper.get("params") or {}
+    known: Any = HydraConfig.instance().cfg
+    params: Mapping[str, Any] = OmegaConf.select(known, "hydra.sweeper.params") or {}
     said = {word.key_or_group for word in given}
     return spoken.parsed([f"{key}={value}" for key, value in params.items() if key not in said])
 

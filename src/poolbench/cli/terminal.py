@@ -56,7 +56,7 @@ class _Lossy:
 
 @contextlib.contextmanager
 def lossy_output() -> Iterator[None]:
-    """While a command runs: what cannot be written is lost, a letter that cannot be shown is written as its number."""
+    """While a command runs: output that cannot be written is lost, letters that it lacks are numbers."""
     streams = sys.stdout, sys.stderr
     for stream in streams:
         if hasattr(stream, "reconfigure") and (stream.encoding or "").lower().replace("-", "") != "utf8":
