@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -20,17 +20,23 @@ MOST = 100_000
 def parsed(words: Sequence[str]) -> list[Override]:
     """The words as Hydra reads them. Raises what Hydra raises, and `PoolBenchError` for what it would stumble over."""
     found: list[Override] = OverridesParser.create().parse_overrides(list(words))
+    own = {f"names.{word.key_or_group.removesuffix('._target_')}" for word in found
+           if word.key_or_group.endswith("._target_")}  # fmt: skip
     for word in found:
-        _check(word)
+        _check(word, own)
     return found
 
 
-def _check(word: Override) -> None:
+def _check(word: Override, own: Set[str]) -> None:
+    """own: the names that may be given, since the class that they are of is given."""
     key, said = word.key_or_group, word.input_line
     if not key:
         raise PoolBenchError(f"{said}: a key is expected before =")
-    if key == "names" or key.startswith("names."):
-        raise PoolBenchError(f"{said}: names say what was chosen of each group; choose with pool=, model= and the like")
+    if key == "names" or (key.startswith("names.") and key not in own):
+        raise PoolBenchError(
+            f"{said}: names say what was chosen of each group; choose with pool=, model= and the like, or give a class "
+            "of your own beside it, as in names.pool=mine pool._target_=my_module.MyPool"
+        )
     if (key in groups() or "/" in key) and not word.is_delete() and not word.is_sweep_override():
         value = word.value()
         if not (isinstance(value, str) or (isinstance(value, list) and all(isinstance(one, str) for one in value))):
