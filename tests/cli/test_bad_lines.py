@@ -351,7 +351,6 @@ pool.mlp_hidden=[0]
 pool.mlp_hidden=[a]
 pool.mlp_activation=nosuch
 hydra.nosuch=1
-hydra.sweep.dir=/dev/null/x -m seed=1,2
 prepare dataset=nosuch
 prepare dataset=planted dataset.num_graphs=0
 prepare dataset=planted pool=nosuch
@@ -524,7 +523,7 @@ def test_lost_books_of_a_sweep_cost_a_warning(
 @pytest.mark.slow
 def test_another_locale_is_no_other_run(results: Path) -> None:
     odd = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
-    words = [sys.executable, "-c", MAIN, "train", *SMALL, "pool=topk", "dataset.num_graphs=40", "tags=[für]"]
+    words = [sys.executable, "-c", MAIN, "train", *SMALL, "pool=topk", "dataset.num_graphs=40", "tags=['für']"]
     for variables in (odd, {}, odd):
         done = subprocess.run(words, cwd=results.parent, env={**os.environ, **variables}, capture_output=True,
                               text=True, check=False)  # fmt: skip

@@ -42,8 +42,16 @@ def _check(word: Override, own: Set[str]) -> None:
         if not (isinstance(value, str) or (isinstance(value, list) and all(isinstance(one, str) for one in value))):
             known = choices(key)
             raise PoolBenchError(f"{said}: the name of a choice is expected{some(known) if known else ''}")
+    if key == "hydra/launcher" and word.value() not in (known := choices(key)):
+        raise PoolBenchError(f"{said}: this hydra/launcher is none of PoolBench's{some(known)}")
+    if key == "hydra.sweeper.max_batch_size" and not (word.value() is None or _counts(word.value())):
+        raise PoolBenchError(f"{said}: a whole number of at least 1 or null is expected")
     if key == "hydra" and not word.is_delete():
         raise PoolBenchError(f"{said}: keys of Hydra are set one by one, as in hydra.sweep.dir=FOLDER")
+
+
+def _counts(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def elements(word: Override) -> list[str]:
