@@ -97,6 +97,7 @@ def test_what_works_with_what_is_so(script: ModuleType, name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # some hundred traces
 def test_what_works_with_what_is_so_for_all(script: ModuleType) -> None:
     for entry in script.registry():
         assert script.operators_transforms.answers(entry) == works_with(entry.name), entry.name
