@@ -24,9 +24,10 @@ from typing import Any
 
 import pytest
 import yaml
-from hydra.utils import instantiate
 
+from poolbench.config import Part
 from poolbench.errors import PoolBenchError
+from poolbench.learn.build import build_loggers
 from poolbench.learn.loggers import CSVCurve, CSVLogger, Loggers, RunInfo, TensorBoardLogger, WandbLogger, read_curve
 
 KEY = "0123456789" * 4
@@ -384,7 +385,8 @@ def test_configurations_name_the_loggers(name: str, kind: type) -> None:
     if kind is TensorBoardLogger:
         pytest.importorskip("tensorboard")
     conf = Path(__file__).parents[2] / "conf" / "logger" / f"{name}.yaml"
-    assert isinstance(instantiate(yaml.safe_load(conf.read_text())), kind)
+    (made,) = build_loggers(Part.of("logger", yaml.safe_load(conf.read_text())))
+    assert isinstance(made, kind)
 
 
 @pytest.mark.parametrize("wrong", [{"mode": "on"}, {"budget": 0}, {"budget": -1}])

@@ -22,8 +22,8 @@ def post_process(
     """a with, in this order: the diagonal dropped; edges |w| <= 1e-8 of a sparse graph dropped; A_ij divided by
     sqrt(max(d_i, 1e-8) max(d_j, 1e-8)), d the row sums; each graph divided by its largest |weight|.
 
-    Of a matrix that is not known to be symmetric, columns with d = 0 become 0, as in `normalize`: what a node sends that
-    hears nobody would be 1e4 times as heavy as the rest.
+    Of a matrix that is not known to be symmetric, columns with d = 0 become 0, as in `normalize`: what a node sends
+    that hears nobody would be 1e4 times as heavy as the rest.
     """
     if isinstance(a, Sparse) and a.value is not None:
         real = a.value.detach().abs() > EPS
