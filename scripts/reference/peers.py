@@ -15,8 +15,10 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch_geometric.nn
 from scipy.sparse import csr_array
 from torch import Tensor, nn
+from torch_geometric.nn import MessagePassing
 
 from poolbench.linalg import Matrix, Ragged, Sparse
 from poolbench.linalg.products import invert
@@ -25,6 +27,7 @@ from poolbench.pool import (
     ASAPPool,
     AsymCheegerCutPool,
     BNPool,
+    DiffPool,
     DMoNPool,
     EdgePool,
     EigenPool,
@@ -38,6 +41,7 @@ from poolbench.pool import (
     NMFPool,
     NoPool,
     PANPool,
+    SAGPool,
     SEPPool,
     TopKPool,
 )
@@ -45,13 +49,16 @@ from poolbench.pool.asap import EgoSelection, with_self_loops
 from poolbench.pool.base.aggregation import REDUCTIONS
 from poolbench.pool.base.door import PoolOutput
 from poolbench.pool.base.hostgraph import host_graphs, simple
+from poolbench.pool.base.layers import AssignmentMLP
 from poolbench.pool.base.partition import CentredPartition
+from poolbench.pool.base.postprocess import post_process
 from poolbench.pool.base.selection import DenseSelection, KeptSelection
 from poolbench.pool.base.spectral import laplacian
 from poolbench.pool.base.src import SparseSelection, SRCPool
 from poolbench.pool.edgepool import METHODS
 from poolbench.pool.eigenpool import EigenSelection, cluster_modes
 from poolbench.pool.kmis import HEURISTICS, SCORERS
+from poolbench.pool.mincut import orthogonality_loss
 from reference.cases import BadCase, read_arrays
 from reference.compare import Arrays, Result, Tolerance, difference
 
@@ -210,44 +217,91 @@ def _numpy(found: dict[str, Tensor]) -> Arrays:
     return {name: value.detach().numpy() for name, value in found.items()}
 
 
+class Blind(nn.Module):
+    """A score network that sees no weights of edges, as PyG and tgp call theirs. PyG multiplies its score by a weight,
+    of which the sign is left where `ratio` decides.
+    """
+
+    def __init__(self, gnn: nn.Module, factor: bool, sign: bool) -> None:
+        super().__init__()
+        self.gnn, self.sign = gnn, sign
+        self.weight = nn.Parameter(torch.ones(1, 1)) if factor else None
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        y = self.gnn(x, edge_index)
+        if self.weight is None:
+            return y
+        return y * (self.weight / self.weight.norm() if self.sign else self.weight)
+
+
+def layer(name: Any) -> Callable[..., nn.Module]:
+    """The layer of PyG that a case names."""
+    found = getattr(torch_geometric.nn, str(name), None)
+    if not (isinstance(found, type) and issubclass(found, MessagePassing)):
+        raise Outside(f"a GNN {name}")
+    return found
+
+
+#: What tgp and PyG score nodes with, and its defaults.
+SCORED: dict[str, Any] = {
+    "ratio": 0.5, "min_score": None, "multiplier": 1.0, "nonlinearity": "tanh", "s_inv_op": "transpose",
+    "remove_self_loops": False, "degree_norm": False, "edge_weight_norm": False,
+}  # fmt: skip
+
+
 def topk(case: PeerCase) -> Arrays:
-    """Keeps nodes in input order where the others order them by falling score: their order is made from our scores."""
-    args = case.arguments({"ratio": 0.5, "nonlinearity": "tanh", "multiplier": 1.0, "s_inv_op": "transpose"})
-    if args["multiplier"] != 1:
-        raise Outside("argument multiplier")
-    if args["nonlinearity"] not in ("tanh", "sigmoid"):
-        raise Outside("argument nonlinearity")
-    if args["ratio"] == 1:
-        raise Outside("ratio=1.0 keeps one node there, all of them here (decision 4)")
-    sigmoid = args["nonlinearity"] == "sigmoid"
-    pool = TopKPool(
-        args["ratio"],
-        return_selection=True,
-        return_score=True,
-        sigmoid_gating=sigmoid,
-        in_channels=case.arrays["in/x"].shape[1],
-    )
+    """Where `min_score` decides, both leave the length of p in the score: it is a layer of one's own then."""
+    args, width = case.arguments(SCORED), case.arrays["in/x"].shape[1]
+    plain = args["min_score"] is not None
+    pool = TopKPool(**scoring(case, args), gnn=nn.Linear(width, 1, bias=False) if plain else None, in_channels=width)
     weight = {"tgp": "selector.weight", "pyg": "select.weight"}[case.library]
-    names = {weight: "projection.weight"}
-    run = Run.of(case, pool, names)
-    out, kept = run.out, run.s.kept
-    assert out.score is not None
-    graph, score = torch.repeat_interleave(out.sizes), out.score[kept]
-    by_score = torch.argsort(score, descending=True, stable=True)
-    order = by_score[torch.argsort(graph[by_score], stable=True)]  # row of theirs -> row of ours
-    place = torch.argsort(order)
-    gate = torch.sigmoid(score) if sigmoid else torch.tanh(score)
-    found = {"out/x": out.x[order], **run.common(names), **run.edges()}
-    if case.library == "pyg":
-        found |= {"s/node_index": kept[order], "s/weight": gate[order], "out/batch": graph}
-        found["out/edge_index"] = place[found["out/edge_index"]]
-        return _numpy(found)
-    found |= {"s/node_index": kept, "s/cluster_index": place, "s/weight": gate}
-    found["lift/x"] = pool.lift(out.x, run.s, inverse=args["s_inv_op"] == "inverse")
-    found["out/edge_index_aligned"] = place[found["out/edge_index"]]
-    if "in/batch" in case.arrays:
-        found["out/batch"] = graph
+    return scored(case, args, pool, {weight: "gnn.weight" if plain else "projection.weight"})
+
+
+def sag(case: PeerCase) -> Arrays:
+    args = case.arguments({**SCORED, "GNN": "GraphConv"})
+    gnn = layer(args["GNN"] or "GraphConv")(case.arrays["in/x"].shape[1], 1)
+    pyg = case.library == "pyg"
+    names = {f"gnn.{name}": f"gnn.gnn.{name}" for name, _ in gnn.named_parameters()}
+    names |= {"select.weight": "gnn.weight"} if pyg else {}
+    pool = SAGPool(**scoring(case, args), gnn=Blind(gnn, factor=pyg, sign=args["min_score"] is None))
+    return scored(case, args, pool, names)
+
+
+def scoring(case: PeerCase, args: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of a `GatedPool`."""
+    if args["nonlinearity"] not in INCREASING:
+        raise Outside("a nonlinearity that is not increasing")
+    ratio = kept_ratio(case, args["ratio"]) if args["min_score"] is None else 0.5
+    own = {n: args[n] for n in ("min_score", "multiplier", "nonlinearity")}
+    return {"ratio": ratio, "return_selection": True, "return_score": True, **own}
+
+
+#: Gates that rank as the score does; the others rank by the gate.
+INCREASING = ("tanh", "sigmoid")
+
+
+def scored(case: PeerCase, args: dict[str, Any], pool: SRCPool, names: Mapping[str, str]) -> Arrays:
+    """Keeps nodes in input order where the others order them by falling score: their order is made from our scores."""
+    run = Run.of(case, processed(pool, **{n: args[n] for n in POST_PROCESSING}).eval(), names)
+    assert run.out.score is not None
+    kept, multiplier = run.s.kept, args["multiplier"]
+    order = torch.arange(kept.numel())  # by node where a score decides
+    if args["min_score"] is None:
+        order = by_falling_score(run.out, run.out.score[kept])
+    found = {**kept_nodes(run, kept, run.s.weight / multiplier, order), **run.common(names)}
+    if case.library == "tgp":
+        inverse = args["s_inv_op"] == "inverse"
+        found["lift/x"] = pool.lift(run.out.x, run.s, inverse) * (multiplier if inverse else 1 / multiplier)
     return _numpy(found)
+
+
+def processed(pool: SRCPool, **post: bool) -> SRCPool:
+    """The pool with a last step that its constructor does not offer."""
+    if any(post.values()):
+        connect = pool.connect
+        pool.connect = lambda a, s: post_process(connect(a, s), **post)  # type: ignore[method-assign]
+    return pool
 
 
 def nopool(case: PeerCase) -> Arrays:
@@ -287,27 +341,28 @@ def _tgp_soft(
     build: Callable[..., SRCPool],
     losses: Mapping[str, str],
     known: Mapping[str, Any],
-    plain: bool | None = None,
+    coefficients: Mapping[str, tuple[str, float]] | None = None,
     more: Mapping[str, str] | None = None,
     **call: Any,
 ) -> Arrays:
-    """A dense operator of tgp. `losses`: name there -> name here; `plain`: the pooled adjacency is S'AS as it is, or
-    MinCutPool's; None: the operator takes the arguments of its post-processing. `more`: names of weights besides the
-    MLP's; `call`: keywords of the call.
+    """A dense operator of tgp. `losses`: name there -> name here; `known`: the operator's other arguments and their
+    defaults; `coefficients`: name of a factor there -> name of the loss here and the default; `more`: names of weights
+    besides the MLP's; `call`: keywords of the call.
     """
     shared = {
         "k": None, "act": None, "sparse_output": False, "s_inv_op": "transpose", "adj_transpose": True,
         "remove_self_loops": True, "degree_norm": True, "edge_weight_norm": False,
     }  # fmt: skip
-    args = case.arguments({**shared, **known})
-    post = tuple(args[n] for n in POST_PROCESSING)
-    if plain is None:
-        known = {**known, **dict.fromkeys(POST_PROCESSING)}
-    elif post != ((False, False, False) if plain else (True, True, False)):
-        raise Outside("another post-processing of the pooled adjacency")
+    factors = coefficients or {}
+    args = case.arguments({**shared, **known, **{n: default for n, (_, default) in factors.items()}})
     mlp, names = _mlp(case)
     names |= more or {}
-    pool = build(k=args["k"], return_selection=True, **mlp, **{n: args[n] for n in known})
+    own = {n: args[n] for n in ("k", "remove_self_loops", "degree_norm", *known)}
+    if factors:
+        own["loss_coeffs"] = {ours: args[theirs] for theirs, (ours, _) in factors.items()}
+    pool = build(return_selection=True, **mlp, **own)
+    if "edge_weight_norm" not in known:
+        pool = processed(pool, edge_weight_norm=args["edge_weight_norm"])
     run = Run.of(case, pool, names, **call)
     out, sizes = run.out, case.sizes
     b, k, s = len(sizes), args["k"], run.s.dense()
@@ -328,43 +383,76 @@ def _tgp_soft(
 
 
 def mincut(case: PeerCase) -> Arrays:
-    if {"cut_loss_coeff", "ortho_loss_coeff"} & set(case.entry["kwargs"]):
-        raise Outside("coefficients of MinCutPool's losses")
-    return _tgp_soft(case, MinCutPool, {"cut_loss": "cut", "ortho_loss": "ortho"}, {}, plain=False)
+    factors = {"cut_loss_coeff": ("cut", 1.0), "ortho_loss_coeff": ("ortho", 1.0)}
+    return _tgp_soft(case, MinCutPool, {"cut_loss": "cut", "ortho_loss": "ortho"}, {}, factors)
 
 
 def justbalance(case: PeerCase) -> Arrays:
-    kwargs = case.entry["kwargs"]
-    if kwargs.get("loss_coeff", 1.0) != 1:
-        raise Outside("coefficient of JustBalancePool's loss")
-
-    def build(normalize_loss: bool, loss_coeff: float, **args: Any) -> SRCPool:
+    def build(normalize_loss: bool, **args: Any) -> SRCPool:
         return JustBalancePool(normalized_loss=normalize_loss, **args)
 
-    known = {"normalize_loss": True, "loss_coeff": 1.0}
-    return _tgp_soft(case, build, {"balance_loss": "balance"}, known, plain=False)
+    factors = {"loss_coeff": ("balance", 1.0)}
+    return _tgp_soft(case, build, {"balance_loss": "balance"}, {"normalize_loss": True}, factors)
 
 
 def cheeger(case: PeerCase) -> Arrays:
     names = {"total_variation_loss": "totvar", "balance_loss": "balance"}
-    return _tgp_soft(case, AsymCheegerCutPool, names, {"totvar_coeff": 1.0, "balance_coeff": 1.0}, plain=True)
+    return _tgp_soft(case, AsymCheegerCutPool, names, {"totvar_coeff": 1.0, "balance_coeff": 1.0})
+
+
+class Orthogonal(DMoNPool):
+    """DMoNPool with the loss that tgp and PyG add to it, MinCutPool's."""
+
+    def __init__(self, **args: Any) -> None:
+        super().__init__(null_model="exact", collapse_regularization=1.0, **args)
+
+    def assess(self, s: DenseSelection, x: Tensor, a: Matrix) -> None:  # type: ignore[override]
+        super().assess(s, x, a)
+        self.add_loss("ortho", orthogonality_loss(s, a.nodes))
+
+
+DMON = {"spectral_loss": "modularity", "cluster_loss": "collapse", "ortho_loss": "ortho"}
 
 
 def dmon(case: PeerCase) -> Arrays:
-    if case.entry["kwargs"].get("ortho_loss_coeff", 0.0) or case.entry["kwargs"].get("spectral_loss_coeff", 1.0) != 1:
-        raise Outside("losses that DMoNPool does not have")
+    factors = {
+        "spectral_loss_coeff": ("modularity", 1.0), "cluster_loss_coeff": ("collapse", 1.0),
+        "ortho_loss_coeff": ("ortho", 0.0),
+    }  # fmt: skip
+    return _tgp_soft(case, Orthogonal, DMON, {}, factors)
 
-    def build(cluster_loss_coeff: float, ortho_loss_coeff: float, spectral_loss_coeff: float, **args: Any) -> SRCPool:
-        return DMoNPool(null_model="exact", collapse_regularization=cluster_loss_coeff, **args)
 
-    known = {"cluster_loss_coeff": 1.0, "ortho_loss_coeff": 0.0, "spectral_loss_coeff": 1.0}
-    found = _tgp_soft(case, build, {"spectral_loss": "modularity", "cluster_loss": "collapse"}, known, plain=True)
-    return {**found, "loss/ortho_loss": np.zeros(())}
+class Unfiltered(DiffPool):
+    """DiffPool with an assignment from elsewhere, and X' = S'X without the filter and the embedding."""
+
+    def __init__(self, k: int, mlp: nn.Module, **args: Any) -> None:
+        super().__init__(k, in_channels=1, **args)
+        self.register_module("assignment", None)
+        self.register_module("embedding", None)
+        self.mlp = mlp
+
+    def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> DenseSelection:
+        return self.assign(self.mlp(x), a.nodes)
+
+    def reduce(self, x: Tensor, s: DenseSelection) -> Tensor:  # type: ignore[override]
+        return s.reduce(x)
+
+
+DIFF = {"link_loss": "link", "entropy_loss": "entropy"}
+
+
+def diff(case: PeerCase) -> Arrays:
+    def build(k: int, normalize_loss: bool, in_channels: int, mlp_hidden: list[int], mlp_activation: Any, **args: Any) -> SRCPool:
+        mlp = AssignmentMLP(k, mlp_hidden, mlp_activation, in_channels)
+        return Unfiltered(k, mlp, normalize_link_loss=normalize_loss, **args)
+
+    factors = {"link_loss_coeff": ("link", 1.0), "ent_loss_coeff": ("entropy", 1.0)}
+    return _tgp_soft(case, build, DIFF, {"normalize_loss": False}, factors)
 
 
 def hosc(case: PeerCase) -> Arrays:
     names = {"hosc_loss": "hosc", "ortho_loss": "ortho"}
-    return _tgp_soft(case, HOSCPool, names, {"alpha": 0.5, "mu": 0.1, "hosc_ortho": False})
+    return _tgp_soft(case, HOSCPool, names, {"alpha": 0.5, "mu": 0.1, "hosc_ortho": False, "edge_weight_norm": False})
 
 
 #: Arguments of tgp's BNPool, their defaults, and their names here.
@@ -396,7 +484,7 @@ def bnpool(case: PeerCase) -> Arrays:
         return pool
 
     call = {"negatives": case.tensor("neg_edge_index")} if sampled else {}
-    known = {n: default for n, (default, _) in BNPOOL.items()}
+    known = {**{n: default for n, (default, _) in BNPOOL.items()}, "edge_weight_norm": False}
     less = replace(case, arrays={n: value for n, value in case.arrays.items() if n not in fixed})
     names = {"quality": "quality", "kl": "kl"} | ({"K_prior": "K_prior"} if trained else {})
     found = _tgp_soft(less, build, names, known, more={"K": "links"} if trained else None, **call)
@@ -1163,8 +1251,8 @@ NOT_OFFERED = {"cluster", "mem"}
 MAPPINGS: dict[tuple[str, str], Callable[[PeerCase], Arrays]] = {
     ("tgp", "topk"): topk,
     ("pyg", "topk"): topk,
-    ("tgp", "sag"): outside("another score network than SAGPool's"),
-    ("pyg", "sag"): outside("another score network than SAGPool's"),
+    ("tgp", "sag"): sag,
+    ("pyg", "sag"): sag,
     ("tgp", "nopool"): nopool,
     ("tgp", "asap"): asap,
     ("pyg", "asap"): asap,
@@ -1194,8 +1282,8 @@ MAPPINGS: dict[tuple[str, str], Callable[[PeerCase], Arrays]] = {
     ("tgp", "dmon"): dmon,
     ("tgp", "dmon_u"): dmon,
     ("pyg", "dmon"): outside("a SELU after DMoN's reduction and another pooled adjacency"),
-    ("tgp", "diff"): outside("an MLP in place of DiffPool's filters"),
-    ("tgp", "diff_u"): outside("an MLP in place of DiffPool's filters"),
+    ("tgp", "diff"): diff,
+    ("tgp", "diff_u"): diff,
     ("pyg", "diff"): outside("a link loss over the whole padded batch, divided by its number of entries"),
     ("tgp", "lap"): outside("padded clusters and another post-processing of LaPool's pooled adjacency"),
     ("tgp", "lap_u"): outside("padded clusters and another post-processing of LaPool's pooled adjacency"),
