@@ -20,7 +20,7 @@ from scipy.sparse import csr_array
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
-from poolbench.linalg import Matrix, Ragged, Sparse
+from poolbench.linalg import Matrix, Nodes, Ragged, Sparse
 from poolbench.linalg.products import invert
 from poolbench.nn.message_passing import GCN, GraphConv
 from poolbench.pool import (
@@ -35,6 +35,7 @@ from poolbench.pool import (
     HOSCPool,
     JustBalancePool,
     KMISPool,
+    LaPool,
     MaxCutPool,
     MinCutPool,
     NDPPool,
@@ -184,11 +185,11 @@ class Run:
         """The selection."""
         return self.out.s
 
-    def blocks(self, k: int) -> Tensor:
-        """The pooled adjacency of a dense operator, a block a graph: [b, k, k]."""
+    def blocks(self, k: int, place: Tensor | None = None) -> Tensor:
+        """The pooled adjacency, a block a graph: [b, k, k]. `place`: row of each pooled node among b k rows."""
         assert isinstance(self.out.a, Tensor) and self.out.edge_weight is not None
-        b = len(self.case.sizes)
-        graph, row, col = self.out.a[0] // k, self.out.a[0] % k, self.out.a[1] % k
+        b, edges = len(self.case.sizes), self.out.a if place is None else place[self.out.a]
+        graph, row, col = edges[0] // k, edges[0] % k, edges[1] % k
         dense = torch.zeros(b, k, k, dtype=torch.float64)
         return dense.index_put((graph, row, col), self.out.edge_weight, accumulate=True)
 
@@ -321,7 +322,7 @@ def _padded(case: PeerCase, rows: Tensor) -> Tensor:
     return nn.utils.rnn.pad_sequence(list(rows.split(case.sizes)), batch_first=True)
 
 
-def _mlp(case: PeerCase) -> tuple[dict[str, Any], dict[str, str]]:
+def _mlp(case: PeerCase, at: str) -> tuple[dict[str, Any], dict[str, str]]:
     """Arguments of the assignment MLP, and its weights' names."""
     widths = case.entry["kwargs"]["in_channels"]
     widths = widths if isinstance(widths, list) else [widths]
@@ -329,7 +330,7 @@ def _mlp(case: PeerCase) -> tuple[dict[str, Any], dict[str, str]]:
     activation = None if act is None else act.lower()
     args = {"in_channels": widths[0], "mlp_hidden": widths[1:], "mlp_activation": activation}
     layers = range(len(widths))
-    names = {f"selector.mlp.lins.{j}.{kind}": f"mlp.layers.{j}.{kind}" for j in layers for kind in ("weight", "bias")}
+    names = {f"selector.mlp.lins.{j}.{kind}": f"{at}.layers.{j}.{kind}" for j in layers for kind in ("weight", "bias")}
     return args, names
 
 
@@ -343,11 +344,12 @@ def _tgp_soft(
     known: Mapping[str, Any],
     coefficients: Mapping[str, tuple[str, float]] | None = None,
     more: Mapping[str, str] | None = None,
+    mlp_at: str = "mlp",
     **call: Any,
 ) -> Arrays:
     """A dense operator of tgp. `losses`: name there -> name here; `known`: the operator's other arguments and their
     defaults; `coefficients`: name of a factor there -> name of the loss here and the default; `more`: names of weights
-    besides the MLP's; `call`: keywords of the call.
+    besides the MLP's, which is the operator's `mlp_at`; `call`: keywords of the call.
     """
     shared = {
         "k": None, "act": None, "sparse_output": False, "s_inv_op": "transpose", "adj_transpose": True,
@@ -355,7 +357,7 @@ def _tgp_soft(
     }  # fmt: skip
     factors = coefficients or {}
     args = case.arguments({**shared, **known, **{n: default for n, (_, default) in factors.items()}})
-    mlp, names = _mlp(case)
+    mlp, names = _mlp(case, mlp_at)
     names |= more or {}
     own = {n: args[n] for n in ("k", "remove_self_loops", "degree_norm", *known)}
     if factors:
@@ -368,8 +370,8 @@ def _tgp_soft(
     b, k, s = len(sizes), args["k"], run.s.dense()
     lifted = pool.lift(out.x, run.s, inverse=args["s_inv_op"] == "inverse")
     unbatched = case.operator.endswith("_u")
-    padded = (lambda v: v) if unbatched else partial(_padded, case)
-    found = {"s/dense": padded(s), "lift/x": padded(lifted), **run.common(names)}
+    rows = (lambda v: v) if unbatched else partial(_padded, case)
+    found = {"s/dense": rows(s), "lift/x": rows(lifted), **run.common(names)}
     found |= {f"loss/{theirs}": out.losses[ours] for theirs, ours in losses.items()}
     found["out/mask"] = torch.stack([part.sum(0) > 0 for part in s.split(sizes)])
     ids = torch.arange(b).repeat_interleave(k)
@@ -382,9 +384,12 @@ def _tgp_soft(
     return _numpy(found)
 
 
+MINCUT = {"cut_loss": "cut", "ortho_loss": "ortho"}
+
+
 def mincut(case: PeerCase) -> Arrays:
     factors = {"cut_loss_coeff": ("cut", 1.0), "ortho_loss_coeff": ("ortho", 1.0)}
-    return _tgp_soft(case, MinCutPool, {"cut_loss": "cut", "ortho_loss": "ortho"}, {}, factors)
+    return _tgp_soft(case, MinCutPool, MINCUT, {}, factors)
 
 
 def justbalance(case: PeerCase) -> Arrays:
@@ -422,32 +427,104 @@ def dmon(case: PeerCase) -> Arrays:
     return _tgp_soft(case, Orthogonal, DMON, {}, factors)
 
 
-class Unfiltered(DiffPool):
-    """DiffPool with an assignment from elsewhere, and X' = S'X without the filter and the embedding."""
+class PygDMoN(Orthogonal):
+    """Orthogonal with PyG's SELU of the pooled features, and its cluster loss of a batch, where the size of each
+    graph's clusters is divided by the number of nodes of every graph (issue 10148); `corrected` is the loss itself.
+    """
 
-    def __init__(self, k: int, mlp: nn.Module, **args: Any) -> None:
-        super().__init__(k, in_channels=1, **args)
-        self.register_module("assignment", None)
+    def reduce(self, x: Tensor, s: DenseSelection) -> Tensor:  # type: ignore[override]
+        return nn.functional.selu(super().reduce(x, s))
+
+    @staticmethod
+    def per_graph(values: Tensor, nodes: Nodes) -> Tensor:
+        return torch.stack([values, nodes.sizes.to(values.dtype)])
+
+    def add_loss(self, name: str, value: Tensor) -> None:
+        if value.ndim == 0:
+            return super().add_loss(name, value)
+        each, n = value
+        if name == "collapse":
+            self.corrected = each.mean()
+            each = (each + 1.0) * n * n.reciprocal().mean() - 1.0
+        super().add_loss(name, each.mean())
+
+
+def pyg_dmon(case: PeerCase) -> Arrays:
+    args = case.arguments({"channels": None, "k": None})
+    widths, k = args["channels"], args["k"]
+    widths = widths if isinstance(widths, list) else [widths]
+    pool = PygDMoN(
+        k=k, in_channels=widths[0], mlp_hidden=widths[1:], mlp_activation=None, remove_self_loops=True,
+        degree_norm=True, return_selection=True,
+    )  # fmt: skip
+    names = {
+        f"mlp.lins.{j}.{kind}": f"mlp.layers.{j}.{kind}" for j in range(len(widths)) for kind in ("weight", "bias")
+    }
+    run = Run.of(case, pool, names)
+    return _numpy({**padded(run, k, DMON, names), "loss/cluster_loss_corrected": pool.corrected})
+
+
+def padded(run: Run, k: int, losses: Mapping[str, str], names: Mapping[str, str]) -> dict[str, Tensor]:
+    """What PyG's dense operators return."""
+    out, case = run.out, run.case
+    found = {"out/x": out.x.reshape(len(case.sizes), k, -1), "out/adj": run.blocks(k), **run.common(names)}
+    found["s/dense"] = _padded(case, run.s.dense())
+    return found | {f"loss/{theirs}": out.losses[ours] for theirs, ours in losses.items()}
+
+
+class Unfiltered(DiffPool):
+    """DiffPool with an assignment from elsewhere, X' = S'X without filter and embedding, and losses of a whole batch,
+    where ours are means over graphs: the norm over all graphs, divided by `entries`, and the entropies' sum over `rows`.
+    """
+
+    def __init__(self, k: int, assignment: nn.Module, entries: int, rows: int, **args: Any) -> None:
+        super().__init__(k, in_channels=1, **{"return_selection": True, **args})
         self.register_module("embedding", None)
-        self.mlp = mlp
+        self.assignment = assignment
+        self.entries, self.rows = entries, rows
 
     def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> DenseSelection:
-        return self.assign(self.mlp(x), a.nodes)
+        return self.assign(self.assignment(x), a.nodes)
 
     def reduce(self, x: Tensor, s: DenseSelection) -> Tensor:  # type: ignore[override]
         return s.reduce(x)
+
+    @staticmethod
+    def per_graph(values: Tensor, nodes: Nodes) -> Tensor:
+        return torch.stack([values, nodes.sizes.to(values.dtype)])
+
+    def add_loss(self, name: str, value: Tensor) -> None:
+        each, n = value
+        whole = {"link": each.square().sum().sqrt() / self.entries, "entropy": (each * n).sum() / self.rows}
+        super().add_loss(name, whole[name])
 
 
 DIFF = {"link_loss": "link", "entropy_loss": "entropy"}
 
 
+def batch_entries(case: PeerCase, padded: bool) -> int:
+    """Entries of the adjacency matrices of a batch."""
+    sizes = np.array(case.sizes)
+    return len(sizes) * int(sizes.max()) ** 2 if padded else int((sizes**2).sum())
+
+
 def diff(case: PeerCase) -> Arrays:
-    def build(k: int, normalize_loss: bool, in_channels: int, mlp_hidden: list[int], mlp_activation: Any, **args: Any) -> SRCPool:
-        mlp = AssignmentMLP(k, mlp_hidden, mlp_activation, in_channels)
-        return Unfiltered(k, mlp, normalize_link_loss=normalize_loss, **args)
+    def build(k: int, normalize_loss: bool, **args: Any) -> SRCPool:
+        mlp = AssignmentMLP(k, args.pop("mlp_hidden"), args.pop("mlp_activation"), args.pop("in_channels"))
+        entries = batch_entries(case, padded=not case.operator.endswith("_u")) if normalize_loss else 1
+        return Unfiltered(k, mlp, entries, sum(case.sizes), **args)
 
     factors = {"link_loss_coeff": ("link", 1.0), "ent_loss_coeff": ("entropy", 1.0)}
-    return _tgp_soft(case, build, DIFF, {"normalize_loss": False}, factors)
+    return _tgp_soft(case, build, DIFF, {"normalize_loss": False}, factors, mlp_at="assignment")
+
+
+def pyg_diff(case: PeerCase) -> Arrays:
+    """dense_diff_pool takes the logits of S, and counts the rows of padding."""
+    args = case.arguments({"k": None, "normalize": True})
+    entries = batch_entries(case, padded=True) if args["normalize"] else 1
+    rows = len(case.sizes) * max(case.sizes)
+    run = Run.of(case, Unfiltered(args["k"], _Given(case.tensor("in/logits")), entries, rows), {})
+    return _numpy(padded(run, args["k"], DIFF, {}))
 
 
 def hosc(case: PeerCase) -> Arrays:
@@ -523,12 +600,7 @@ def pyg_mincut(case: PeerCase) -> Arrays:
     logits = case.tensor("in/logits")
     pool = MinCutPool(args["k"], return_selection=True, in_channels=case.arrays["in/x"].shape[1])
     pool.mlp = _Given(logits / args["temp"])
-    run = Run.of(case, pool, {})
-    out, b, k = run.out, len(case.sizes), args["k"]
-    found = {"out/x": out.x.reshape(b, k, -1), "out/adj": run.blocks(k), **run.common({})}
-    found["s/dense"] = _padded(case, run.s.dense())
-    found |= {"loss/cut_loss": out.losses["cut"], "loss/ortho_loss": out.losses["ortho"]}
-    return _numpy(found)
+    return _numpy(padded(Run.of(case, pool, {}), args["k"], MINCUT, {}))
 
 
 class _Given(nn.Module):
@@ -543,10 +615,14 @@ class _Given(nn.Module):
 
 
 def kept_ratio(case: PeerCase, ratio: float) -> float | int:
-    """A ratio of theirs as one of ours. They round ratio n up as it is, and take 1.0 for one node."""
+    """A ratio of theirs as one of ours. They round ratio n up as it is, and take 1 and 1.0 for one node, which is the
+    least that any share keeps.
+    """
     if ratio > 1:
         return int(ratio)
-    if ratio == 1 or any(ceil(ratio * n) != ceil(ratio * n - 1e-6) for n in case.sizes):
+    if ratio == 1:
+        return 1e-9
+    if any(ceil(ratio * n) != ceil(ratio * n - 1e-6) for n in case.sizes):
         raise Outside(f"ratio={ratio} keeps another number of nodes there (decision 4)")
     return ratio
 
@@ -1050,6 +1126,31 @@ FROM_THE_GRAPH: dict[str, Any] = {
 }  # fmt: skip
 
 
+def lap(case: PeerCase) -> Arrays:
+    """Clusters are padded to the largest number of them, but in the sparse result of the padded form."""
+    args = case.arguments({**FROM_THE_GRAPH, "shortest_path_reg": False})
+    pool = LaPool(args["shortest_path_reg"], return_selection=True, assignment="softmax", leaders="ge")
+    run = Run.of(case, processed(pool, **{n: args[n] for n in POST_PROCESSING}), {})
+    out, unbatched, clusters = run.out, case.operator.endswith("_u"), Ragged.from_index(run.s.index)
+    b, k = len(case.sizes), int(clusters.sizes.max())
+    place = clusters.index * k + clusters.numbers
+    x = torch.zeros(b * k, out.x.shape[1], dtype=torch.float64).index_copy(0, place, out.x)
+    s = torch.zeros(len(run.x), k, dtype=torch.float64).index_add(1, clusters.numbers, run.s.dense())
+    rows = (lambda v: v) if unbatched else partial(_padded, case)
+    found = {**run.common({}), "s/dense": rows(s), "out/mask": torch.arange(k) < clusters.sizes.unsqueeze(-1)}
+    found["lift/x"] = rows(pool.lift(out.x, run.s, inverse=args["s_inv_op"] == "inverse"))
+    ids = torch.arange(b).repeat_interleave(k)
+    if args["sparse_output"]:
+        found |= {"out/x": x if unbatched else out.x, **run.edges(weighted=True, drop=1e-8)}
+        found["out/edge_index"] = place[found["out/edge_index"]] if unbatched else found["out/edge_index"]
+        ids = ids if unbatched else clusters.index
+    else:
+        found |= {"out/x": x.reshape(b, k, -1), "out/adj": run.blocks(k, place)}
+    if (args["sparse_output"] or unbatched) and "in/batch" in case.arrays:
+        found["out/batch"] = ids
+    return _numpy(found)
+
+
 class Factored(NMFPool):
     """NMFPool with a case's S, but for the graphs that the start does not matter for."""
 
@@ -1281,11 +1382,11 @@ MAPPINGS: dict[tuple[str, str], Callable[[PeerCase], Arrays]] = {
     ("tgp", "hosc_u"): hosc,
     ("tgp", "dmon"): dmon,
     ("tgp", "dmon_u"): dmon,
-    ("pyg", "dmon"): outside("a SELU after DMoN's reduction and another pooled adjacency"),
+    ("pyg", "dmon"): pyg_dmon,
     ("tgp", "diff"): diff,
     ("tgp", "diff_u"): diff,
-    ("pyg", "diff"): outside("a link loss over the whole padded batch, divided by its number of entries"),
-    ("tgp", "lap"): outside("padded clusters and another post-processing of LaPool's pooled adjacency"),
-    ("tgp", "lap_u"): outside("padded clusters and another post-processing of LaPool's pooled adjacency"),
+    ("pyg", "diff"): pyg_diff,
+    ("tgp", "lap"): lap,
+    ("tgp", "lap_u"): lap,
     ("tgp", "losses"): outside("losses as functions of A and S"),
 }
