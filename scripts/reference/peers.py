@@ -51,6 +51,7 @@ from poolbench.pool.base.aggregation import REDUCTIONS
 from poolbench.pool.base.door import PoolOutput
 from poolbench.pool.base.hostgraph import host_graphs, simple
 from poolbench.pool.base.layers import AssignmentMLP
+from poolbench.pool.base.mlppool import MLPPool
 from poolbench.pool.base.partition import CentredPartition
 from poolbench.pool.base.postprocess import post_process
 from poolbench.pool.base.selection import DenseSelection, KeptSelection
@@ -604,13 +605,13 @@ def pyg_mincut(case: PeerCase) -> Arrays:
 
 
 class _Given(nn.Module):
-    """Logits of an assignment that do not depend on the features."""
+    """A network whose answer, as logits of an assignment, does not depend on what it is given."""
 
     def __init__(self, logits: Tensor) -> None:
         super().__init__()
         self.logits = logits
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, *given: Any) -> Tensor:
         return self.logits
 
 
@@ -1328,6 +1329,82 @@ def precoarsening(case: PeerCase) -> Arrays:
     return found
 
 
+def losses(case: PeerCase) -> Arrays:
+    """Functions of A and S: each is the loss of an operator that S is handed to, in a padded batch or by its edges."""
+    k = case.arguments({"k": None})["k"]
+    graph = (case.tensor("in/edge_index"), case.tensor("in/batch"))
+    weight, s = case.optional("in/edge_weight"), case.tensor("in/s")
+    weight = torch.ones(graph[0].shape[1], dtype=torch.float64) if weight is None else weight
+    adjacency = [torch.from_numpy(a.toarray()).double() for a in blocks(case)]
+    most = max(case.sizes)
+    a = torch.stack([nn.functional.pad(g, (0, most - len(g), 0, most - len(g))) for g in adjacency])
+    mask = case.tensor("in/mask")
+
+    def dense(pool: SRCPool) -> PoolOutput:
+        return pool.double()(torch.zeros(*mask.shape, 1, dtype=torch.float64), a, mask=mask, s=_padded(case, s))
+
+    def sparse(pool: SRCPool) -> PoolOutput:
+        return pool.double()(torch.zeros(len(s), 1, dtype=torch.float64), *graph, edge_weight=weight, s=s)
+
+    def difference(entries: int) -> SRCPool:
+        return Unfiltered(k, nn.Identity(), entries, len(s))
+
+    cut = MinCutPool(k)
+    motif = HOSCPool(k, alpha=1.0, mu=1.0, hosc_ortho=True, loss_coeffs={"hosc": k})
+    variation = AsymCheegerCutPool(k)
+    modularity = DMoNPool(k, null_model="exact", collapse_regularization=1.0)
+    table: list[tuple[Callable[[SRCPool], PoolOutput], SRCPool, dict[str, str]]] = [
+        (dense, cut, {"mincut": "cut", "orthogonality": "ortho"}),
+        (sparse, cut, {"mincut_sparse": "cut"}),
+        (dense, motif, {"ho_mincut": "hosc", "hosc_orthogonality": "ortho"}),
+        (sparse, motif, {"ho_mincut_sparse": "hosc"}),
+        (dense, variation, {"total_variation": "totvar", "asym_norm": "balance"}),
+        (sparse, variation, {"total_variation_sparse": "totvar"}),
+        (dense, modularity, {"modularity": "modularity", "cluster_size": "collapse"}),
+        (sparse, modularity, {"modularity_sparse": "modularity"}),
+        (dense, JustBalancePool(k), {"just_balance_raw": "balance"}),
+        (dense, JustBalancePool(k, normalized_loss=True), {"just_balance": "balance"}),
+        (dense, difference(1), {"link_pred": "link", "entropy": "entropy"}),
+        (sparse, difference(1), {"link_pred_sparse": "link"}),
+        (dense, difference(batch_entries(case, padded=True)), {"link_pred_normalised": "link"}),
+        (sparse, difference(batch_entries(case, padded=False)), {"link_pred_sparse_normalised": "link"}),
+    ]
+    found: dict[str, Tensor] = {}
+    for call, pool, names in table:
+        out = call(pool)
+        found |= {f"loss/{theirs}": out.losses[ours] for theirs, ours in names.items()}
+    for loops, norm in ((True, True), (True, False), (False, True), (False, False)):
+        pool = MLPPool(k, remove_self_loops=not loops, degree_norm=norm)
+        found[f"out/adj_loops{loops:d}_norm{norm:d}"] = dense(pool).a
+    ones = torch.ones_like(weight)
+    return _numpy({**found, **_bayesian(case, k, graph, ones), "loss/maxcut": _score_cut(case, graph, weight)})
+
+
+def _bayesian(case: PeerCase, k: int, graph: tuple[Tensor, Tensor], weight: Tensor) -> dict[str, Tensor]:
+    """BNPool's losses of a binary A."""
+    mean, s = case.tensor("in/K_mu"), case.tensor("in/s")
+    k_mu = float(mean[0, 0])
+    if not torch.equal(mean, k_mu * (2.0 * torch.eye(k, dtype=mean.dtype) - 1.0)):
+        raise Outside("a prior mean of BNPool's links with other entries")
+    shapes = torch.cat([case.tensor("in/alpha"), case.tensor("in/beta")], -1)
+    stick = s[:, :-1] / (1.0 - s.cumsum(-1) + s)[:, :-1]
+    pool = BNPool(k, alpha_dp=case.tensor("in/prior_beta").item(), k_var=case.tensor("in/K_var").item(), k_mu=k_mu)
+    pool.mlp = _Given(shapes + torch.log(-torch.expm1(-shapes)))  # softplus undone
+    pool.links = nn.Parameter(case.tensor("in/K"))
+    pool.draw = lambda alpha, beta, noise: (stick.log(), torch.log1p(-stick))  # type: ignore[method-assign]
+    out = pool.double()(torch.zeros(len(s), 1, dtype=torch.float64), *graph, edge_weight=weight)
+    names = {"kl": "kl", "K_prior": "K_prior", "bce": "quality"}
+    return {f"loss/{theirs}": out.losses[ours] for theirs, ours in names.items()}
+
+
+def _score_cut(case: PeerCase, graph: tuple[Tensor, Tensor], weight: Tensor) -> Tensor:
+    """MaxCutPool's loss of given scores."""
+    z = case.tensor("in/z")
+    pool = MaxCutPool(ties="node", in_channels=1)
+    pool.network = _Given(z)  # type: ignore[assignment]
+    return pool(torch.zeros(len(z), 1, dtype=torch.float64), *graph, edge_weight=weight).losses["maxcut"]
+
+
 #: Poolers of which precoarsening cases are checked.
 LEVELS: dict[str, Callable[[PeerCase], Arrays]] = {
     "eigen": eigen, "graclus": graclus, "kmis": kmis, "ndp": ndp, "nmf": nmf, "nopool": nopool, "sep": sep,
@@ -1388,5 +1465,5 @@ MAPPINGS: dict[tuple[str, str], Callable[[PeerCase], Arrays]] = {
     ("pyg", "diff"): pyg_diff,
     ("tgp", "lap"): lap,
     ("tgp", "lap_u"): lap,
-    ("tgp", "losses"): outside("losses as functions of A and S"),
+    ("tgp", "losses"): losses,
 }
