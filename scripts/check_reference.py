@@ -3,11 +3,11 @@
 
     python scripts/check_reference.py FOLDER [FOLDER ...] [--operators mincut,topk]
 
-A folder holds index.json and one .npz file a case, in the format of Spektral's, Torch Geometric Pool's (tgp) or PyTorch
-Geometric's (pyg) recordings; the index says which. Of each case the weights are loaded, and outputs, losses and
-gradients compared. There is a line for each array that fails (case, array, largest difference), one for each case that
-poolbench answers otherwise by decision (case, the decision's number), and at the end `N passed, M failed`, with
-`K outside` where tgp or pyg cases have arguments that the documented operators do not have.
+A folder holds index.json and one .npz file a case, in the format of Spektral's, Torch Geometric Pool's (tgp), PyTorch
+Geometric's (pyg) or authors' own recordings; the index says which. Of each case the weights are loaded, and outputs,
+losses and gradients compared. There is a line for each array that fails (case, array, largest difference), one for each
+case that poolbench answers otherwise by decision (case, the decision's number), and at the end `N passed, M failed`,
+with `K outside` for cases of operators, or with arguments, that poolbench does not have.
 
 Exit code: 0 all passed, 1 something failed, 2 the command itself was wrong.
 """
@@ -43,9 +43,9 @@ def checker(index: dict[str, Any], folder: Path) -> tuple[Callable[[dict[str, An
     """What checks a case of this folder, and the key under which its cases name their operator."""
     if "spektral" in index:
         return lambda entry: spektral.check(folder, entry), "layer"
-    library = {"tgp": "tgp", "torch_geometric": "pyg"}.get(str(index.get("library")))
+    library = {"tgp": "tgp", "torch_geometric": "pyg", "authors": "authors"}.get(str(index.get("library")))
     if library is None:
-        raise BadCase(f"{folder / 'index.json'}: made by neither Spektral, tgp nor torch_geometric")
+        raise BadCase(f"{folder / 'index.json'}: made by neither Spektral, tgp, torch_geometric nor authors' code")
     tolerance = Tolerance(**index["tolerance"])
     return lambda entry: peers.check(library, folder, entry, tolerance), "operator"
 

@@ -1,4 +1,4 @@
-"""Cases of folders in the format of tgp and PyG, run by poolbench and compared.
+"""Cases of folders in the format of tgp, PyG and authors' own code, run by poolbench and compared.
 
 To check an operator, write one function from a case to the arrays that the folder holds for it and enter it in
 `MAPPINGS`. It raises `Outside` with the reason for arguments that poolbench's operator does not have.
@@ -19,10 +19,10 @@ import torch_geometric.nn
 from scipy.sparse import csr_array
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
+from torch_geometric.utils import add_remaining_self_loops
 
 from poolbench.linalg import Matrix, Nodes, Ragged, Sparse
 from poolbench.linalg.products import invert
-from poolbench.nn.message_passing import GCN, GraphConv
 from poolbench.pool import (
     ASAPPool,
     AsymCheegerCutPool,
@@ -66,7 +66,7 @@ from reference.compare import Arrays, Result, Tolerance, difference
 
 
 class Outside(Exception):
-    """The case has arguments that the documented operator does not have."""
+    """The case is of an operator, or has arguments, that poolbench does not have."""
 
 
 #: Values that leave a sparse operator as it is.
@@ -75,7 +75,7 @@ NEUTRAL = {"remove_self_loops": False, "degree_norm": False, "edge_weight_norm":
 
 @dataclass(frozen=True)
 class PeerCase:
-    library: str  # tgp or pyg
+    library: str  # tgp, pyg or authors
     entry: dict[str, Any]
     arrays: Arrays
     tolerance: Tolerance
@@ -119,7 +119,7 @@ def check(library: str, folder: Path, entry: dict[str, Any], default: Tolerance)
         case = PeerCase(library, entry, read_arrays(folder, entry), tolerance)
         mapping = MAPPINGS.get((library, case.operator))
         if mapping is None:
-            if case.operator not in NOT_OFFERED:
+            if case.operator not in NOT_OFFERED[library]:
                 raise BadCase(f"operator {case.operator!r} is not known")
             raise Outside("an operator that PoolBench does not have")
         ours = mapping(case)
@@ -251,6 +251,10 @@ SCORED: dict[str, Any] = {
 }  # fmt: skip
 
 
+#: Gates that rank as the score does. Others rank by the gate, and ours by the score.
+INCREASING = ("tanh", "sigmoid", "softplus", "softsign", "elu", "selu")
+
+
 def topk(case: PeerCase) -> Arrays:
     """Where `min_score` decides, both leave the length of p in the score: it is a layer of one's own then."""
     args, width = case.arguments(SCORED), case.arrays["in/x"].shape[1]
@@ -273,14 +277,10 @@ def sag(case: PeerCase) -> Arrays:
 def scoring(case: PeerCase, args: dict[str, Any]) -> dict[str, Any]:
     """Arguments of a `GatedPool`."""
     if args["nonlinearity"] not in INCREASING:
-        raise Outside("a nonlinearity that is not increasing")
+        raise Outside("argument nonlinearity")
     ratio = kept_ratio(case, args["ratio"]) if args["min_score"] is None else 0.5
     own = {n: args[n] for n in ("min_score", "multiplier", "nonlinearity")}
     return {"ratio": ratio, "return_selection": True, "return_score": True, **own}
-
-
-#: Gates that rank as the score does; the others rank by the gate.
-INCREASING = ("tanh", "sigmoid")
 
 
 def scored(case: PeerCase, args: dict[str, Any], pool: SRCPool, names: Mapping[str, str]) -> Arrays:
@@ -353,7 +353,7 @@ def _tgp_soft(
     besides the MLP's, which is the operator's `mlp_at`; `call`: keywords of the call.
     """
     shared = {
-        "k": None, "act": None, "sparse_output": False, "s_inv_op": "transpose", "adj_transpose": True,
+        "k": None, "act": None, "dropout": 0.0, "sparse_output": False, "s_inv_op": "transpose", "adj_transpose": True,
         "remove_self_loops": True, "degree_norm": True, "edge_weight_norm": False,
     }  # fmt: skip
     factors = coefficients or {}
@@ -451,7 +451,7 @@ class PygDMoN(Orthogonal):
 
 
 def pyg_dmon(case: PeerCase) -> Arrays:
-    args = case.arguments({"channels": None, "k": None})
+    args = case.arguments({"channels": None, "k": None, "dropout": 0.0})
     widths, k = args["channels"], args["k"]
     widths = widths if isinstance(widths, list) else [widths]
     pool = PygDMoN(
@@ -475,7 +475,8 @@ def padded(run: Run, k: int, losses: Mapping[str, str], names: Mapping[str, str]
 
 class Unfiltered(DiffPool):
     """DiffPool with an assignment from elsewhere, X' = S'X without filter and embedding, and losses of a whole batch,
-    where ours are means over graphs: the norm over all graphs, divided by `entries`, and the entropies' sum over `rows`.
+    where ours are means over graphs: the norm over all graphs, divided by `entries`, and the sum of the entropies,
+    divided by `rows`.
     """
 
     def __init__(self, k: int, assignment: nn.Module, entries: int, rows: int, **args: Any) -> None:
@@ -616,16 +617,17 @@ class _Given(nn.Module):
 
 
 def kept_ratio(case: PeerCase, ratio: float) -> float | int:
-    """A ratio of theirs as one of ours. They round ratio n up as it is, and take 1 and 1.0 for one node, which is the
-    least that any share keeps.
+    """The ratio of ours that keeps as many nodes as theirs, which is not rounded down before it is rounded up, and of
+    which 1 and 1.0 mean one node.
     """
     if ratio > 1:
         return int(ratio)
     if ratio == 1:
-        return 1e-9
-    if any(ceil(ratio * n) != ceil(ratio * n - 1e-6) for n in case.sizes):
-        raise Outside(f"ratio={ratio} keeps another number of nodes there (decision 4)")
-    return ratio
+        return 1e-9  # no share keeps less than one node
+    for share in (ratio, *(ratio + 2e-6 / n for n in case.sizes)):
+        if all(ceil(ratio * n) == ceil(share * n - 1e-6) for n in case.sizes):
+            return share
+    raise Outside(f"ratio={ratio} keeps another number of nodes there (decision 4)")
 
 
 def by_falling_score(out: PoolOutput, score: Tensor) -> Tensor:
@@ -705,13 +707,10 @@ def asap(case: PeerCase) -> Arrays:
         f"{scorer}.lin2.weight": "centre.weight",
         f"{scorer}.lin3.weight": "own.weight", f"{scorer}.lin3.bias": "own.bias",
     }  # fmt: skip
-    gnn: nn.Module | None = None
+    gnn = None
     if args["GNN"] is not None:
-        if args["GNN"] not in INTRA_CLUSTER:
-            raise Outside(f"a GNN {args['GNN']} inside the clusters")
-        layer, inside = INTRA_CLUSTER[args["GNN"]]
-        names |= {f"gnn_intra_cluster.{theirs}": f"gnn.{ours}" for theirs, ours in inside.items()}
-        gnn = layer(width, width)
+        gnn = Looped(layer(args["GNN"])(width, width))
+        names |= {f"gnn_intra_cluster.{name}": f"gnn.gnn.{name}" for name, _ in gnn.gnn.named_parameters()}
     pool = Rechosen(
         case,
         ratio=kept_ratio(case, args["ratio"]),
@@ -740,30 +739,15 @@ def asap(case: PeerCase) -> Arrays:
     return _numpy(found)
 
 
-class LoopedGCN(GCN):
-    """GCN on a graph with self-loops, its degrees without poolbench's epsilon."""
+class Looped(nn.Module):
+    """A layer on a graph with self-loops, as tgp and PyG call the one inside ASAPooling."""
 
-    def forward(self, x: Tensor, a: Matrix) -> Tensor:
-        a = with_self_loops(a)
-        root = a.degree().rsqrt()
-        return a.scale(root, root).matmul(self.weight(x)) + self.bias
+    def __init__(self, gnn: nn.Module) -> None:
+        super().__init__()
+        self.gnn = gnn
 
-
-class LoopedGraphConv(GraphConv):
-    """GraphConv on a graph with self-loops."""
-
-    def forward(self, x: Tensor, a: Matrix) -> Tensor:
-        return super().forward(x, with_self_loops(a))
-
-
-#: PyG's layers inside ASAPooling: ours, and the names of their weights.
-INTRA_CLUSTER: dict[str, tuple[Callable[[int, int], nn.Module], dict[str, str]]] = {
-    "GCNConv": (LoopedGCN, {"lin.weight": "weight.weight", "bias": "bias"}),
-    "GraphConv": (
-        LoopedGraphConv,
-        {"lin_rel.weight": "neighbours.weight", "lin_rel.bias": "root.bias", "lin_root.weight": "root.weight"},
-    ),
-}
+    def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
+        return self.gnn(x, *add_remaining_self_loops(edge_index, edge_weight, 1.0, len(x)))
 
 
 def pan(case: PeerCase) -> Arrays:
@@ -777,7 +761,7 @@ def pan(case: PeerCase) -> Arrays:
         **dict.fromkeys(POST_PROCESSING, False),
     }  # fmt: skip
     args = case.arguments(known)
-    if args["nonlinearity"] not in ("tanh", "sigmoid"):
+    if args["nonlinearity"] not in INCREASING:
         raise Outside("argument nonlinearity")
     taken = ("min_score", "multiplier", "nonlinearity", *POST_PROCESSING)
     pool = PANPool(
@@ -1413,18 +1397,15 @@ LEVELS: dict[str, Callable[[PeerCase], Arrays]] = {
 DENSE = ("eigen", "nmf")
 
 
-def outside(reason: str) -> Callable[[PeerCase], Arrays]:
-    """A mapping for an operator whose cases poolbench's cannot express."""
-
-    def mapping(case: PeerCase) -> Arrays:
-        raise Outside(reason)
-
-    return mapping
-
-
-#: Operators of these folders that poolbench is still to get.
-NOT_OFFERED = {"cluster", "mem"}
-"""PyG's ClusterPooling and MemPooling, which PoolBench does not have."""
+#: Operators of these folders that PoolBench does not have.
+NOT_OFFERED: dict[str, set[str]] = {
+    "tgp": set(),
+    "pyg": {"cluster", "mem"},
+    "authors": {
+        "cgipool", "cluster", "copool", "gsapool", "gtv", "hgpsl", "hyperdrop", "magedge", "mem", "mvpool", "parspool",
+        "structpool", "vipool",
+    },
+}  # fmt: skip
 
 MAPPINGS: dict[tuple[str, str], Callable[[PeerCase], Arrays]] = {
     ("tgp", "topk"): topk,
