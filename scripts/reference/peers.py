@@ -61,6 +61,7 @@ from poolbench.pool.edgepool import METHODS
 from poolbench.pool.eigenpool import EigenSelection, cluster_modes
 from poolbench.pool.kmis import HEURISTICS, SCORERS
 from poolbench.pool.mincut import orthogonality_loss
+from poolbench.pool.topk import GatedPool
 from reference.cases import BadCase, read_arrays
 from reference.compare import Arrays, Result, Tolerance, difference
 
@@ -283,14 +284,17 @@ def scoring(case: PeerCase, args: dict[str, Any]) -> dict[str, Any]:
     return {"ratio": ratio, "return_selection": True, "return_score": True, **own}
 
 
-def scored(case: PeerCase, args: dict[str, Any], pool: SRCPool, names: Mapping[str, str]) -> Arrays:
+def scored(case: PeerCase, args: dict[str, Any], pool: GatedPool, names: Mapping[str, str]) -> Arrays:
     """Keeps nodes in input order where the others order them by falling score: their order is made from our scores."""
+    choose, best = pool.choose, args["min_score"] is None
+    if best:
+        pool.choose = lambda y, nodes: choose(-ranked(case, y).double(), nodes)  # type: ignore[method-assign]
     run = Run.of(case, processed(pool, **{n: args[n] for n in POST_PROCESSING}).eval(), names)
     assert run.out.score is not None
     kept, multiplier = run.s.kept, args["multiplier"]
     order = torch.arange(kept.numel())  # by node where a score decides
-    if args["min_score"] is None:
-        order = by_falling_score(run.out, run.out.score[kept])
+    if best:
+        order = by_falling_score(run.out, -ranked(case, run.out.score)[kept])
     found = {**kept_nodes(run, kept, run.s.weight / multiplier, order), **run.common(names)}
     if case.library == "tgp":
         inverse = args["s_inv_op"] == "inverse"
@@ -637,6 +641,16 @@ def by_falling_score(out: PoolOutput, score: Tensor) -> Tensor:
     return by_score[torch.argsort(graph[by_score], stable=True)]
 
 
+def ranked(case: PeerCase, score: Tensor) -> Tensor:
+    """The place of each node by falling score: [n]. Ties but for rounding, as nodes with the same neighbours have them,
+    are settled as the case did.
+    """
+    kept = case.tensor("s/node_index")
+    row = torch.arange(kept.numel()) if case.library == "pyg" else case.tensor("s/cluster_index")
+    order = torch.argsort(torch.full((len(score),), kept.numel()).index_copy(0, kept, row), stable=True)
+    return invert(order[torch.argsort(-score[order].round(decimals=9), stable=True)])
+
+
 def without_parameter(case: PeerCase, name: str) -> PeerCase:
     """The case without a parameter that PyG's layers have and do not use."""
     return replace(case, arrays={k: v for k, v in case.arrays.items() if k != f"param/{name}"})
@@ -665,24 +679,16 @@ class Rechosen(ASAPPool):
 
     def __init__(self, case: PeerCase, **args: Any) -> None:
         super().__init__(**args)
-        self.pyg, (kept, place) = case.library == "pyg", _rows_of_kept(case)
+        self.case, self.pyg = case, case.library == "pyg"
         self.sign = int(np.sign(case.arrays["param/select.weight"]).item()) if self.pyg else 1
-        self.place = torch.full((len(case.arrays["in/x"]),), kept.numel()).index_copy(0, kept, place)
 
     def choose(self, phi: Tensor, nodes: Ragged) -> Tensor:
-        order = torch.argsort(self.place, stable=True)
-        self.rank = invert(order[torch.argsort(-self.sign * phi[order].round(decimals=9), stable=True)])
+        self.rank = ranked(self.case, self.sign * phi)
         return super().choose(-self.rank.double(), nodes)
 
     def connect(self, a: Matrix, s: EgoSelection) -> Sparse:
         whole = self.pyg and self.add_self_loops
         return s.overlapping().connect(with_self_loops(a)) if whole else super().connect(a, s)
-
-
-def _rows_of_kept(case: PeerCase) -> tuple[Tensor, Tensor]:
-    """The nodes that a case keeps and their rows in its features."""
-    kept = case.tensor("s/node_index")
-    return kept, torch.arange(kept.numel()) if case.library == "pyg" else case.tensor("s/cluster_index")
 
 
 def asap(case: PeerCase) -> Arrays:
