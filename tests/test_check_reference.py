@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch_geometric import nn as pyg
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "tests" / "data" / "reference"
@@ -265,6 +267,46 @@ def test_rules_hold_for_cases_not_seen(
         changed = Result(case.name)
         spektral._check(Case(case.entry, {**case.arrays, name: other}), changed)
         assert any(f.startswith(f"{name}:") for f in changed.failures), f"a changed {name} passes"
+
+
+def test_operators_that_there_are_none_of_are_outside(tmp_path: Path) -> None:
+    entry = {"name": "a case", "file": "case.npz", "operator": "hgpsl", "kwargs": {}}
+    entry["arrays"] = {"in/x": {"shape": [1], "dtype": "float64"}}
+    write(tmp_path, entry, {"in/x": np.zeros(1)})
+    tolerance = Tolerance(1e-6, 1e-8)
+    assert peers.check("authors", tmp_path, entry, tolerance).outside
+    assert peers.check("tgp", tmp_path, entry, tolerance).failures == ["case: BadCase: operator 'hgpsl' is not known"]
+
+
+@pytest.mark.parametrize("args", [{"ratio": 1.0}, {"ratio": 0.55}, {"ratio": 3}, {"nonlinearity": "elu"}], ids=str)
+@pytest.mark.parametrize("layer", ["GCNConv", "GATConv", "SAGEConv"])
+def test_other_layers_score_and_ties_are_settled_as_the_case_did(
+    layer: str, args: dict[str, Any], tmp_path: Path
+) -> None:
+    """PyG answers on graphs in which many nodes score alike but for rounding, pairs and a complete graph of four, and
+    keeps lower ones; with the nodes numbered backwards, the same answer keeps higher ones."""
+    torch.manual_seed(1)
+    pairs = torch.cat([torch.tensor([[0, 2], [1, 3]]), torch.combinations(torch.arange(4, 8)).T], 1)
+    index = torch.cat([pairs, pairs.flip(0)], 1)
+    x, batch = torch.randn(8, 4, dtype=torch.float64, requires_grad=True), torch.tensor([0] * 4 + [1] * 4)
+    pool = pyg.SAGPooling(4, GNN=getattr(pyg, layer), **args).double().eval()
+    out, edges, _, index_out, perm, weight = pool(x, index, None, batch)
+    objective = out.square().sum() / 2
+    leaves = {"x": x, **dict(pool.named_parameters())}
+    gradients = torch.autograd.grad(objective, list(leaves.values()), materialize_grads=True)
+    arrays = {
+        "in/batch": batch, "out/x": out, "out/edge_index": edges, "out/batch": index_out, "s/weight": weight,
+        "objective": objective, **{f"param/{n}": p for n, p in pool.named_parameters()},
+        **{f"grad/{n}": g for n, g in zip(leaves, gradients, strict=True)},
+    }  # fmt: skip
+    for number in (torch.arange(8), torch.tensor([3, 2, 1, 0, 7, 6, 5, 4])):  # both are their own inverse
+        arrays |= {"in/x": x[number], "grad/x": gradients[0][number]}
+        arrays |= {"in/edge_index": number[index], "s/node_index": number[perm]}
+        found = {name: value.detach().numpy() for name, value in arrays.items()}
+        shapes = {name: {"shape": list(value.shape), "dtype": str(value.dtype)} for name, value in found.items()}
+        entry = {"name": layer, "file": "case.npz", "operator": "sag", "kwargs": {"GNN": layer, **args}}
+        write(tmp_path, entry, found)
+        assert check("pyg", tmp_path, {**entry, "arrays": shapes}).passed
 
 
 def test_no_rule_reads_a_case_s_name() -> None:
