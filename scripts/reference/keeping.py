@@ -50,10 +50,10 @@ def layer(name: Any) -> Callable[..., nn.Module]:
     return found
 
 
-#: What tgp and PyG score nodes with, and its defaults.
+#: What tgp and PyG score nodes with, and tgp's defaults.
 SCORED: dict[str, Any] = {
     "ratio": 0.5, "min_score": None, "multiplier": 1.0, "nonlinearity": "tanh", "s_inv_op": "transpose",
-    "remove_self_loops": False, "degree_norm": False, "edge_weight_norm": False,
+    "remove_self_loops": True, "degree_norm": False, "edge_weight_norm": False,
 }  # fmt: skip
 
 
@@ -94,7 +94,9 @@ def scored(case: PeerCase, args: dict[str, Any], pool: GatedPool, names: Mapping
     choose, best = pool.choose, args["min_score"] is None
     if best:
         pool.choose = lambda y, nodes: choose(-ranked(case, y).double(), nodes)  # type: ignore[method-assign]
-    run = Run.of(case, processed(pool, **{n: args[n] for n in POST_PROCESSING}).eval(), names)
+    if case.library == "tgp":
+        processed(pool, **{n: args[n] for n in POST_PROCESSING})
+    run = Run.of(case, pool.eval(), names)
     assert run.out.score is not None
     kept, multiplier = run.s.kept, args["multiplier"]
     order = torch.arange(kept.numel())  # by node where a score decides
