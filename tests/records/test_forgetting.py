@@ -1,10 +1,11 @@
-"""What is forgotten does not count, lies somewhere else, and can be brought back: with its bytes, whenever it stopped."""
+"""What is forgotten does not count, lies elsewhere, and can be brought back with its bytes, whenever that is killed."""
 
 from __future__ import annotations
 
 import errno
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +172,7 @@ def test_an_old_record_goes_by_its_id_and_by_its_run(record: Maker, tmp_path: Pa
     assert len(counting(tmp_path)) == 2
 
 
-# ------------------------------------------------------------------------------------------------- killed, held, refused
+# ------------------------------------------------------------------------------------------------ killed, held, refused
 
 
 class Killed(BaseException):
@@ -244,6 +245,19 @@ def test_a_run_that_is_being_done_is_left_alone(made: list[Record], tmp_path: Pa
         bring_back(tmp_path, [made[1].id])
 
 
+def test_of_two_who_forget_at_once_one_does(made: list[Record], tmp_path: Path) -> None:
+    def one(number: int) -> str:
+        try:
+            return forget(tmp_path, [made[0].id, made[number].id])[-1]
+        except PoolBenchError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(2) as pool:
+        said = sorted(pool.map(one, (1, 2)))
+    assert f"run {made[0].id} was forgotten on" in said[1] and "moved from" in said[0]
+    assert len((tmp_path / MARKS).read_bytes().splitlines()) == 2
+
+
 def test_a_folder_that_cannot_be_moved_stays_and_does_not_count(
     made: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,7 +295,7 @@ def test_what_cannot_be_meant_is_refused_in_one_line_and_changes_nothing(made: l
     forget(tmp_path, [one], reason="too few epochs")
     with pytest.raises(PoolBenchError, match=rf"was forgotten on .* \(too few epochs\): poolbench forget --undo {one}"):
         forget(tmp_path, [one])
-    with pytest.raises(PoolBenchError, match="there is no results folder .*nowhere"):
+    with pytest.raises(PoolBenchError, match=r"there is no results folder .*nowhere"):
         forget(tmp_path / "nowhere", [one])
 
 
