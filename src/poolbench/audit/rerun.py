@@ -15,10 +15,11 @@ from typing import Any
 from poolbench.audit.trust import Trust
 from poolbench.config import read
 from poolbench.errors import PoolBenchError, RunFailed, nearest
-from poolbench.records.attempts import attempts_of, iter_records, run_folder
+from poolbench.records.attempts import attempts_of, iter_records
 from poolbench.records.changes import upgrade
 from poolbench.records.digests import unpack
 from poolbench.records.equivalence import Links
+from poolbench.records.forgotten import Forgotten
 from poolbench.records.gathered import gather
 from poolbench.records.identity import EXECUTION_KEYS, without
 from poolbench.records.record import Record, read_record
@@ -49,8 +50,10 @@ def find(what: str, results: Path) -> Record:
     path = Path(what)
     if path.is_file():
         return read_record(path)
-    records = [record for _, record in attempts_of(run_folder(results, what))] or gather(results)
+    records = [record for _, record in attempts_of(results, what)] or gather(results)
     named = [record for record in records if what == record.id] or [r for r in records if what == r.setting]
+    if not named and Forgotten.read(results).of(what):
+        raise PoolBenchError(f"run {what} is forgotten: poolbench forget --undo {what} brings it back")
     if not named:
         known = [record.id for record in records]
         raise PoolBenchError(f"{results} holds no run {what}{nearest(what, known)}; give its id or a record.json")

@@ -19,7 +19,7 @@ from poolbench.audit.witnesses import Effort, Group
 from poolbench.config import Config, read, with_values
 from poolbench.errors import PoolBenchError, printable
 from poolbench.jobs.launcher import Ended, InProcess, Job, Processes, Workers, do_quietly
-from poolbench.records.attempts import attempts_of, iter_records, run_folder
+from poolbench.records.attempts import attempts_of, iter_records
 from poolbench.records.changes import upgrade
 from poolbench.records.equivalence import Kind, Link, Witness, append
 from poolbench.records.provenance import git_state
@@ -272,7 +272,7 @@ def _only(folder: Path) -> Record | None:
 
 def _whole(results: Path, record: Record) -> Record:
     """A record with its curve, where its run still lies in the results folder."""
-    found = (each for _, each in attempts_of(run_folder(results, record.id)) if each.attempt == record.attempt)
+    found = (each for _, each in attempts_of(results, record.id) if each.attempt == record.attempt)
     return next((each for each in found if each.code == record.code), record)
 
 

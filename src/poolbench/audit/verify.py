@@ -24,6 +24,7 @@ from poolbench.errors import PoolBenchError, printable
 from poolbench.records import digests, gathered, outcomes
 from poolbench.records.changes import canonical, upgrade
 from poolbench.records.equivalence import Covered, Links
+from poolbench.records.forgotten import FOLDER, MARKS, Forgotten, count
 from poolbench.records.identity import EXECUTION_KEYS, canonical_json, processes, run_identity, without
 from poolbench.records.reasons import placeless
 from poolbench.records.record import LARGEST, RECORD, Record, decode, encode, lean
@@ -78,12 +79,16 @@ def verify(
     """
     found, links, trust = Findings(), Links.read(path), trust or Trust()
     found.errors += [links.broken] if links.broken else []
+    forgotten = Forgotten.read(path)
+    found.errors += forgotten.broken
     kept, made = _sources(path)
     read: Read = []
     for files in (kept, made):
         records = [one for file in files for one in _read(file, found) if _complete(*one, found)]
         _duplicates(records, found)
         read += records
+    _forgotten([record for _, record in read], forgotten, path, found)
+    read = [(where, record) for where, record in read if record not in forgotten]
     for where, record in read:
         found.errors += [f"{where}: {said}" for said in wrong(record, trust.registry)]
         if "paths" in record.config and Path(where).name != RECORD:
@@ -306,6 +311,23 @@ def _gathered_and_kept(read: Read, found: Findings) -> None:
         kept = first.setdefault(gathered.key(record), record)
         if kept is not record and encode(lean(kept)) != encode(lean(record)):
             found.errors.append(f"{where}: is not what the gathered record of run {record.id} says")
+
+
+def _forgotten(records: list[Record], forgotten: Forgotten, results: Path, found: Findings) -> None:
+    """What is set aside is counted, and not checked: it may have been set aside for what is wrong with it."""
+    there = {gathered.key(record): record for record in records if record in forgotten}
+    ends = Counter(record.status for record in there.values())
+    found.notes += forgotten.notes()
+    if there:
+        said = ", ".join(f"{number} {status}" for status, number in sorted(ends.items()))
+        found.notes.append(f"{_count(len(there))} of them here ({said}), and not checked")
+    moved = {mark.key for mark in forgotten.marks.values()
+             if mark.folder and (results / FOLDER / mark.id / mark.folder).is_dir()}  # fmt: skip
+    if lost := forgotten.marks.keys() - there.keys() - moved:
+        first = min(lost)
+        found.notes.append(
+            f"{count(len(lost), 'attempt')} in {MARKS} of which nothing lies here, such as {first[2]} of run {first[0]}"
+        )
 
 
 def _attempts(read: Read, links: Links, found: Findings) -> None:

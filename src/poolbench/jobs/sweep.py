@@ -29,6 +29,8 @@ from msgspec import Meta, Struct
 from poolbench.disk import cannot_write, create, put
 from poolbench.errors import PoolBenchError, RunError, printable
 from poolbench.records.attempts import Held, run_folder
+from poolbench.records.forgotten import Forgotten, count
+from poolbench.records.gathered import found_records
 
 log = logging.getLogger(__name__)
 
@@ -294,14 +296,31 @@ def _alive(job: JobState) -> bool:
 
 
 def report(sweep: Sweep) -> str:
-    """What `poolbench status` prints: the line, then the jobs that run, failed, were refused, or are elsewhere."""
+    """What `poolbench status` prints: the line, then the jobs that run, failed, were refused, or are elsewhere.
+
+    A job of which a run is forgotten is to go: the same command does it again.
+    """
     results = sweep.folder.absolute().parents[1]
+    again = _forgotten(sweep, results)
+    sweep = sweep.with_ends(dict.fromkeys(again, "to go"))
     lines = [f"sweep {sweep.folder}", sweep.line()]
+    if again:
+        lines.append(f"{count(len(again), 'job')} to go again, as runs were forgotten")
     for state in ("running", "failed", "refused", "elsewhere", "stopped"):
         for job in sweep.of(state):
             said = _epochs(job, results) if state == "running" else job.reason
             lines.append(printable(f"{state:<9}  {job.text}{': ' if said else ''}{said or ''}"))
     return "\n".join(lines)
+
+
+def _forgotten(sweep: Sweep, results: Path) -> list[int]:
+    """The numbers of the jobs that have ended, and of which a run has no record left that counts."""
+    runs = {mark.run for mark in Forgotten.read(results).marks.values()}
+    ended = {number: runs & set(job.runs) for number, job in enumerate(sweep.jobs, 1) if job.state in ENDS}
+    if not any(ended.values()):
+        return []
+    left = {record.setting for record in found_records(results)}
+    return [number for number, its in ended.items() if its - left]
 
 
 def _epochs(job: JobState, results: Path) -> str:

@@ -45,6 +45,7 @@ from poolbench.papers.recipe import (
 from poolbench.records import provenance
 from poolbench.records.changes import canonical, first
 from poolbench.records.equivalence import Links
+from poolbench.records.forgotten import Forgotten
 from poolbench.records.gathered import Gist, found_records
 from poolbench.records.identity import canonical_json
 from poolbench.records.record import Record
@@ -92,7 +93,8 @@ def reproduce(asked: Options, conf: Folders, compose: Compose) -> int:
         found = found_of(planned, asked.results)
         chosen = wanted(planned, asked.only)
         left = [(one, task) for one in chosen for task in to_do(one, found)]
-        print(planned_text(recipe, chosen, left, found, asked.jobs))
+        left_out = Forgotten.read(asked.results).notes()
+        print("\n".join([planned_text(recipe, chosen, left, found, asked.jobs), *left_out]))
         if asked.plan:
             return 0
         code = do(recipe.name, left, asked.results, asked.jobs) if left else 0
@@ -277,12 +279,13 @@ def write_table(recipe: Recipe, planned: Sequence[Planned], conf: Folders, asked
     found = found_of(planned, asked.results)
     table = written(recipe, facts, compare(recipe, facts, planned, found, asked.quick), asked.quick)
     others = sum(found.of_other_code(one) for one in planned)
-    stale = f"\n{_runs(others)} of other versions of the code left out.\n" if others else ""
+    stale = [f"{_runs(others)} of other versions of the code left out."] if others else []
+    left_out = "".join(f"\n{said}\n" for said in [*stale, *Forgotten.read(asked.results).notes()])
     stem = asked.results / TABLES / table.name
     for format in FORMATS:
         text = table.written(format)
-        write_text(stem.with_suffix(f".{format}"), text if format != "md" else text + stale + notes(recipe, conf))
-    print(table.written("md") + stale)
+        write_text(stem.with_suffix(f".{format}"), text if format != "md" else text + left_out + notes(recipe, conf))
+    print(table.written("md") + left_out)
     return stem.with_suffix(".md")
 
 

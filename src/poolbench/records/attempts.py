@@ -22,6 +22,7 @@ from msgspec import Struct
 
 from poolbench.disk import cannot_write, put, remove_temporaries
 from poolbench.errors import RunError
+from poolbench.records.forgotten import Forgotten
 from poolbench.records.record import RECORD, Record, read_record
 
 log = logging.getLogger(__name__)
@@ -43,17 +44,21 @@ def _read_or_warn(path: Path) -> Record | None:
 
 
 def iter_records(results_dir: Path) -> Iterator[tuple[Path, Record]]:
-    """(path, record) of every readable record, by id and attempt; each unreadable one costs a warning."""
-    runs = Path(results_dir) / "runs"
+    """(path, record) of every record that counts, by id and attempt; each unreadable one costs a warning."""
+    runs, forgotten = Path(results_dir) / "runs", Forgotten.read(results_dir)
     for run in sorted(runs.iterdir()) if runs.is_dir() else ():
-        yield from attempts_of(run)
+        yield from _records(run, forgotten)
 
 
-def attempts_of(run: Path) -> Iterator[tuple[Path, Record]]:
-    """(path, record) of every readable record in a run's folder, by attempt."""
-    for folder in _attempts(run):
+def attempts_of(results_dir: Path, id: str) -> Iterator[tuple[Path, Record]]:
+    """The same of the run `id`, by attempt."""
+    yield from _records(run_folder(results_dir, id), Forgotten.read(results_dir))
+
+
+def _records(run: Path, forgotten: Forgotten) -> Iterator[tuple[Path, Record]]:
+    for folder in attempt_folders(run):
         path = folder / RECORD
-        if path.exists() and (record := _read_or_warn(path)):
+        if path.exists() and (record := _read_or_warn(path)) and record not in forgotten:
             yield path, record
 
 
@@ -62,7 +67,7 @@ def run_folder(results_dir: Path, id: str) -> Path:
     return Path(results_dir) / "runs" / id
 
 
-def _attempts(run: Path) -> list[Path]:
+def attempt_folders(run: Path) -> list[Path]:
     """The attempt folders of a run, in the order of their numbers."""
     if not run.is_dir():
         return []
@@ -79,7 +84,7 @@ def next_attempt(results_dir: Path, id: str, after: int = 0) -> Path:
     run = run_folder(results_dir, id)
     try:
         run.mkdir(parents=True, exist_ok=True)
-        number = max([after, *(int(p.name) for p in _attempts(run))])
+        number = max([after, *(int(p.name) for p in attempt_folders(run))])
         while True:
             number += 1
             with contextlib.suppress(FileExistsError):
@@ -142,17 +147,18 @@ def begin_attempt(results_dir: Path, id: str, code: str, *, after: int = 0, chec
     was begun by the same code; a started one that was neither recorded nor stopped has died.
 
     Args:
-        code: version of the code. after: attempts that there were elsewhere. checkpoint: name of the file in the
-            attempt's folder from which it can go on.
+        code: version of the code. after: attempts that there were elsewhere, or that are forgotten. checkpoint: name of
+            the file in the attempt's folder from which it can go on.
 
     Raises:
         RunError: the results folder cannot be written to.
     """
-    attempts = _attempts(run_folder(results_dir, id))
+    attempts = attempt_folders(run_folder(results_dir, id))
     # A record that nobody can read closes its attempt too: it is never overwritten.
     unfinished = bool(attempts) and not (attempts[-1] / RECORD).exists()
     # A marker that was lost or damaged says nothing of the code; the checkpoint does.
-    mine = unfinished and Marker.read(attempts[-1]).code in (code, "")
+    # And what is numbered as one elsewhere would be taken for that one.
+    mine = unfinished and int(attempts[-1].name) > after and Marker.read(attempts[-1]).code in (code, "")
     folder = attempts[-1] if mine else next_attempt(results_dir, id, after)
     remove_temporaries(folder)
     marker = Marker.read(folder)

@@ -3,7 +3,7 @@
     results/records/<dataset>/<protocol>.jsonl   a line each, without curves
 
 Lines are only ever added; where a file is full, <protocol>-2.jsonl goes on. A record that is both in a run's folder and
-gathered is one.
+gathered is one. One that is forgotten (`forgotten`) stays in its line and does not count.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from msgspec import Struct
 
 from poolbench.disk import put
 from poolbench.errors import PoolBenchError, RunError, printable
-from poolbench.records.attempts import attempts_of, iter_records, run_folder
-from poolbench.records.record import Record, decode, encode, lean
+from poolbench.records.attempts import attempts_of, iter_records
+from poolbench.records.forgotten import Forgotten
+from poolbench.records.record import Key, Record, decode, encode, key, lean
 
 log = logging.getLogger(__name__)
 
@@ -33,15 +34,6 @@ T = TypeVar("T")
 FOLDER = "records"
 FULL = 1 << 20
 """Bytes after which a file is gone on with in another one."""
-
-
-Key = tuple[str, str, int]
-"""What no two records share: the run's id, the version of the code, the attempt."""
-
-
-def key(record: Record) -> Key:
-    """What no two records share."""
-    return record.id, str(record.code), record.attempt
 
 
 class _Config(TypedDict, total=False):
@@ -80,6 +72,10 @@ def gather(
     found = found_records(results, curves, wanted, broken)
     if not found and broken:
         raise PoolBenchError(f"{results} holds no records that can be read: {broken[0]}")
+    if not found and Forgotten.read(results).marks:
+        raise PoolBenchError(
+            f"{results} holds no records but forgotten ones; poolbench forget --undo ID brings one back"
+        )
     if not found:
         raise PoolBenchError(f"{results} holds no records; train first, or give paths.results=FOLDER")
     return found
@@ -89,7 +85,9 @@ def found_records(
     results: Path, curves: bool = False, wanted: Wanted | None = None, broken: list[str] | None = None
 ) -> list[Record]:
     """As `gather`, for a folder that may have none."""
-    found = {key(record): record for path in files(results) for record in read(path, wanted, broken)}
+    forgotten = Forgotten.read(results)
+    kept = (record for path in files(results) for record in read(path, wanted, broken))
+    found = {key(record): record for record in kept if record not in forgotten}
     made = (record for _, record in iter_records(results) if wanted is None or wanted(record))
     found |= {key(record): record if curves else lean(record) for record in made}
     return [found[each] for each in sorted(found, key=lambda each: (each[0], each[2], each[1]))]
@@ -227,17 +225,18 @@ def find_done(results: Path, id: str, config: Mapping[str, Any], counts: Callabl
     Args:
         id: of the run. config: its configuration. counts: whether a record's version of the code counts.
     """
-    found = [Done(record, path) for path, record in attempts_of(run_folder(results, id))
+    found = [Done(record, path) for path, record in attempts_of(results, id)
              if record.done and counts(record)]  # fmt: skip
     if not found:
-        seed = (config.get("seed"), config.get("fold"))
+        seed, forgotten = (config.get("seed"), config.get("fold")), Forgotten.read(results)
         found = [Done(record, path) for path in parts(results, *home(config)) for record in read(path)
                  if record.done and (record.config.get("seed"), record.config.get("fold")) == seed
-                 and record.setting == id and counts(record)]  # fmt: skip
+                 and record.setting == id and record not in forgotten and counts(record)]  # fmt: skip
     return found[-1] if found else None
 
 
 def attempts(results: Path, id: str, config: Mapping[str, Any]) -> int:
-    """The number of the last attempt at a run that is gathered, 0 where none is."""
+    """The number of the last attempt at a run that is gathered or forgotten, 0 where none is."""
     found = (record for path in parts(results, *home(config)) for record in read(path))
-    return max((record.attempt for record in found if record.id == id), default=0)
+    last = max((record.attempt for record in found if record.id == id), default=0)
+    return max(last, Forgotten.read(results).last(id))

@@ -164,6 +164,15 @@ class Record(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=Tru
         return run_identity(self.config, dataset=self.splits.dataset, split=self.splits.hash)
 
 
+Key = tuple[str, str, int]
+"""What no two records share: the run's id, the version of the code, the attempt."""
+
+
+def key(record: Record) -> Key:
+    """What no two records share."""
+    return record.id, str(record.code), record.attempt
+
+
 _Group = dict[str, Any] | None
 
 

@@ -13,6 +13,7 @@ from poolbench.errors import PoolBenchError, nearest, printable
 from poolbench.records.changes import upgrade
 from poolbench.records.counting import Counted, Version, counted
 from poolbench.records.equivalence import Covered, Links
+from poolbench.records.forgotten import Forgotten, count
 from poolbench.records.gathered import Gist, Wanted, found_records, gather
 from poolbench.records.record import Record
 from poolbench.records.version import installed_code
@@ -40,11 +41,11 @@ def of_folder(results: Path, query: Sequence[str] = (), all_code: bool = False, 
     except PoolBenchError:  # all records know better what was meant
         broken.clear()
         made = build(gather(results, curves, broken=broken), query, links, all_code)
-    if not broken:
-        return made
-    first = broken[0] + (f", and {len(broken) - 1} more" if len(broken) > 1 else "")
-    note = f"{len(broken)} line{'s' * (len(broken) > 1)} of the gathered records could not be read: {first}."
-    return replace(made, notes=(*made.notes, note))
+    notes = Forgotten.read(results).notes()
+    if broken:
+        first = broken[0] + (f", and {len(broken) - 1} more" if len(broken) > 1 else "")
+        notes.append(f"{count(len(broken), 'line')} of the gathered records could not be read: {first}.")
+    return replace(made, notes=(*made.notes, *notes))
 
 
 # ------------------------------------------------------------------------------------------------------ which of them

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from poolbench.disk import cannot_write
 from poolbench.errors import PoolBenchError
+from poolbench.records.forgotten import FOLDER as FORGOTTEN
 
 if TYPE_CHECKING:
     from poolbench.report.report import Report
@@ -65,8 +66,12 @@ def _table(records: Sequence[Mapping[str, Any]]) -> Any:
 
 
 def offline_runs(folder: Path) -> list[Path]:
-    """The folders of W&B runs below `folder` that are offline and were not uploaded, in the order of their making."""
-    found = (path for path in folder.rglob("offline-run-*") if path.is_dir())
+    """The folders of W&B runs below `folder` that are offline and were not uploaded, in the order of their making.
+
+    Those of forgotten runs are left out.
+    """
+    aside = folder / FORGOTTEN
+    found = (path for path in folder.rglob("offline-run-*") if path.is_dir() and not path.is_relative_to(aside))
     return sorted((path for path in found if not list(path.glob("*.wandb.synced"))), key=lambda path: path.name)
 
 
