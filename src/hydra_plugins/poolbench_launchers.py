@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.plugins.launcher import Launcher
@@ -61,10 +62,14 @@ class SweepLauncher(Launcher):
         from poolbench.cli.door import composed, resolve
 
         assert self._books is not None
-        found = {}
-        for number in numbers:
-            with contextlib.suppress(PoolBenchError):
-                found[number] = resolve(composed(self._books.jobs[number - 1], self.task.composer))
+        found, running = {}, GlobalHydra.instance().hydra
+        GlobalHydra.instance().clear()  # there may be one Hydra at a time
+        try:
+            for number in numbers:
+                with contextlib.suppress(PoolBenchError):
+                    found[number] = resolve(composed(self._books.jobs[number - 1], self.task.composer))
+        finally:
+            GlobalHydra.instance().hydra = running
         return found
 
     def _make(self, number: int) -> Job:

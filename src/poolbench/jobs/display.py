@@ -53,7 +53,9 @@ class Lines:
             text: the job. score: what came out. seconds: how long it took; None: it was found done. reason: why it is
                 not done.
         """
-        took = reason or ("done before" if seconds is None else f"{seconds:.1f} s" if seconds < 10 else duration(seconds))
+        took = reason or (
+            "done before" if seconds is None else f"{seconds:.1f} s" if seconds < 10 else duration(seconds)
+        )
         self.line(printable("  ".join(part for part in (text.ljust(self._width), score, took) if part)))
 
     def summary(self) -> None:

@@ -26,9 +26,6 @@ from poolbench.records.version import installed_code
 if TYPE_CHECKING:
     from poolbench.learn.build import Parts
 
-INTERVAL = ", interval of "
-"""Between what a line of a sweep says of the folds of a job and what the summary says beside it."""
-
 
 def run(config: Config, wait: float = 0.0) -> Record:
     """Do the run that a configuration describes, or find that it was done; returns its record.
@@ -208,7 +205,8 @@ def _all_folds(config: Config, parts: Parts) -> Record:
 def _say_folds(made: Sequence[Sequence[Record]], folds: int | None = None) -> None:
     text = summary(made, folds)
     print(text)
-    note_score(text.partition(INTERVAL)[0])
+    head, cut, _ = text.partition(" folds, ")  # the interval has no room in a line of a sweep
+    note_score(f"{head} folds" if cut else text)
 
 
 def summary(made: Sequence[Sequence[Record]], folds: int | None = None) -> str:
@@ -230,6 +228,6 @@ def summary(made: Sequence[Sequence[Record]], folds: int | None = None) -> str:
         return f"{protocol}: test {name} {found.mean:.4f} in each of {found.n} folds"
     return (
         f"{protocol}, seed {made[0][0].seeds.split}: test {name} {found.mean:.4f}, standard deviation "
-        f"{found.std:.4f} over {found.n} folds{INTERVAL}{LEVEL:.0%} {found.low:.4f} to {found.high:.4f} "
+        f"{found.std:.4f} over {found.n} folds, {LEVEL:.0%} interval {found.low:.4f} to {found.high:.4f} "
         "(corrected for shared training graphs)"
     )
