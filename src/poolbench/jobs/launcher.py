@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import multiprocessing
 import os
 import signal
@@ -32,6 +33,8 @@ from poolbench.jobs.display import display
 from poolbench.records.attempts import DEATHS_ALLOWED, Held, lease
 from poolbench.records.provenance import usable_cores
 from poolbench.records.record import Record
+
+log = logging.getLogger(__name__)
 
 Work = Callable[[Config], Any]
 
@@ -171,6 +174,7 @@ class _Launch:
         self.jobs: dict[int, Job] = {}
         self.busy: set[int] = set()
         self.starts: Counter[int] = Counter()
+        self.warned = False
 
     def do(self, numbers: Sequence[int], runs: Mapping[int, Config]) -> list[str]:
         count = f"{len(numbers)} job{'' if len(numbers) == 1 else 's'}"
@@ -252,13 +256,19 @@ class _Launch:
         return ended
 
     def _note(self, number: int, ended: Ended) -> None:
-        """What is known here is known although the books be lost, as on a full disk."""
+        """What is known here is known although the books be lost, as on a full disk or where somebody removed them."""
         self.known[number - 1] = replace(
             self.books.job(number), state=ended.state, reason=ended.reason, seconds=ended.seconds
         )
 
     def _end(self, number: int, ended: Ended) -> None:
         self._note(number, ended)
+        if not self.warned and not (self.books.folder / sweep.JOBS).is_file():
+            self.warned = True
+            said = (
+                "%s is gone and cannot be read as the books of a sweep, which goes on; poolbench status will not know"
+            )
+            log.warning(said, self.books.folder / sweep.JOBS)
         text = self.books.text(number)
         if ended.state == "elsewhere":
             self.held[number] = ended
