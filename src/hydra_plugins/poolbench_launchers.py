@@ -6,18 +6,20 @@ no Hydra.
 
 from __future__ import annotations
 
+import contextlib
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from poolbench.config import Config, replace, with_values
+from poolbench.config import Config, replace
 from poolbench.errors import PoolBenchError
 
 if TYPE_CHECKING:
@@ -47,17 +49,32 @@ class SweepLauncher(Launcher):
         workers = self.workers(len(job_overrides))
         if self._books is None:
             self._books = Books(Path(self.config.hydra.sweep.dir).absolute(), job_overrides, workers.count)
-            print(f"sweep of {len(job_overrides)} jobs, {workers.count} at once; poolbench status {self._books.folder}")
         else:
             self._books.add(job_overrides)
         numbers = range(initial_job_idx + 1, initial_job_idx + 1 + len(job_overrides))
-        states = launcher.launch(numbers, self._make, self._books, workers, self.task.traces)
+        runs = self._runs(numbers) if self.task.trains else {}
+        states = launcher.launch(numbers, self._make, self._books, workers, self.task.traces, runs)
         self.task.states += states
         return [JobReturn(overrides=job, status=JobStatus.COMPLETED) for job in job_overrides]
 
+    def _runs(self, numbers: Sequence[int]) -> dict[int, Config]:
+        """The configurations of jobs, composed sooner than Hydra does it, less those of which a job will complain."""
+        from poolbench.cli.door import composed, resolve
+
+        assert self._books is not None
+        found, running = {}, GlobalHydra.instance().hydra
+        GlobalHydra.instance().clear()  # there may be one Hydra at a time
+        try:
+            for number in numbers:
+                with contextlib.suppress(PoolBenchError):
+                    found[number] = resolve(composed(self._books.jobs[number - 1], self.task.composer))
+        finally:
+            GlobalHydra.instance().hydra = running
+        return found
+
     def _make(self, number: int) -> Job:
         """Compose a job."""
-        from poolbench.jobs.launcher import Job
+        from poolbench.jobs.launcher import Job, beside
 
         assert self._books is not None
         config = self.context.config_loader.load_sweep_config(self.config, list(self._books.jobs[number - 1]))
@@ -69,12 +86,8 @@ class SweepLauncher(Launcher):
             raise PoolBenchError("trainer=ddp starts its own processes and does not go with -m: start the runs apart")
         if run.group is None:
             run = replace(run, group=f"sweep-{self._books.folder.name}")
-        return Job(number, self._books.text(number), self.adapt(run), self.task.work, self._books.folder)
-
-    def adapt(self, config: Config) -> Config:
-        """The configuration for a job beside others, whose displays would mix: none, where none was asked for."""
-        alone = config.callbacks.progress != "auto"
-        return config if alone else with_values(config, {"callbacks.progress": "none"})
+        job = Job(number, self._books.text(number), run, self.task.work, self._books.folder)
+        return beside(job) if self.task.trains else job
 
     @property
     def threads(self) -> int:
@@ -91,9 +104,6 @@ class InProcessLauncher(SweepLauncher):
         from poolbench.jobs.launcher import InProcess
 
         return InProcess()
-
-    def adapt(self, config: Config) -> Config:
-        return config
 
 
 class LocalLauncher(SweepLauncher):

@@ -116,4 +116,4 @@ def test_data_is_prepared_by_the_dozen(results: Path, capsys: pytest.CaptureFixt
 def test_joblib_is_another_name_for_local(results: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code, books = swept("pool=topk,globalsum", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", results=results)
     assert code == 2 and books.counts == {"done": 1, "refused": 1} and books.at_once == 2
-    assert "topk-planted-s0: test accuracy" in capfd.readouterr().out
+    assert "[1] pool=topk       test accuracy 0." in capfd.readouterr().out

@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -102,9 +103,38 @@ def test_the_time_that_is_left() -> None:
     assert a_sweep(*done).seconds_left(0.0) is None, "nothing is left"
     assert a_sweep(*to_go).seconds_left(0.0) is None, "nothing is known"
     assert a_sweep(*done, *to_go).seconds_left(0.0) == 40.0
-    assert a_sweep(*done, *to_go, running, at_once=2).seconds_left(1005.0) == (20 - 5 + 40) / 2
+    assert a_sweep(*done, *to_go, running, at_once=2).seconds_left(1005.0) == 20 - 5 + 20, (
+        "the first free takes the last"
+    )
     assert a_sweep(*done, running, at_once=8).seconds_left(1100.0) == 0.0
     assert a_sweep(*done, *to_go).line() == "3 of 5: 3 done, 2 to go, about 40 s left"
+    assert a_sweep(*done, *to_go).to_go() == "2 to go, about 40 s left"
+
+
+def test_the_time_of_a_job_is_that_of_its_kind() -> None:
+    near, far, other = ("topk on A", "A"), ("mincut on A", "A"), ("topk on B", "B")
+    done = [JobState("a", "done", seconds=10.0, kinds=near), JobState("b", "done", seconds=30.0, kinds=far)]
+
+    def left(*kinds: tuple[str, ...], jobs: Sequence[JobState] = done, **times: float) -> float | None:
+        to_go = (JobState("c", kinds=each) for each in kinds)
+        return Sweep(Path("s"), (*jobs, *to_go), 1, times).seconds_left(0.0)
+
+    assert left(near) == 10.0 and left(far) == 30.0 and left(near, far) == 40.0
+    assert left(("sag on A", "A")) == 20.0, "else of the same dataset"
+    assert left(other) == 20.0, "else of all"
+    assert left(other, B=7.0) == 7.0 and left(other, **{"topk on B": 5.0}, B=7.0) == 5.0, "records know more"
+    assert left(near, A=7.0, **{"topk on A": 5.0}) == 10.0, "what was done here counts first"
+    assert left(other, jobs=()) is None and left(near, other, far, jobs=(), A=6.0) == 18.0
+
+
+def test_what_is_expected_is_read(tmp_path: Path) -> None:
+    books = Books(tmp_path / "s", JOBS, 2)
+    books.expect({1: ("x", "y"), 3: ("z", "y")}, {"y": 8.0})
+    Note(books.folder, 1).end("done", seconds=4.0)
+    found = read(books.folder)
+    assert [job.kinds for job in found.jobs] == [("x", "y"), (), ("z", "y")] and found.times == {"y": 8.0}
+    assert found == books.sweep(map(books.job, (1, 2, 3)))
+    assert found.line() == "1 of 3: 1 done, 2 to go, about 4 s left"
 
 
 @pytest.mark.parametrize(

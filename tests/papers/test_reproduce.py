@@ -40,6 +40,8 @@ from poolbench.papers.recipe import (
     recipes,
     setting,
 )
+from poolbench.records import provenance
+from poolbench.records.clock import Clock
 from poolbench.records.counting import Counted
 from poolbench.records.equivalence import Covered, Kind, Link, Links
 from poolbench.records.record import Record
@@ -237,8 +239,8 @@ def timed(record: Record, planned: Planned, seconds: float, cpu: str = "this CPU
 
 
 def this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reproduce.provenance, "cpu_model", lambda: "this CPU")
-    monkeypatch.setattr(reproduce.provenance, "usable_cores", lambda: 1)
+    monkeypatch.setattr(provenance, "cpu_model", lambda: "this CPU")
+    monkeypatch.setattr(provenance, "usable_cores", lambda: 1)
 
 
 def test_the_time_of_an_epoch_is_that_of_records_of_this_machine_or_else_of_another(
@@ -248,7 +250,8 @@ def test_the_time_of_an_epoch_is_that_of_records_of_this_machine_or_else_of_anot
     (one,) = plan(own_recipe(line("bianchi2020_mincut/classification")), compose, seeds=1)
 
     def epoch(*records: Record) -> str:
-        return str(reproduce.Clock(records).epoch(one))
+        known = Clock(records).epoch(one.tasks[0].config)
+        return reproduce.epoch_text(known) if known else "None"
 
     here = [timed(record(seed, 0.5), one, seconds) for seed, seconds in enumerate((2.0, 4.0, 2.0))]
     there = [timed(record(seed, 0.5), one, 8.0, "another CPU") for seed in range(4)]

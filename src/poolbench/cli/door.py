@@ -33,16 +33,24 @@ class Task:
     Args:
         work: does a configuration; a function of a module, so that other processes find it. None: there are
             no sweeps of this. job: does a composed one that is no job of a sweep; None: reads it and does the work.
+        trains: whether the work is a run, which leaves a record.
     """
 
-    def __init__(self, work: Callable[[Config], Any] | None, job: Callable[[DictConfig], Any] | None = None) -> None:
-        self.sweeps = work is not None
+    def __init__(
+        self,
+        work: Callable[[Config], Any] | None,
+        job: Callable[[DictConfig], Any] | None = None,
+        trains: bool = False,
+    ) -> None:
+        self.sweeps, self.trains = work is not None, trains
         self._work, self._job = work, job
         self.traces = TRACEBACKS
         #: What the job of a single run raised.
         self.error: Exception | None = None
         #: What the jobs of a sweep came to.
         self.states: list[str] = []
+        #: Composes the jobs of a sweep.
+        self.composer: Composer | None = None
 
     def __call__(self, config: DictConfig) -> None:
         try:
@@ -85,7 +93,7 @@ def run(task: Task, words: Sequence[str], flags: Sequence[str] = ()) -> int:
     words = [canonical(word) for word in words]
     try:
         if "--multirun" in flags:
-            composer = Composer()
+            composer = task.composer = Composer()
             words = sweeping.checked(words, composer, lambda job: resolve(composed(job, composer)))
         else:
             parsed(words)

@@ -241,12 +241,18 @@ def _width(name: str) -> int:
 
 
 def headline(name: str, made: Record) -> str:
-    """The one number of a run that counts."""
+    """The name of a run and the number that counts."""
+    found = score(made)
+    return f"{name}: {found}" if found else name
+
+
+def score(made: Record) -> str | None:
+    """The one number of a run that counts, with its name, such as test accuracy 0.8123."""
     metric = made.diagnostics.get("metric", {}).get("name", "accuracy")
     for part in reversed(PARTS):
         if (value := made.metrics.of(part).get(metric)) is not None:
-            return f"{name}: {part} {metric} {value:.4f}"
-    return name
+            return f"{part} {metric} {value:.4f}"
+    return None
 
 
 def _summary(outcome: Any) -> dict[str, Any]:

@@ -24,9 +24,12 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Protocol
 
-from poolbench.config import Config
+from poolbench.config import Config, with_values
 from poolbench.errors import PoolBenchError
 from poolbench.jobs import sweep
+from poolbench.jobs.attempt import score
+from poolbench.jobs.before import look
+from poolbench.jobs.display import display
 from poolbench.records.attempts import DEATHS_ALLOWED, Held, lease
 from poolbench.records.provenance import usable_cores
 from poolbench.records.record import Record
@@ -35,6 +38,10 @@ log = logging.getLogger(__name__)
 
 Work = Callable[[Config], Any]
 
+SHOWN = ("bar", "lines")
+"""Values of `callbacks.progress` that ask to see each run."""
+COMPLAINTS = ("warning: ", "error: ")
+"""How lines begin that a job prints and that are always shown."""
 STARTS = DEATHS_ALLOWED + 1
 """So often a job is started whose process dies: the last start finds that it died too often, and records that."""
 GRACE = 45.0
@@ -46,7 +53,8 @@ class Job:
     """One job of a sweep.
 
     number: from 1. text: what it is, for people. config: of the run. work: does it; a function of a
-    module, so that a process can find it by name. folder: of the sweep's books.
+    module, so that a process can find it by name. folder: of the sweep's books. shown: whether all that it prints
+    is shown, or what it has to complain of alone.
     """
 
     number: int
@@ -54,17 +62,21 @@ class Job:
     config: Config
     work: Work
     folder: Path
+    shown: bool = True
 
 
 @dataclass(frozen=True)
 class Ended:
     """What became of a job: `state` as in the books, `reason` in one line, what it printed, and the traceback.
 
+    score: the number that counts, with its name. seconds: how long it took to do; None where it was found done.
     held: the runs that another process does, where the state is `elsewhere`.
     """
 
     state: str
     reason: str | None = None
+    score: str | None = None
+    seconds: float | None = None
     printed: str = ""
     trace: str = ""
     held: tuple[str, ...] = ()
@@ -87,8 +99,9 @@ def do(job: Job) -> Ended:
         note.end("stopped", "it was interrupted")
         raise
     spent = time.monotonic() - began
-    note.end("done", seconds=spent if _was_trained(made, spent) else None)
-    return Ended("done")
+    seconds = spent if _was_trained(made, spent) else None
+    note.end("done", seconds=seconds)
+    return Ended("done", score=note.score or (score(made) if isinstance(made, Record) else None), seconds=seconds)
 
 
 def _was_trained(made: Any, spent: float) -> bool:
@@ -101,7 +114,8 @@ def do_quietly(job: Job) -> Ended:
     """`do`, with what is printed held back: the lines of one job stand together."""
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         ended = do(job)
-    return replace(ended, printed=printed.getvalue())
+    lines = printed.getvalue().splitlines(keepends=True)
+    return replace(ended, printed="".join(line for line in lines if job.shown or line.startswith(COMPLAINTS)))
 
 
 # ---------------------------------------------------------------------------------------------------------- the sweep
@@ -126,57 +140,103 @@ class Workers(Protocol):
         """Let go of everything."""
 
 
+def beside(job: Job) -> Job:
+    """A run as a job of a sweep: quiet, unless its configuration asks for a display of each run."""
+    shown = job.config.callbacks.progress in SHOWN
+    return job if shown else replace(job, config=with_values(job.config, {"callbacks.progress": "none"}), shown=False)
+
+
 def launch(
-    numbers: Sequence[int], make: Callable[[int], Job], books: sweep.Books, workers: Workers, traces: bool = False
+    numbers: Sequence[int],
+    make: Callable[[int], Job],
+    books: sweep.Books,
+    workers: Workers,
+    traces: bool = False,
+    runs: Mapping[int, Config] | None = None,
 ) -> list[str]:
     """Do the jobs `numbers` of a sweep; returns their states.
 
     A job that another process holds is left to it, and looked at again when all others are done.
 
     Args:
-        make: composes a job; what it raises refuses the job. traces: print the tracebacks of errors.
+        make: composes a job; what it raises refuses the job. traces: print the tracebacks of errors. runs: the
+            configurations of jobs that are runs: those that are done are not begun, and records say how long the others
+            take.
     """
-    return _Launch(make, books, workers, traces).do(numbers)
+    return _Launch(make, books, workers, traces).do(numbers, runs or {})
 
 
 class _Launch:
     def __init__(self, make: Callable[[int], Job], books: sweep.Books, workers: Workers, traces: bool) -> None:
         self.make, self.books, self.workers, self.traces = make, books, workers, traces
-        self.states: dict[int, str] = {}
+        self.known: list[sweep.JobState] = []
         self.held: dict[int, Ended] = {}
         self.jobs: dict[int, Job] = {}
+        self.busy: set[int] = set()
         self.starts: Counter[int] = Counter()
         self.warned = False
 
-    def do(self, numbers: Sequence[int]) -> list[str]:
+    def do(self, numbers: Sequence[int], runs: Mapping[int, Config]) -> list[str]:
+        count = f"{len(numbers)} job{'' if len(numbers) == 1 else 's'}"
+        print(f"sweep of {count}, {self.workers.count} at once; poolbench status {self.books.folder}", flush=True)
+        done = self._look(runs)
+        self.known = [self.books.job(number) for number in range(1, len(self.books.jobs) + 1)]
+        for number in done:
+            self._note(number, Ended("done"))
+        left = [number for number in numbers if number not in done]
+        shown = any(config.callbacks.progress in SHOWN for config in runs.values())
+        self.display = display(self.now, [self.books.text(number) for number in left], quiet=bool(runs) and not shown)
+        if runs:
+            self.display.line(f"{len(done)} done before, {self.now().to_go()}")
         try:
-            self._do_all(numbers)
-            while self.held:
-                self._do_all(self._wait_for_others())
-        except KeyboardInterrupt:
-            self.workers.stop()
-            raise
+            with self.display:
+                try:
+                    self._do_all(left)
+                    while self.held:
+                        self._do_all(self._wait_for_others())
+                except KeyboardInterrupt:
+                    self.workers.stop()
+                    raise
         finally:
             self.workers.close()
-        return [self.states[number] for number in numbers]
+        return [self.known[number - 1].state for number in numbers]
+
+    def _look(self, runs: Mapping[int, Config]) -> set[int]:
+        """The jobs that are done; what is known of the others is noted."""
+        if not runs:
+            return set()
+        found = look(runs)
+        for number, ids in found.done.items():
+            note = sweep.Note(self.books.folder, number)
+            for id in ids:
+                note.run(id)
+            note.end("done")
+        self.books.expect(found.kinds, found.times)
+        return set(found.done)
+
+    def now(self) -> sweep.Sweep:
+        """The sweep at this moment: what was noted of jobs that are being done, and how the others ended."""
+        jobs = list(self.known)
+        for number in tuple(self.busy):
+            jobs[number - 1] = self.books.job(number)
+        return self.books.sweep(jobs)
 
     def _do_all(self, numbers: Iterable[int]) -> None:
-        queue, busy = deque(numbers), 0
-        while queue or busy:
-            while queue and busy < self.workers.count:
-                number = queue.popleft()
-                busy += self._submit(number)
-            if busy:
+        queue = deque(numbers)
+        while queue or self.busy:
+            while queue and len(self.busy) < self.workers.count:
+                self._submit(queue.popleft())
+            if self.busy:
                 number, ended = self.workers.next()
-                busy -= 1
+                self.busy.remove(number)
                 if ended is None and self.starts[number] < STARTS:
-                    self._say(f"{self.books.text(number)}: its process died; it is started again")
+                    self.display.line(f"{self.books.text(number)}: its process died; it is started again")
                     queue.appendleft(number)
                 else:
                     self._end(number, ended or self._died(number))
 
-    def _submit(self, number: int) -> bool:
-        """Begin a job; False where it is refused."""
+    def _submit(self, number: int) -> None:
+        """Begin a job, unless it is refused."""
         if number not in self.jobs:
             try:
                 self.jobs[number] = self.make(number)
@@ -185,43 +245,46 @@ class _Launch:
                 ended = Ended(sweep.state_of(error), " ".join(sweep.explain(error).split()), trace=trace)
                 sweep.Note(self.books.folder, number).end(ended.state, ended.reason)
                 self._end(number, ended)
-                return False
+                return
         self.starts[number] += 1
+        self.busy.add(number)
         self.workers.submit(self.jobs[number])
-        return True
 
     def _died(self, number: int) -> Ended:
         ended = Ended("failed", f"its process died {STARTS} times (out of memory, or killed)")
         sweep.Note(self.books.folder, number).end(ended.state, ended.reason)
         return ended
 
+    def _note(self, number: int, ended: Ended) -> None:
+        """What is known here is known although the books be lost, as on a full disk or where somebody removed them."""
+        self.known[number - 1] = replace(
+            self.books.job(number), state=ended.state, reason=ended.reason, seconds=ended.seconds
+        )
+
     def _end(self, number: int, ended: Ended) -> None:
-        self.states[number] = ended.state
+        self._note(number, ended)
+        if not self.warned and not (self.books.folder / sweep.JOBS).is_file():
+            self.warned = True
+            said = (
+                "%s is gone and cannot be read as the books of a sweep, which goes on; poolbench status will not know"
+            )
+            log.warning(said, self.books.folder / sweep.JOBS)
         text = self.books.text(number)
-        if self.workers.count > 1 or ended.printed:
-            self._say(f"{text}\n{ended.printed}".rstrip())
         if ended.state == "elsewhere":
             self.held[number] = ended
-            self._say(f"{text}: {ended.reason}")
-        elif ended.state != "done":
+        if ended.printed:
+            self.display.line(f"{text}\n{ended.printed}".rstrip())
+        if ended.state in ("done", "elsewhere"):
+            self.display.end(text, ended.score, ended.seconds, ended.reason)
+        else:
             print(f"error: {text}: {ended.reason}", file=sys.stderr, flush=True)
             if self.traces:
                 print(ended.trace, file=sys.stderr, flush=True)
-        self._say(self._known().with_ends(self.states).line())
-
-    def _known(self) -> sweep.Sweep:
-        """The sweep by its books; by what is known here alone, where somebody removed them."""
-        try:
-            return sweep.read(self.books.folder)
-        except PoolBenchError as error:
-            if not self.warned:
-                log.warning("%s; the sweep goes on, and poolbench status will not know", error)
-            self.warned = True
-            return self.books.begun()
+        self.display.summary()
 
     def _wait_for_others(self) -> list[int]:
         """Wait until one of the runs that others do is free; the jobs that it belongs to can be looked at again."""
-        self._say(f"waiting for other processes that do {len(self.held)} of the jobs")
+        self.display.line(f"waiting for other processes that do {len(self.held)} of the jobs")
         while True:
             for number, ended in self.held.items():
                 results = Path(self.jobs[number].config.paths.results)
@@ -234,10 +297,6 @@ class _Launch:
                         return [number]
             time.sleep(0.5)
 
-    @staticmethod
-    def _say(text: str) -> None:
-        print(text, flush=True)
-
 
 def say_stopping(jobs: int) -> None:
     """Tell who pressed Ctrl-C what happens."""
@@ -248,7 +307,7 @@ def say_stopping(jobs: int) -> None:
 
 
 class InProcess:
-    """Jobs done here, one after the other; what they print appears as they print it."""
+    """Jobs done here, one after the other; what is shown of what they print appears as they print it."""
 
     count = 1
 
@@ -259,9 +318,12 @@ class InProcess:
         self._job = job
 
     def next(self) -> tuple[int, Ended | None]:
-        assert self._job is not None
-        print(self._job.text, flush=True)
-        return self._job.number, do(self._job)
+        job = self._job
+        assert job is not None
+        if not job.shown:
+            return job.number, do_quietly(job)
+        print(job.text, flush=True)
+        return job.number, do(job)
 
     def stop(self) -> None:
         """The interrupt has stopped the job."""

@@ -14,7 +14,7 @@ from poolbench.errors import PoolBenchError, RunError, RunFailed
 from poolbench.jobs import attempt
 from poolbench.jobs.attempt import Watch
 from poolbench.jobs.search import Search, account, reached
-from poolbench.jobs.sweep import note_run
+from poolbench.jobs.sweep import note_run, note_score
 from poolbench.loading import loading
 from poolbench.records import attempts
 from poolbench.records.equivalence import Links
@@ -84,19 +84,11 @@ def one_run(
 
 
 def at_once(config: Config) -> Record | None:
-    """The record of what is done, where that can be told from what is known of the data, without torch; else None.
-
-    A search is none of this: what it chose is not known.
-    """
-    searches = config.search is not None and config.search.chosen is None
-    if config.force or searches or int(os.environ.get("LOCAL_RANK", "0")) > 0 or (data := recall(config)) is None:
-        return None
+    """The record of what is done, where that can be told from what is known of the data, without torch; else None."""
     code = installed_code(plain(config))
     found: list[tuple[Config, str, Done]] = []
-    for fold in range(data.folds) if data.folds and config.fold is None else (config.fold,):
-        one, split = replace(config, fold=fold), data.split(config.split.seed, fold)
-        id = run_identity(plain(one), dataset=data.fingerprint, split=split) if split else ""
-        done = known(one, id, code) if id else None
+    for one, id in identities(config):
+        done = known(one, id, code)
         if done is None:
             return None
         found.append((one, id, done))
@@ -104,8 +96,26 @@ def at_once(config: Config) -> Record | None:
         note_run(id)
         _say(one, id, done)
     if len(found) > 1:
-        print(summary([[done.record] for _, _, done in found]))
-    return found[-1][2].record
+        _say_folds([[done.record] for _, _, done in found])
+    return found[-1][2].record if found else None
+
+
+def identities(config: Config) -> list[tuple[Config, str]]:
+    """The runs that a configuration means, one or those of all folds, each with its configuration and its identity.
+
+    None where that cannot be told from what is known of the data, or where the runs are to be done in any case. A
+    search is none of this: what it chose is not known.
+    """
+    searches = config.search is not None and config.search.chosen is None
+    if config.force or searches or int(os.environ.get("LOCAL_RANK", "0")) > 0 or (data := recall(config)) is None:
+        return []
+    found = []
+    for fold in range(data.folds) if data.folds and config.fold is None else (config.fold,):
+        one, split = replace(config, fold=fold), data.split(config.split.seed, fold)
+        if not split:
+            return []
+        found.append((one, run_identity(plain(one), dataset=data.fingerprint, split=split)))
+    return found
 
 
 def known(config: Config, id: str, code: str) -> Done | None:
@@ -115,11 +125,12 @@ def known(config: Config, id: str, code: str) -> Done | None:
     """
     results = Path(config.paths.results)
     links = Links.read(results)
+    return find_done(results, id, plain(config), lambda record: counts(record, config, code, links))
 
-    def counts(record: Record) -> bool:
-        return links.of(record, code) == "same" and (config.evaluate_test or reached(record) is not None)
 
-    return find_done(results, id, plain(config), counts)
+def counts(record: Record, config: Config, code: str, links: Links) -> bool:
+    """Whether a record of the run says that it need not be done by the version `code`."""
+    return links.of(record, code) == "same" and (config.evaluate_test or reached(record) is not None)
 
 
 def _found(config: Config, id: str, code: str) -> Record | None:
@@ -183,12 +194,19 @@ def _all_folds(config: Config, parts: Parts) -> Record:
             failed.append(str(error))
             print(f"error: fold {fold}: {error}", flush=True)
     if made:
-        print(summary(made, folds))
+        _say_folds(made, folds)
     if failed:
         raise RunError(f"{len(failed)} of {folds} folds failed; the first: {failed[0]}")
     if held:
         raise attempts.Held(*held)
     return made[-1][-1]
+
+
+def _say_folds(made: Sequence[Sequence[Record]], folds: int | None = None) -> None:
+    text = summary(made, folds)
+    print(text)
+    head, cut, _ = text.partition(" folds, ")  # the interval has no room in a line of a sweep
+    note_score(f"{head} folds" if cut else text)
 
 
 def summary(made: Sequence[Sequence[Record]], folds: int | None = None) -> str:

@@ -1,6 +1,6 @@
 """The books of a sweep: its jobs, and what became of each. `poolbench status` reads them from any shell.
 
-    results/sweeps/<time>/jobs.json       the jobs of the sweep, in order
+    results/sweeps/<time>/jobs.json       the jobs of the sweep, in order, and what records say of their time
     results/sweeps/<time>/jobs/<n>.json   job n: what became of it, written by the process that does it
 
 Each job writes a file of its own, in one step, so that any number of processes and machines keep one set of books
@@ -9,12 +9,13 @@ without a lock. What was measured stands in the records of the runs; these files
 
 from __future__ import annotations
 
+import heapq
 import json
 import logging
 import os
 import socket
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -40,6 +41,8 @@ SCHEMA = 1
 
 ENDS = ("done", "failed", "refused")
 """How a job can end for good."""
+ALL = "all"
+"""The kind that every job is of."""
 STATES = (*ENDS, "running", "elsewhere", "to go")
 """What `poolbench status` counts. Elsewhere: another process, of no part in this sweep, held the run."""
 
@@ -51,7 +54,8 @@ class JobState:
     text: its number, and what sets it apart from the others. state: see `STATES`; `stopped` where it was interrupted.
     runs: identities of the runs that it consists of, as they become known. reason: why it failed, was
     refused or waits. host, pid: of the process that does it. began: seconds since the epoch. seconds: how long it took
-    to do; None while it is not done, and where it was found done.
+    to do; None while it is not done, and where it was found done. kinds: of what kinds it is, the closest first
+    (`records.clock.kinds`); jobs of one kind take about the same time.
     """
 
     text: str
@@ -62,6 +66,7 @@ class JobState:
     pid: int | None = None
     began: float | None = None
     seconds: float | None = None
+    kinds: tuple[str, ...] = ()
 
 
 # ------------------------------------------------------------------------------------------------------------ writing
@@ -81,6 +86,8 @@ class Books:
         self.at_once = at_once
         self.jobs = [tuple(job) for job in jobs]
         self._texts = _texts(self.jobs)
+        self._kinds: dict[int, tuple[str, ...]] = {}
+        self._times: dict[str, float] = {}
         self.folder = self._claim(folder)
 
     def _claim(self, folder: Path) -> Path:
@@ -102,6 +109,15 @@ class Books:
         """Add a further batch of jobs."""
         self.jobs += [tuple(job) for job in jobs]
         self._texts = _texts(self.jobs)
+        self._write()
+
+    def expect(self, kinds: Mapping[int, tuple[str, ...]], times: Mapping[str, float]) -> None:
+        """Note of what kinds jobs are, by number, and the seconds that records say of each kind."""
+        self._kinds |= kinds
+        self._times |= times
+        self._write()
+
+    def _write(self) -> None:
         try:
             put(self.folder / JOBS, self._content())
         except OSError as error:
@@ -111,12 +127,17 @@ class Books:
         """Job `number` for people: what sets it apart from the others."""
         return self._texts[number - 1]
 
-    def begun(self) -> Sweep:
-        """The sweep before any of its jobs."""
-        return Sweep(self.folder, tuple(map(JobState, self._texts)), self.at_once)
+    def sweep(self, jobs: Iterable[JobState]) -> Sweep:
+        """The sweep, where that is what is known of its jobs."""
+        return Sweep(self.folder, tuple(jobs), self.at_once, self._times)
+
+    def job(self, number: int) -> JobState:
+        """What is noted of job `number`."""
+        return _read_job(self.folder, number, self.text(number), self._kinds.get(number, ()))
 
     def _content(self) -> bytes:
-        content = {"schema": SCHEMA, "at_once": self.at_once, "jobs": self.jobs}
+        kinds = [self._kinds.get(number, ()) for number in range(1, len(self.jobs) + 1)]
+        content = {"schema": SCHEMA, "at_once": self.at_once, "jobs": self.jobs, "kinds": kinds, "times": self._times}
         return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
 
 
@@ -136,6 +157,7 @@ class Note:
         self._path = folder / "jobs" / f"{number}.json"
         self._state = JobState("")
         self._warned = False
+        self.score: str | None = None
 
     def begin(self) -> None:
         self._write(state="running", host=socket.gethostname(), pid=os.getpid(), began=time.time())
@@ -150,7 +172,7 @@ class Note:
 
     def _write(self, **facts: Any) -> None:
         self._state = replace(self._state, **facts)
-        content = {k: v for k, v in asdict(self._state).items() if k != "text"}
+        content = {k: v for k, v in asdict(self._state).items() if k not in ("text", "kinds")}
         try:
             put(self._path, json.dumps(content, ensure_ascii=False).encode())
         except OSError as error:
@@ -167,6 +189,13 @@ def note_run(id: str) -> None:
     note = _note.get()
     if note is not None:
         note.run(id)
+
+
+def note_score(text: str) -> None:
+    """Say what came out of the job that is being done, where it is more than its last run; nothing outside a sweep."""
+    note = _note.get()
+    if note is not None:
+        note.score = text
 
 
 @contextmanager
@@ -189,37 +218,70 @@ class Sweep:
     folder: Path
     jobs: tuple[JobState, ...]
     at_once: int = 1
+    times: Mapping[str, float] = field(default_factory=dict)
+    """The seconds that records say of a kind of job."""
     counts: Counter[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "counts", Counter(job.state if job.state in STATES else "to go" for job in self.jobs))
+        object.__setattr__(self, "counts", Counter("to go" if self._waits(job) else job.state for job in self.jobs))
+
+    @staticmethod
+    def _waits(job: JobState) -> bool:
+        return job.state not in STATES or job.state == "to go"
 
     def of(self, *states: str) -> list[JobState]:
         """The jobs in one of `states`."""
         return [job for job in self.jobs if job.state in states]
 
-    def with_ends(self, states: Mapping[int, str]) -> Sweep:
-        """These books with the states of jobs, by number, that another source knows: notes are lost on a full disk."""
-        jobs = (replace(job, state=states.get(number, job.state)) for number, job in enumerate(self.jobs, 1))
-        return Sweep(self.folder, tuple(jobs), self.at_once)
+    @property
+    def ended(self) -> int:
+        """How many jobs have ended for good."""
+        return sum(self.counts[end] for end in ENDS)
 
     def line(self, now: float | None = None) -> str:
         """One line: how many jobs are done, running, failed, refused, to go, and for about how long."""
         counts = {state: self.counts[state] for state in ("done", "running", "failed", "refused", "elsewhere", "to go")}
         shown = [f"{count} {state}" for state, count in counts.items() if count or state == "done"]
+        return f"{self.ended} of {len(self.jobs)}: {', '.join(shown)}{self._left(now)}"
+
+    def to_go(self) -> str:
+        """How many jobs are to go, and for about how long, before any is begun."""
+        return f"{self.counts['to go']} to go{self._left(None)}"
+
+    def _left(self, now: float | None) -> str:
         left = self.seconds_left(time.time() if now is None else now)
-        text = f"{sum(self.counts[end] for end in ENDS)} of {len(self.jobs)}: {', '.join(shown)}"
-        return text if left is None else f"{text}, about {duration(left)} left"
+        return "" if left is None else f", about {duration(left)} left"
 
     def seconds_left(self, now: float) -> float | None:
-        """About how long the jobs that are left will take; None where nothing is left, or none was done yet."""
-        times = [job.seconds for job in self.jobs if job.seconds is not None]
-        running, waiting = self.of("running"), self.counts["to go"]
-        if not times or not (running or waiting):
+        """About how long the jobs that are left will take, as many at once as there are workers.
+
+        None where nothing is left, or nothing is known of such jobs.
+        """
+        running, waiting = self.of("running"), [job for job in self.jobs if self._waits(job)]
+        expected = self._expected([*running, *waiting])
+        if expected is None:
             return None
-        each = median(times)
-        begun = sum(max(each - (now - (job.began or now)), 0.0) for job in running)
-        return (begun + each * waiting) / min(self.at_once, len(running) + waiting)
+        begun, rest = expected[: len(running)], expected[len(running) :]
+        busy = [max(each - (now - (job.began or now)), 0.0) for job, each in zip(running, begun, strict=True)]
+        free = [*busy, *([0.0] * (self.at_once - len(busy)))]
+        heapq.heapify(free)
+        for each in rest:  # whoever is free first takes the next job
+            heapq.heappush(free, heapq.heappop(free) + each)
+        return max(free)
+
+    def _expected(self, jobs: Sequence[JobState]) -> list[float] | None:
+        """The seconds of each job: the median of jobs of its kind, here or else by records; of all, where none is."""
+        took: dict[str, list[float]] = defaultdict(list)
+        for job in self.jobs:
+            if job.seconds is not None:
+                for kind in (*job.kinds, ALL):
+                    took[kind].append(job.seconds)
+        known = {**self.times, **{kind: median(seconds) for kind, seconds in took.items()}}
+        found = [next((known[kind] for kind in job.kinds if kind in known), None) for job in jobs]
+        guesses = took[ALL] or [each for each in found if each is not None]
+        if not jobs or not guesses:
+            return None
+        return [median(guesses) if each is None else each for each in found]
 
 
 def duration(seconds: float) -> str:
@@ -248,8 +310,9 @@ def read(folder: Path) -> Sweep:
         content = msgspec.json.decode((folder / JOBS).read_bytes(), type=_Books)
     except (OSError, ValueError, RecursionError) as error:
         raise PoolBenchError(f"{folder / JOBS} cannot be read as the books of a sweep ({printable(error)})") from error
-    jobs = (_read_job(folder, number, text) for number, text in enumerate(_texts(content.jobs), 1))
-    return Sweep(folder, tuple(jobs), content.at_once)
+    kinds = dict(enumerate(content.kinds, 1))
+    jobs = (_read_job(folder, n, text, kinds.get(n, ())) for n, text in enumerate(_texts(content.jobs), 1))
+    return Sweep(folder, tuple(jobs), content.at_once, content.times)
 
 
 class _Books(Struct):
@@ -257,6 +320,8 @@ class _Books(Struct):
 
     jobs: list[tuple[str, ...]]
     at_once: Annotated[int, Meta(ge=1)]
+    kinds: list[tuple[str, ...]] = []  # of each job
+    times: dict[str, Annotated[float, Meta(ge=0)]] = {}
 
 
 class _Noted(Struct):
@@ -271,12 +336,12 @@ class _Noted(Struct):
     seconds: Annotated[float, Meta(ge=0)] | None = None
 
 
-def _read_job(folder: Path, number: int, text: str) -> JobState:
+def _read_job(folder: Path, number: int, text: str, kinds: tuple[str, ...]) -> JobState:
     try:
         found = msgspec.json.decode((folder / "jobs" / f"{number}.json").read_bytes(), type=_Noted)
     except (OSError, ValueError, RecursionError):
-        return JobState(text)  # not begun
-    job = JobState(text, **msgspec.structs.asdict(found))
+        return JobState(text, kinds=kinds)  # not begun
+    job = JobState(text, **msgspec.structs.asdict(found), kinds=kinds)
     if job.state == "running" and not _alive(job):
         return replace(job, state="stopped", reason="the process that did it has died")
     return job

@@ -9,13 +9,12 @@ from __future__ import annotations
 import csv
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-from poolbench.config import Config, plain
+from poolbench.config import plain
 from poolbench.disk import write_text
 from poolbench.errors import PoolBenchError, nearest
 from poolbench.jobs import launcher, sweep
@@ -42,14 +41,12 @@ from poolbench.papers.recipe import (
     read_recipe,
     recipes,
 )
-from poolbench.records import provenance
-from poolbench.records.changes import canonical, first
+from poolbench.records.changes import first
+from poolbench.records.clock import Clock, Taken
 from poolbench.records.equivalence import Links
 from poolbench.records.forgotten import Forgotten
 from poolbench.records.gathered import Gist, found_records
-from poolbench.records.identity import canonical_json
 from poolbench.records.record import Record
-from poolbench.report.leaderboard import hardware, hardware_name
 from poolbench.report.tables import FORMATS, time_text
 
 TABLES = "tables"
@@ -151,11 +148,12 @@ def do(name: str, left: Sequence[tuple[Planned, Task]], results: Path, jobs: int
     folder = results / sweep.SWEEPS / f"{time.strftime('%Y-%m-%d_%H-%M-%S')}-{file_stem(name)}"
     books = sweep.Books(folder, words, count)
     workers = launcher.InProcess() if count == 1 else launcher.Processes(count)
+    runs = {number: task.config for number, (_, task) in enumerate(left, 1)}
 
     def make(number: int) -> launcher.Job:
-        return launcher.Job(number, books.text(number), left[number - 1][1].config, run, books.folder)
+        return launcher.beside(launcher.Job(number, books.text(number), runs[number], run, books.folder))
 
-    return sweep.exit_code(launcher.launch(range(1, len(left) + 1), make, books, workers))
+    return sweep.exit_code(launcher.launch(range(1, len(left) + 1), make, books, workers, runs=runs))
 
 
 def _words(task: Task) -> tuple[str, ...]:
@@ -184,12 +182,12 @@ def planned_text(
         if len(one.tasks) > count:
             text += f", {'' if not count else f'{len(one.tasks) - count} '}done in {sweep.duration(spent)}"
         if count:
-            epoch = clock.epoch(one)
+            epoch = clock.epoch(one.tasks[0].config)
             most = count * (epoch.seconds if epoch else 0.0) * epochs(one.tasks[0])
             total += most
             unknown |= epoch is None
             elsewhere |= epoch is not None and epoch.machine is not None
-            text += f", {count} to do, {f'{epoch}, at most {sweep.duration(most)}' if epoch else UNKNOWN}"
+            text += f", {count} to do, {f'{epoch_text(epoch)}, at most {sweep.duration(most)}' if epoch else UNKNOWN}"
         lines.append(text)
     if took:
         lines.append(f"what is done took {sweep.duration(took)}, one run after another")
@@ -220,54 +218,9 @@ def epochs(task: Task) -> int:
     return task.config.trainer.max_epochs * (len(task.seeds) + (search.trials if search else 0))
 
 
-@dataclass(frozen=True)
-class Epoch:
-    """How long an epoch takes, in seconds, and the machine whose records say so; None: this one."""
-
-    seconds: float
-    machine: str | None
-
-    def __str__(self) -> str:
-        return f"{time_text(self.seconds)} an epoch{f' on {self.machine}' if self.machine else ''}"
-
-
-class Clock:
-    """How long an epoch takes: by records of this machine where there are any, else by those of another.
-
-    Args:
-        records: any; those of the same pool, model, dataset and size of batches count.
-    """
-
-    def __init__(self, records: Iterable[Record]) -> None:
-        self._seconds: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-        for record in records:
-            if record.time.epoch:
-                self._seconds[_work(record.config)][hardware(record)].append(record.time.epoch)
-
-    def epoch(self, planned: Planned) -> Epoch | None:
-        """None where no record says it. Of other machines it is the one with the most records."""
-        config = planned.tasks[0].config
-        known = self._seconds.get(_work(plain(config)))
-        if not known:
-            return None
-        here = _machine(config)
-        machine = here if here in known else max(sorted(known), key=lambda name: len(known[name]))
-        return Epoch(median(known[machine]), None if machine == here else machine)
-
-
-def _machine(config: Config) -> str:
-    """The name of what this machine would compute a configuration on; torch is asked where that may be a GPU."""
-    values = plain(config)
-    if config.trainer.accelerator == "cpu":
-        return hardware_name({"cpu": provenance.cpu_model(), "cores_usable": provenance.usable_cores()}, values)
-    return hardware_name(provenance.hardware(), values)
-
-
-def _work(config: Mapping[str, Any]) -> str:
-    """What the time of an epoch hangs on, roughly."""
-    known = canonical(config)
-    share = (known.get("trainer") or {}).get("limit_train_batches")
-    return canonical_json([*(known.get(key) for key in ("pool", "model", "dataset", "batch_size")), share])
+def epoch_text(epoch: Taken) -> str:
+    """How long an epoch takes, and the machine whose records say so, where it is another."""
+    return f"{time_text(epoch.seconds)} an epoch{f' on {epoch.machine}' if epoch.machine else ''}"
 
 
 # --------------------------------------------------------------------------------------------------------- the results

@@ -22,6 +22,7 @@ import numpy as np
 
 from poolbench import statistics
 from poolbench.records.changes import canonical
+from poolbench.records.clock import hardware
 from poolbench.records.counting import Counted
 from poolbench.records.gathered import Gist
 from poolbench.records.identity import EXECUTION_KEYS, canonical_json, without
@@ -403,24 +404,6 @@ def memory_measure(record: Record) -> str:
     gpu = bool(record.provenance.hardware.get("gpus"))
     before = "allocator" if gpu and _get(record.config, "trainer.accelerator") != "cpu" else "process"
     return record.diagnostics.get("memory") or before
-
-
-def hardware(record: Record) -> str:
-    """The name of what a run was computed on."""
-    return hardware_name(record.provenance.hardware, record.config)
-
-
-def hardware_name(machine: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    """The name of what a configuration is computed on: the GPU, or the CPU with its cores.
-
-    Args:
-        machine: as in `provenance.hardware`.
-    """
-    gpus = machine.get("gpus") or []
-    if gpus and _get(config, "trainer.accelerator") != "cpu":
-        return f"{len(gpus)} x {gpus[0]}" if len(gpus) > 1 else str(gpus[0])
-    cpu, cores = machine.get("cpu") or "unknown CPU", machine.get("cores_usable") or machine.get("cores")
-    return f"{cpu}, {cores} cores" if cores else cpu
 
 
 # ------------------------------------------------------------------------------------------ what records have in common

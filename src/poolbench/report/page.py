@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from poolbench import __version__
 from poolbench.records.attempts import run_folder
+from poolbench.records.clock import hardware
 from poolbench.records.gathered import key, places
 from poolbench.records.record import RECORD, Record
 from poolbench.report.figures import Drawn
@@ -32,7 +33,6 @@ from poolbench.report.leaderboard import (
     Versus,
     answers,
     epoch_seconds,
-    hardware,
     memory_measure,
     p_number,
     score,

@@ -36,7 +36,7 @@ def command(words: tuple[str, ...], help_: bool) -> int:
         return 0
     from poolbench.cli.door import Task, run
 
-    return run(Task(train), words, hydra_flags())
+    return run(Task(train, trains=True), words, hydra_flags())
 
 
 def train(config: Config) -> Record:
