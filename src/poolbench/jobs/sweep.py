@@ -367,7 +367,8 @@ def report(sweep: Sweep) -> str:
     """
     results = sweep.folder.absolute().parents[1]
     again = _forgotten(sweep, results)
-    sweep = sweep.with_ends(dict.fromkeys(again, "to go"))
+    jobs = (replace(job, state="to go") if n in again else job for n, job in enumerate(sweep.jobs, 1))
+    sweep = replace(sweep, jobs=tuple(jobs))
     lines = [f"sweep {sweep.folder}", sweep.line()]
     if again:
         lines.append(f"{count(len(again), 'job')} to go again, as runs were forgotten")
