@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from configs import small
-from conftest import Maker
 from poolbench.config import Config, plain
 from poolbench.records import provenance
 from poolbench.records.clock import Clock, kinds
 from poolbench.records.record import Record
+
+Maker = Callable[..., Record]
 
 
 def test_runs_of_a_kind_are_of_one_dataset_and_as_long() -> None:

@@ -26,8 +26,8 @@ def test_each_is_the_same_run_as_it_is_written_today() -> None:
         assert today == record.setting
 
 
-def test_each_run_is_there_once() -> None:
-    runs = [record.setting for record in committed() if record.done]
+def test_each_run_is_there_once_by_each_version_of_the_code() -> None:
+    runs = [(record.setting, record.code) for record in committed() if record.done]
     assert len(runs) == len(set(runs))
 
 
