@@ -24,12 +24,13 @@ from poolbench.errors import PoolBenchError, printable
 from poolbench.records import digests, gathered, outcomes
 from poolbench.records.changes import canonical, upgrade
 from poolbench.records.equivalence import Covered, Links
-from poolbench.records.forgotten import FOLDER, MARKS, Forgotten, count
+from poolbench.records.forgotten import FOLDER, MARKS, Forgotten
 from poolbench.records.identity import EXECUTION_KEYS, canonical_json, processes, run_identity, without
 from poolbench.records.reasons import placeless
 from poolbench.records.record import LARGEST, RECORD, Record, decode, encode, lean
 from poolbench.records.version import installed_code
 from poolbench.report.leaderboard import Place, dataset_name, pool_name, protocol_name
+from poolbench.wording import count
 
 if TYPE_CHECKING:
     from poolbench.data.prepared import Prepared
@@ -57,7 +58,7 @@ class Findings:
         """All of it, and a last line that sums it up."""
         verdict = f"{len(self.errors)} errors" if self.errors else "no errors"
         lines = [*self.errors, *(f"unchecked: {what}" for what in self.unchecked),
-                 *(f"note: {note}" for note in self.notes), f"{_count(self.count)}, {verdict}"]  # fmt: skip
+                 *(f"note: {note}" for note in self.notes), f"{count(self.count, 'record')}, {verdict}"]  # fmt: skip
         return "\n".join(map(printable, lines))
 
 
@@ -320,7 +321,7 @@ def _forgotten(records: list[Record], forgotten: Forgotten, results: Path, found
     found.notes += forgotten.notes()
     if there:
         said = ", ".join(f"{number} {status}" for status, number in sorted(ends.items()))
-        found.notes.append(f"{_count(len(there))} of them here ({said}), and not checked")
+        found.notes.append(f"{count(len(there), 'record')} of them here ({said}), and not checked")
     moved = {mark.key for mark in forgotten.marks.values()
              if mark.folder and (results / FOLDER / mark.id / mark.folder).is_dir()}  # fmt: skip
     if lost := forgotten.marks.keys() - there.keys() - moved:
@@ -361,7 +362,7 @@ def _together(records: list[Record], links: Links, found: Findings) -> None:
         "of versions of the code that are close to the installed one, and not the same": [k == "close" for k in kinds],
         "made with changes that were not committed": [bool(r.provenance.dirty) for r in records],
     }  # fmt: skip
-    found.notes += [f"{_count(sum(each))} {what}" for what, each in counts.items() if any(each)]
+    found.notes += [f"{count(sum(each), 'record')} {what}" for what, each in counts.items() if any(each)]
     codes: dict[Place, set[str]] = defaultdict(set)
     names: dict[Place, str] = {}
     protocols: dict[str, set[str]] = defaultdict(set)
@@ -396,11 +397,7 @@ def _unchecked(records: list[Record], splits: bool, trust: Trust, found: Finding
             claims.unknown(r, trust.registry) for r in records],
         "whose splits and labels were not looked at: --splits does": [not splits] * len(records),
     }  # fmt: skip
-    found.unchecked += [f"{_count(sum(each))} {what}" for what, each in counts.items() if any(each)]
-
-
-def _count(number: int) -> str:
-    return f"{number} record{'s'[: number != 1]}"
+    found.unchecked += [f"{count(sum(each), 'record')} {what}" for what, each in counts.items() if any(each)]
 
 
 # --------------------------------------------------------------------------------------------------------------- splits

@@ -33,6 +33,7 @@ from poolbench.jobs.display import display
 from poolbench.records.attempts import DEATHS_ALLOWED, Held, lease
 from poolbench.records.provenance import usable_cores
 from poolbench.records.record import Record
+from poolbench.wording import count
 
 log = logging.getLogger(__name__)
 
@@ -177,8 +178,8 @@ class _Launch:
         self.warned = False
 
     def do(self, numbers: Sequence[int], runs: Mapping[int, Config]) -> list[str]:
-        count = f"{len(numbers)} job{'' if len(numbers) == 1 else 's'}"
-        print(f"sweep of {count}, {self.workers.count} at once; poolbench status {self.books.folder}", flush=True)
+        jobs, at_once = count(len(numbers), "job"), self.workers.count
+        print(f"sweep of {jobs}, {at_once} at once; poolbench status {self.books.folder}", flush=True)
         done = self._look(runs)
         self.known = [self.books.job(number) for number in range(1, len(self.books.jobs) + 1)]
         for number in done:

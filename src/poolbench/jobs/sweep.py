@@ -30,8 +30,9 @@ from msgspec import Meta, Struct
 from poolbench.disk import cannot_write, create, put
 from poolbench.errors import PoolBenchError, RunError, printable
 from poolbench.records.attempts import Held, run_folder
-from poolbench.records.forgotten import Forgotten, count
+from poolbench.records.forgotten import Forgotten
 from poolbench.records.gathered import found_records
+from poolbench.wording import count
 
 log = logging.getLogger(__name__)
 

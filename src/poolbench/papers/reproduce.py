@@ -48,6 +48,7 @@ from poolbench.records.forgotten import Forgotten
 from poolbench.records.gathered import Gist, found_records
 from poolbench.records.record import Record
 from poolbench.report.tables import FORMATS, time_text
+from poolbench.wording import count
 
 TABLES = "tables"
 SUMMARY = "SUMMARY.md"
@@ -173,21 +174,21 @@ def planned_text(
     """
     remaining = Counter(one.line for one, _ in left)
     clock = Clock(found.all)
-    lines = [f"{recipe.name}: {_runs(sum(len(one.tasks) for one in planned))}, {len(left)} to do"]
+    lines = [f"{recipe.name}: {count(sum(len(one.tasks) for one in planned), 'run')}, {len(left)} to do"]
     took, total, unknown, elsewhere = 0.0, 0.0, False, False
     for one in planned:
-        count, spent = remaining[one.line], _spent(one, found)
+        ahead, spent = remaining[one.line], _spent(one, found)
         took += spent
-        text = f"  {one.line.name}: {_runs(len(one.tasks))}"
-        if len(one.tasks) > count:
-            text += f", {'' if not count else f'{len(one.tasks) - count} '}done in {sweep.duration(spent)}"
-        if count:
+        text = f"  {one.line.name}: {count(len(one.tasks), 'run')}"
+        if len(one.tasks) > ahead:
+            text += f", {'' if not ahead else f'{len(one.tasks) - ahead} '}done in {sweep.duration(spent)}"
+        if ahead:
             epoch = clock.epoch(one.tasks[0].config)
-            most = count * (epoch.seconds if epoch else 0.0) * epochs(one.tasks[0])
+            most = ahead * (epoch.seconds if epoch else 0.0) * epochs(one.tasks[0])
             total += most
             unknown |= epoch is None
             elsewhere |= epoch is not None and epoch.machine is not None
-            text += f", {count} to do, {f'{epoch_text(epoch)}, at most {sweep.duration(most)}' if epoch else UNKNOWN}"
+            text += f", {ahead} to do, {f'{epoch_text(epoch)}, at most {sweep.duration(most)}' if epoch else UNKNOWN}"
         lines.append(text)
     if took:
         lines.append(f"what is done took {sweep.duration(took)}, one run after another")
@@ -200,10 +201,6 @@ def planned_text(
 
 
 UNKNOWN = "time unknown: no record of such a run (--quick leaves one)"
-
-
-def _runs(count: int) -> str:
-    return f"{count} run{'' if count == 1 else 's'}"
 
 
 def _spent(planned: Planned, found: Found) -> float:
@@ -232,7 +229,7 @@ def write_table(recipe: Recipe, planned: Sequence[Planned], conf: Folders, asked
     found = found_of(planned, asked.results)
     table = written(recipe, facts, compare(recipe, facts, planned, found, asked.quick), asked.quick)
     others = sum(found.of_other_code(one) for one in planned)
-    stale = [f"{_runs(others)} of other versions of the code left out."] if others else []
+    stale = [f"{count(others, 'run')} of other versions of the code left out."] if others else []
     left_out = "".join(f"\n{said}\n" for said in [*stale, *Forgotten.read(asked.results).notes()])
     stem = asked.results / TABLES / table.name
     for format in FORMATS:

@@ -22,6 +22,7 @@ from msgspec import Meta, Struct
 from poolbench.disk import cannot_write, put
 from poolbench.errors import PoolBenchError, printable
 from poolbench.records.record import Hex, Key, Record, key
+from poolbench.wording import count
 
 log = logging.getLogger(__name__)
 
@@ -88,11 +89,6 @@ class Forgotten:
         runs = len({mark.run for mark in self.marks.values()})
         said = f"Forgotten, and left out: {count(len(self.marks), 'attempt')} at {count(runs, 'run')} ({MARKS})."
         return [said] if runs else []
-
-
-def count(number: int, what: str) -> str:
-    """Such as: 1 attempt, 2 attempts."""
-    return f"{number} {what}{'s'[: number != 1]}"
 
 
 @contextmanager

@@ -13,12 +13,13 @@ from poolbench.errors import PoolBenchError, nearest, printable
 from poolbench.records.changes import upgrade
 from poolbench.records.counting import Counted, Version, counted
 from poolbench.records.equivalence import Covered, Links
-from poolbench.records.forgotten import Forgotten, count
+from poolbench.records.forgotten import Forgotten
 from poolbench.records.gathered import Gist, Wanted, found_records, gather
 from poolbench.records.record import Record
 from poolbench.records.version import installed_code
 from poolbench.report.leaderboard import Board, Place, boards, dataset_name, flatten, protocol_name
 from poolbench.report.tables import markdown_escape, tables, to_csv
+from poolbench.wording import count
 
 T = TypeVar("T")
 
@@ -99,12 +100,12 @@ def build(
     shown = [one for one in chosen if all_code or one.kind]
     tested = [one for one in shown if one.record.config.get("evaluate_test", True)]
     if len(tested) < len(shown):
-        notes.append(f"{_runs(len(shown) - len(tested))} without an evaluation of the test split, left out.")
+        notes.append(f"{count(len(shown) - len(tested), 'run')} without an evaluation of the test split, left out.")
     wanted = {v for key, values in map(_parsed, query) if key == "protocol" for v in values}
     kept = [one for one in tested if not protocol_name(one.record).startswith(LEGACY) or wanted]
     left_out = Counter(protocol_name(one.record) for one in tested)
     left_out -= Counter(protocol_name(one.record) for one in kept)
-    notes += [f"{_runs(n)} under {name}, left out (protocol={name} shows them)." for name, n in left_out.items()]
+    notes += [f"{count(n, 'run')} under {name}, left out (protocol={name} shows them)." for name, n in left_out.items()]
     if not kept:
         raise PoolBenchError("no record is left for a table: " + " ".join(notes))
     return Report(tuple(boards(kept)), tuple(notes))
@@ -138,17 +139,13 @@ def _code_notes(chosen: Sequence[Counted], installed: bool, all_code: bool) -> l
         )
     if others := sum(one.kind is None for one in chosen):
         fate = "in rows of their own and not compared" if all_code else "left out (--all-code shows them)"
-        notes.append(f"{_runs(others)} of other versions of the code, {fate}.")
+        notes.append(f"{count(others, 'run')} of other versions of the code, {fate}.")
     if close := sum(one.kind == "close" for one in chosen):
         notes.append(
-            f"{_runs(close)} of a version of the code whose numbers are close and not the same: they count, and cells "
-            "say how many."
+            f"{count(close, 'run')} of a version of the code whose numbers are close and not the same: they count, and "
+            "cells say how many."
         )
     return notes
-
-
-def _runs(count: int) -> str:
-    return f"{count} run{'' if count == 1 else 's'}"
 
 
 # --------------------------------------------------------------------------------------------------------------- query
