@@ -24,7 +24,7 @@ from poolbench.records.gathered import gather
 from poolbench.records.identity import EXECUTION_KEYS, without
 from poolbench.records.record import Record, read_record
 from poolbench.records.version import installed_code
-from poolbench.report.leaderboard import flatten
+from poolbench.report.leaderboard import flatten, value_at
 
 #: How far the metrics of a run on another machine, or with other packages, may be apart: rounding differs there, and
 #: training multiplies it. 3 points is what the tables take for agreement with a published value.
@@ -86,14 +86,8 @@ def command(record: Record, compose: Callable[[list[str]], dict[str, Any]], opti
 def _values(config: Mapping[str, Any]) -> dict[str, Any]:
     """What makes a run, by dotted key; what may be a word or a mapping is one value."""
     own = without(config, [*EXECUTION_KEYS, "search", *WHOLE])
-    whole = {key: _get(config, key) for key in WHOLE}
+    whole = {key: value_at(config, key) for key in WHOLE}
     return flatten(own) | {key: value for key, value in whole.items() if value is not None}
-
-
-def _get(config: Any, key: str) -> Any:
-    for name in key.split("."):
-        config = config.get(name) if isinstance(config, Mapping) else None
-    return config
 
 
 def _is_choice(group: str, name: Any, compose: Callable[[list[str]], dict[str, Any]]) -> bool:

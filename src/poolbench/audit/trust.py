@@ -19,6 +19,7 @@ from poolbench.audit.registry import GROUPS, Registry
 from poolbench.config import Config
 from poolbench.errors import PoolBenchError, nearest
 from poolbench.records.changes import today, upgrade
+from poolbench.report.leaderboard import value_at
 
 OPTIMISERS = frozenset(
     f"torch.optim.{name}" for name in ("Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "ASGD", "NAdam",
@@ -107,7 +108,7 @@ class Trust:
             if isinstance(node, Mapping) and "_target_" in node and not (node["_target_"] is None and key in OPTIONAL):
                 self._check_class(key, node["_target_"])
         for key in PLACES:
-            part = _get(config, key)
+            part = value_at(config, key)
             for name, value in part.items() if isinstance(part, Mapping) and key != "logger" else ():
                 if name != "_target_" and (key, name) != ("model", "readout"):
                     _check_argument(f"{key}.{name}", value, config)
@@ -170,13 +171,6 @@ def _walked(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             todo += [(f"{key}[]", inner) for inner in node]
 
 
-def _get(config: Mapping[str, Any], key: str) -> Any:
-    node: Any = config
-    for name in key.split("."):
-        node = node.get(name) if isinstance(node, Mapping) else None
-    return node
-
-
 def _check_argument(key: str, value: Any, config: Mapping[str, Any]) -> None:
     """Refuse an argument that is not plain: a name that is none, a mapping, or whatever says where something lies."""
     name = key.rpartition(".")[2]
@@ -195,7 +189,7 @@ def _check_argument(key: str, value: Any, config: Mapping[str, Any]) -> None:
             raise Refused(f"{key}: a number, a word, true, false, null or a list of them is expected")
         if isinstance(each, str) and key != "protocol.folds" and (len(each) > _LONGEST or _place(each)):
             raise Refused(f"{key}={each[:_LONGEST]!r}: a word is expected, no path and no address")
-    if name == "gnn" and ".peers." in str(_get(config, "pool._target_")) and not str(value).endswith("Conv"):
+    if name == "gnn" and ".peers." in str(value_at(config, "pool._target_")) and not str(value).endswith("Conv"):
         raise Refused(f"{key}={value!r}: a convolution is expected, such as GCNConv")
 
 
@@ -208,7 +202,7 @@ def _check_run(config: Mapping[str, Any]) -> None:
     search = config.get("search")
     if search is not None and not (isinstance(search, Mapping) and search.get("chosen")):
         raise Refused("search: a record is of one run, and this is a whole search")
-    strategy = _get(config, "trainer.strategy")
+    strategy = value_at(config, "trainer.strategy")
     if strategy not in STRATEGIES:
         raise Refused(f"trainer.strategy={strategy!r} is none of {', '.join(STRATEGIES)}")
 

@@ -387,7 +387,7 @@ def epoch_seconds(record: Record) -> float | None:
 
     What else runs on a machine, such as the other jobs of a sweep, stretches the clock's.
     """
-    alone = _get(record.config, "trainer.accelerator") == "cpu" and _get(record.config, "trainer.threads") == 1
+    alone = value_at(record.config, "trainer.accelerator") == "cpu" and value_at(record.config, "trainer.threads") == 1
     worked = record.time.epoch_cpu if alone else None
     return worked if worked is not None else record.time.epoch
 
@@ -402,7 +402,7 @@ def gauge_of(record: Record) -> Gauge | None:
 def memory_measure(record: Record) -> str:
     """Which of `MEMORY` the peak memory is. Before runs said so, it was the GPU's or else the process's."""
     gpu = bool(record.provenance.hardware.get("gpus"))
-    before = "allocator" if gpu and _get(record.config, "trainer.accelerator") != "cpu" else "process"
+    before = "allocator" if gpu and value_at(record.config, "trainer.accelerator") != "cpu" else "process"
     return record.diagnostics.get("memory") or before
 
 
@@ -440,22 +440,22 @@ def protocol_name(record: Gist | Record) -> str:
 
 
 def pool_name(record: Record) -> str:
-    return str(_get(record.config, "names.pool") or "?")
+    return str(value_at(record.config, "names.pool") or "?")
 
 
 def model_name(record: Record) -> str:
-    return str(_get(record.config, "names.model") or "?")
+    return str(value_at(record.config, "names.model") or "?")
 
 
 def dataset_name(record: Gist | Record) -> str:
-    return str(_get(record.config, "dataset.name") or _get(record.config, "names.dataset") or "?")
+    return str(value_at(record.config, "dataset.name") or value_at(record.config, "names.dataset") or "?")
 
 
 def _setting(config: Mapping[str, Any]) -> dict[str, Any]:
     # The number of devices is execution to a configuration, and yet part of what a run is.
     execution = [key for key in EXECUTION_KEYS if key != "trainer.devices"]
     # A nested protocol chooses hyper-parameters anew in every fold: the search is the setting, not what it chose.
-    chosen = list(_get(config, "search.chosen") or ())
+    chosen = list(value_at(config, "search.chosen") or ())
     apart = ["dataset", "protocol", "seed", "split", "fold", "search.chosen"]
     return without(config, [*execution, *apart, *chosen])
 
@@ -464,7 +464,8 @@ def _context(setting: Mapping[str, Any]) -> str:
     return canonical_json(without(setting, ["pool", "loss_weights"]))
 
 
-def _get(config: Any, dotted: str) -> Any:
+def value_at(config: Any, dotted: str) -> Any:
+    """What a configuration has at a dotted key; None where it has nothing there."""
     for name in dotted.split("."):
         if not isinstance(config, Mapping) or name not in config:
             return None
