@@ -9,7 +9,6 @@ lie.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,12 +18,11 @@ import msgspec
 from filelock import FileLock
 from msgspec import Meta, Struct
 
-from poolbench.disk import cannot_write, put
-from poolbench.errors import PoolBenchError, printable
+from poolbench.disk import cannot_write
+from poolbench.errors import PoolBenchError
+from poolbench.records import lines
 from poolbench.records.record import Hex, Key, Record, key
 from poolbench.wording import count
-
-log = logging.getLogger(__name__)
 
 MARKS = "forgotten.jsonl"
 FOLDER = "forgotten"
@@ -68,9 +66,9 @@ class Forgotten:
     @classmethod
     def read(cls, results: Path) -> Forgotten:
         """Those in `results`; none where there is no file. A line that is no mark is left out and costs a warning."""
-        marks, broken = _read(Path(results) / MARKS)
-        for said in broken:
-            log.warning("%s: it is left out", said)
+        path, broken = Path(results) / MARKS, list[str]()
+        decoder = msgspec.json.Decoder(Mark)
+        marks = list(lines.read(path, decoder.decode, "a forgotten attempt", broken)) if path.is_file() else []
         return cls(marks, tuple(broken))
 
     def __contains__(self, record: Record) -> bool:
@@ -118,23 +116,6 @@ def append(results: Path, marks: Iterable[Mark]) -> None:
     """
     path = Path(results) / MARKS
     try:
-        before = path.read_bytes() if path.is_file() else b""
-        ended = before + (b"" if before.endswith(b"\n") or not before else b"\n")
-        put(path, ended + b"".join(msgspec.json.encode(mark) + b"\n" for mark in marks))
+        lines.add(path, b"".join(msgspec.json.encode(mark) + b"\n" for mark in marks))
     except OSError as error:
         raise cannot_write(path, error) from error
-
-
-def _read(path: Path) -> tuple[list[Mark], list[str]]:
-    """The marks of a file, and what is wrong with lines that are none."""
-    decoder = msgspec.json.Decoder(Mark)
-    marks: list[Mark] = []
-    broken: list[str] = []
-    for number, line in enumerate(path.read_bytes().split(b"\n") if path.is_file() else (), 1):
-        if not line.strip():
-            continue
-        try:
-            marks.append(decoder.decode(line))
-        except (ValueError, RecursionError) as error:
-            broken.append(f"{path}, line {number}: not a forgotten attempt ({printable(error)})")
-    return marks, broken

@@ -9,29 +9,26 @@ gathered is one. One that is forgotten (`forgotten`) stays in its line and does 
 from __future__ import annotations
 
 import itertools
-import logging
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypedDict
 
 import msgspec
 from filelock import FileLock
 from msgspec import Struct
 
-from poolbench.disk import put
-from poolbench.errors import PoolBenchError, RunError, printable
+from poolbench.errors import PoolBenchError, RunError
+from poolbench.records import lines
 from poolbench.records.attempts import attempts_of, iter_records
 from poolbench.records.forgotten import Forgotten
 from poolbench.records.record import Key, Record, decode, encode, key, lean
 
-log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
 FOLDER = "records"
+WHAT = "a record"
+"""What a line is, for people."""
 FULL = 1 << 20
 """Bytes after which a file is gone on with in another one."""
 
@@ -101,21 +98,11 @@ def files(results: Path) -> list[Path]:
 def read(path: Path, wanted: Wanted | None = None, broken: list[str] | None = None) -> Iterator[Record]:
     """The records of one file. A line that is none is left out: it costs a warning, and is added to `broken`."""
     gist = msgspec.json.Decoder(Gist).decode
-    found = _lines(path, lambda line: decode(line) if wanted is None or wanted(gist(line)) else None, broken)
-    yield from (record for record in found if record is not None)
 
+    def decoded(line: bytes) -> Record | None:
+        return decode(line) if wanted is None or wanted(gist(line)) else None
 
-def _lines(path: Path, decoded: Callable[[bytes], T], broken: list[str] | None = None) -> Iterator[T]:
-    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            yield decoded(line)
-        except (ValueError, RecursionError) as error:
-            said = f"{path}, line {number}: not a record ({printable(error)})"
-            log.warning("%s: it is left out", said)
-            if broken is not None:
-                broken.append(said)
+    yield from (record for record in lines.read(path, decoded, WHAT, broken) if record is not None)
 
 
 class _Code(Struct):
@@ -135,7 +122,7 @@ def places(results: Path) -> dict[Key, Path]:
     decoder = msgspec.json.Decoder(_Line)
     found = {}
     for path in files(results):
-        for line in _lines(path, decoder.decode):
+        for line in lines.read(path, decoder.decode, WHAT):
             found[line.id, str(line.provenance.code), line.attempt] = path
     return found
 
@@ -165,9 +152,8 @@ def _add(results: Path, dataset: str, protocol: str, records: Iterable[Record]) 
     there = parts(results, dataset, protocol)
     known = {key(record) for path in there for record in read(path)}
     new = [record for record in records if key(record) not in known]
-    for path, lines in _placed(results, dataset, protocol, len(there), sorted(new, key=key)):
-        before = path.read_bytes() if path.is_file() else b""
-        put(path, before + (b"" if before.endswith(b"\n") or not before else b"\n") + lines)
+    for path, text in _placed(results, dataset, protocol, len(there), sorted(new, key=key)):
+        lines.add(path, text)
         yield path
 
 
@@ -177,17 +163,17 @@ def _placed(
     """The lines that go into each file: the last of the `count` as long as it is not full, then further ones."""
     number = max(count, 1)
     path = _part(results, dataset, protocol, number)
-    size, lines = path.stat().st_size if path.is_file() else 0, b""
+    size, text = path.stat().st_size if path.is_file() else 0, b""
     for record in records:
         line = encode(lean(record)) + b"\n"
         if size and size + len(line) > FULL:
-            if lines:
-                yield path, lines
-            number, size, lines = number + 1, 0, b""
+            if text:
+                yield path, text
+            number, size, text = number + 1, 0, b""
             path = _part(results, dataset, protocol, number)
-        size, lines = size + len(line), lines + line
-    if lines:
-        yield path, lines
+        size, text = size + len(line), text + line
+    if text:
+        yield path, text
 
 
 def parts(results: Path, dataset: str, protocol: str) -> list[Path]:

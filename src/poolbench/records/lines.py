@@ -1,0 +1,39 @@
+"""Files of lines that are only added to: what is no line costs itself."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from poolbench.disk import put
+from poolbench.errors import printable
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+def read(path: Path, decoded: Callable[[bytes], T], what: str, broken: list[str] | None = None) -> Iterator[T]:
+    """What each line of a file holds. A line that holds none is left out: it costs a warning, and is added to `broken`.
+
+    Args:
+        decoded: of a line; raises ValueError. what: a line is, for people.
+    """
+    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            yield decoded(line)
+        except (ValueError, RecursionError) as error:
+            said = f"{path}, line {number}: not {what} ({printable(error)})"
+            log.warning("%s: it is left out", said)
+            if broken is not None:
+                broken.append(said)
+
+
+def add(path: Path, lines: bytes) -> None:
+    """Add whole lines to a file, in one step, behind a line that was cut off too. Raises `OSError`."""
+    before = path.read_bytes() if path.is_file() else b""
+    put(path, before + (b"" if before.endswith(b"\n") or not before else b"\n") + lines)
