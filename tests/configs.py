@@ -1,11 +1,19 @@
-"""A small configuration for tests, and others like it."""
+"""A small configuration for tests, and others like it; the words of a quick run."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import pytest
+
 from poolbench.config import Config, read
+
+QUICK = ["dataset=planted", "dataset.num_graphs=40", "trainer.max_epochs=2", "model.hidden=8", "logger=none",
+         "callbacks.progress=none"]  # fmt: skip
 
 SMALL: dict[str, Any] = {
     "seed": 0,
@@ -69,3 +77,12 @@ def values(**changes: Any) -> dict[str, Any]:
 def small(**changes: Any) -> Config:
     """As a run takes it."""
     return read(values(**changes))
+
+
+@contextmanager
+def results_in(folder: Path) -> Iterator[Path]:
+    """While runs leave their records in a folder, and data its cache below it: for fixtures of several tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POOLBENCH_RESULTS", str(folder))
+        patch.setenv("POOLBENCH_DATA", str(folder / "cache"))
+        yield folder

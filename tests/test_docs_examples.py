@@ -19,6 +19,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from configs import QUICK
 from poolbench import cli, plugins
 from poolbench.linalg import SYMMETRIC
 
@@ -26,8 +27,6 @@ ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "new_operator.md").read_text(encoding="utf-8")
 TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
 NAMES = ("my_module", "my_clusters", "my_readout")
-QUICK = ["dataset=planted", "dataset.num_graphs=40", "trainer.max_epochs=2", "model.hidden=8", "logger=none",
-         "callbacks.progress=none"]  # fmt: skip
 
 
 def blocks(language: str, page: str = PAGE) -> list[str]:

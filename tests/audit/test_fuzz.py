@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from configs import QUICK, results_in
 from poolbench import cli
 from poolbench.audit.trust import Trust
 from poolbench.audit.verify import verify
@@ -26,8 +27,6 @@ from poolbench.report.report import of_folder
 from poolbench.report.tables import FORMATS
 from poolbench.report.writing import write_report
 
-QUICK = ["dataset=planted", "dataset.num_graphs=40", "trainer.max_epochs=2", "model.hidden=8", "logger=none",
-         "callbacks.progress=none"]  # fmt: skip
 FEW, MANY = 150, 2000
 QUIET = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
@@ -37,10 +36,7 @@ Json = Any
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A results folder with four runs, and a link."""
-    folder = tmp_path_factory.mktemp("made")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("POOLBENCH_RESULTS", str(folder))
-        patch.setenv("POOLBENCH_DATA", str(folder / "cache"))
+    with results_in(tmp_path_factory.mktemp("made")) as folder:
         assert cli.train(["-m", "pool=mincut,none", "seed=0,1", "hydra/launcher=inprocess", *QUICK]) == 0
     yield folder
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from configs import QUICK
 from poolbench import cli
 from poolbench.audit.rerun import compare, differences, find
 from poolbench.errors import PoolBenchError
@@ -19,9 +20,6 @@ from poolbench.records.equivalence import Covered, Link, Links
 from poolbench.records.gathered import add
 from poolbench.records.record import Record, encode
 from poolbench.records.version import installed_code
-
-QUICK = ["dataset=planted", "dataset.num_graphs=40", "trainer.max_epochs=2", "model.hidden=8", "logger=none",
-         "callbacks.progress=none"]  # fmt: skip
 
 
 def the_record(results: Path) -> Record:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 
+from configs import results_in
 from poolbench import cli, conf_dir
 from poolbench.audit import limits, trust, verify
 from poolbench.audit.registry import Registry
@@ -36,10 +37,7 @@ Record = dict[str, Any]
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Record]:
     """A record of a quick run, as JSON has it."""
-    folder = tmp_path_factory.mktemp("made")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("POOLBENCH_RESULTS", str(folder))
-        patch.setenv("POOLBENCH_DATA", str(folder / "cache"))
+    with results_in(tmp_path_factory.mktemp("made")) as folder:
         assert cli.train(["pool=topk", "scheduler=step", *QUICK]) == 0
     (path,) = folder.glob("runs/*/1/record.json")
     yield json.loads(path.read_text())

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from configs import QUICK, results_in
 from poolbench import cli
 from poolbench.audit import verify as checks
 from poolbench.audit.verify import verify
@@ -22,17 +23,12 @@ from poolbench.records.record import decode
 
 Record = dict[str, Any]
 """As JSON has it."""
-QUICK = ["dataset=planted", "dataset.num_graphs=40", "trainer.max_epochs=2", "model.hidden=8", "logger=none",
-         "callbacks.progress=none"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A results folder with two runs of topk."""
-    folder = tmp_path_factory.mktemp("made")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("POOLBENCH_RESULTS", str(folder))
-        patch.setenv("POOLBENCH_DATA", str(folder / "cache"))
+    with results_in(tmp_path_factory.mktemp("made")) as folder:
         for seed in (0, 1):
             assert cli.train(["pool=topk", *QUICK, f"seed={seed}"]) == 0
         yield folder
