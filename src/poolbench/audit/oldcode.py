@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
-from poolbench.audit.trust import ALLOW_LARGE, TRUST, Trust
+from poolbench.audit import ALLOW_LARGE, TRUST
+from poolbench.audit.trust import Trust
 from poolbench.config import Paths
 from poolbench.disk import create
 from poolbench.errors import RunError

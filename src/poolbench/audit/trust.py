@@ -64,8 +64,6 @@ _FROM_OUTSIDE = re.compile(
 _LONGEST = 200
 
 
-TRUST, ALLOW_LARGE = "POOLBENCH_TRUST", "POOLBENCH_ALLOW_LARGE"
-"""Variables that stand for the options --trust and --allow-large."""
 ALLOW = "--allow-large does it all the same"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from poolbench.audit import ALLOW_LARGE, TRUST
 from poolbench.cli.folders import VARIABLE, groups
 from poolbench.errors import PoolBenchError, nearest
 
@@ -81,9 +82,9 @@ config_dir = click.option(
 def trusting(function: Function) -> Function:
     """The options of a command that builds from records: what these may ask for (`trust`)."""
     for option in (
-        click.option("--allow-large", is_flag=True, envvar="POOLBENCH_ALLOW_LARGE",
+        click.option("--allow-large", is_flag=True, envvar=ALLOW_LARGE,
                      help="Also do what is above the limits of docs/security.md."),
-        click.option("--trust", multiple=True, metavar="PACKAGE", envvar="POOLBENCH_TRUST",
+        click.option("--trust", multiple=True, metavar="PACKAGE", envvar=TRUST,
                      help="A package whose classes a record may name: your own, or one whose code you know. It is "
                           "imported, and so its code runs. Repeatable."),
     ):  # fmt: skip
