@@ -15,7 +15,7 @@ import io
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from statistics import fmean
 
 from poolbench.cli.door import composed, resolve
@@ -33,9 +33,9 @@ READERS = {
 """What composes each reader."""
 
 
-def reach(name: str, results: str) -> dict[str, float | None]:
+def reach(name: str, results: str, readers: Iterable[str] = READERS) -> dict[str, float | None]:
     """The mean test accuracy of each reader on a dataset; None where it does not take such a dataset."""
-    return {reader: _mean(name, words, results) for reader, words in READERS.items()}
+    return {reader: _mean(name, READERS[reader], results) for reader in readers}
 
 
 def _mean(name: str, words: Sequence[str], results: str) -> float | None:
