@@ -177,6 +177,19 @@ fold=99
 fold=a
 fold=0
 protocol=cv10 fold=10
+protocol=cv10 protocol.folds=5 fold=5
+protocol=cv10 protocol.folds=2
+protocol=cv10 protocol.folds=1 protocol.val=0.1
+protocol=cv10 protocol.folds=ten
+protocol=cv10 protocol.val=after
+protocol=cv10 protocol.val=1
+protocol=cv10 protocol.val=null
+protocol=cv10 protocol.fold_seeds=other
+protocol.fold_seeds=own
+protocol.select=best
+protocol.select=last callbacks.monitor=val/accuracy callbacks.mode=max
+protocol=cluster protocol.select=metric
+protocol=legacy-last
 protocol=cv10 fold=10000000000000000000000
 batch_size=0
 batch_size=-1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from configs import small
 from poolbench.config import Config
 from poolbench.data.generators.synthetic import PlantedGraphs
 from poolbench.data.prepared import Prepared
-from poolbench.data.protocols import Holdout
+from poolbench.data.protocols import CrossValidation, Holdout, Protocol
 from poolbench.errors import PoolBenchError, RunError
 from poolbench.learn.build import STAND_IN, Parts, build_model, loss_weights
 from poolbench.learn.keeper import Selection
@@ -48,8 +49,8 @@ def config(name: str = "mincut", **changes: Any) -> Config:
     return small(**{"pool": POOLS[name], **BASE, **changes})
 
 
-def run(made: Config, **kwargs: Any) -> Outcome:
-    prepared = Prepared.of(RAW, Holdout(SPLIT_SEED, test=0.2, val=0.2), None)
+def run(made: Config, protocol: Protocol | None = None, fold: int | None = None, **kwargs: Any) -> Outcome:
+    prepared = Prepared.of(RAW, protocol or Holdout(SPLIT_SEED, test=0.2, val=0.2), fold)
     return train(made, prepared, Trainable.of(made, prepared), **kwargs)
 
 
@@ -201,6 +202,46 @@ def test_early_stopping_and_selection() -> None:
     assert outcome.metrics["val"]["accuracy"] == outcome.curve[best]["val/accuracy"]
 
 
+def test_where_the_last_epoch_counts_nothing_stops_early_and_validation_is_in_the_curve() -> None:
+    made = config(callbacks__patience=2, trainer__max_epochs=40, optimizer__lr=0.05, callbacks__monitor="auto",
+                  callbacks__mode="auto", scheduler={**BASE["scheduler"], "T_max": 40})  # fmt: skip
+    seen: list[float] = []
+    outcome = run(made, Holdout(SPLIT_SEED, test=0.2, val=0.2, select="last"), watch=lambda epoch, v: seen.append(v))
+    losses = [row["val/loss"] for row in outcome.curve]
+    assert len(losses) == 40 and outcome.selected_epoch == 39
+    assert min(losses) < losses[-1], "another epoch would be chosen by validation"
+    assert outcome.metrics["val"]["accuracy"] == outcome.curve[-1]["val/accuracy"]
+    assert not any("test" in name for row in outcome.curve for name in row)
+    assert outcome.diagnostics["selection"] == {"monitor": "val/loss", "mode": "last"}
+    assert seen == losses, "a search goes by validation, not by training"
+    rates = [row["lr"] for row in outcome.curve]
+    assert rates[-1] == pytest.approx(0.05 * (1 - math.cos(math.pi / 40)) / 2), "0 is reached with the last epoch"
+    assert all(a > b for a, b in itertools.pairwise(rates))
+
+
+def test_all_rules_train_to_the_same_curve() -> None:
+    made = config(callbacks__monitor="auto", callbacks__mode="auto")
+    runs = [run(made, Holdout(SPLIT_SEED, test=0.2, val=0.2, select=select)) for select in ("loss", "metric", "last")]
+    assert bits(runs[0])[2] == bits(runs[1])[2] == bits(runs[2])[2]
+    assert [one.diagnostics["selection"] for one in runs] == [
+        {"monitor": "val/loss", "mode": "min"}, {"monitor": "val/accuracy", "mode": "max"},
+        {"monitor": "val/loss", "mode": "last"},
+    ]  # fmt: skip
+
+
+def test_folds_begin_with_weights_of_their_own_where_it_is_said() -> None:
+    def weights(fold_seeds: str, fold: int, seed: int = 3) -> torch.Tensor:
+        made = config(seed=seed)
+        prepared = Prepared.of(RAW, CrossValidation(SPLIT_SEED, fold_seeds=fold_seeds), fold)
+        return torch.cat([p.detach().flatten() for p in Trainable.of(made, prepared).model.parameters()])
+
+    same = weights("shared", 0)
+    assert torch.equal(weights("shared", 1), same)
+    own = [weights("own", 0), weights("own", 1), weights("own", 0, seed=4), same]
+    assert not any(torch.equal(a, b) for a, b in itertools.combinations(own, 2))
+    assert torch.equal(weights("own", 1), own[1])
+
+
 def test_accuracy_is_over_graphs() -> None:
     outcome = run(config())  # batches of 16, the last one smaller
     split = Holdout(SPLIT_SEED, test=0.2, val=0.2).split(RAW.load().class_labels(), RAW.load().fingerprint())
@@ -301,6 +342,8 @@ def test_mixed_precision_trains() -> None:
         ("logger", {"_target_": "poolbench.learn.loggers.WandbLogger", "tags": 3}),
         ("loss_weights", {"nope": 1.0}),
         ("callbacks__monitor", "test/loss"),
+        ("protocol__select", "last"),  # the epoch is monitored
+        ("protocol__select", "best"),
         ("callbacks__monitor", "val/loss_nope_1"),
         ("scheduler", {"_target_": "torch.optim.lr_scheduler.StepLR"}),
         ("pool", {"_target_": "poolbench.pool.readouts.globalpool.GlobalSumPool"}),

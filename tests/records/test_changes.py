@@ -28,7 +28,7 @@ OLD: dict[str, Any] = {
 NEW: dict[str, Any] = {
     "model": {"_target_": "poolbench.nn.trees.Hierarchical", "hidden": 64, "skip": False},
     "pool": {"_target_": "poolbench.pool.readouts.sortpool.SortPool", "k": [{"_target_": "poolbench.pool.base.src.X"}]},
-    "protocol": {"_target_": "poolbench.data.protocols.Holdout", "test": 0.1, "repeats": 1},
+    "protocol": {"_target_": "poolbench.data.protocols.Holdout", "test": 0.1, "select": "loss", "repeats": 1},
     "dataset": {"_target_": "poolbench.data.sources.tu.TUDataset", "name": "MUTAG"},
     "trainer": {"devices": 1},
     "seed": 0,

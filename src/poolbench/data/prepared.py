@@ -19,7 +19,8 @@ class Prepared:
     """A dataset and a protocol, worked out: all that a run needs to know of them.
 
     raw: the content. x: node features. edges, weight: features and weights of the edges, or None. target: what is to
-    be predicted. split: which graph is trained, validated and tested on. select, validates, level: see `Protocol`.
+    be predicted. split: which graph is trained, validated and tested on. select, validates, level, fold_seeds: see
+    `Protocol`.
     """
 
     raw: RawGraphs
@@ -31,6 +32,7 @@ class Prepared:
     select: str
     validates: str
     level: str
+    fold_seeds: str
 
     @property
     def train_graphs(self) -> torch.Tensor:
@@ -72,4 +74,4 @@ class Loaded:
         """One fold of a protocol. Raises `PoolBenchError` where there is none."""
         split = protocol.split(self.target.strata, self.raw.fingerprint(), fold, self.official)
         return Prepared(self.raw, self.x, self.edges, self.weight, self.target, split, protocol.select,
-                        protocol.validates, protocol.level)  # fmt: skip
+                        protocol.validates, protocol.level, protocol.fold_seeds)  # fmt: skip

@@ -52,6 +52,11 @@ class Parts:
         protocol = build_protocol(config.protocol, config.split.seed, config.paths.data, config.paths.mirror)
         if config.fold is not None:
             protocol.check_fold(config.fold)
+        if protocol.select == "last" and config.callbacks.monitor != "auto":
+            raise PoolBenchError(
+                f"callbacks.monitor={config.callbacks.monitor} selects an epoch, and protocol.select=last takes "
+                "the last: leave one of the two out"
+            )
         nested = isinstance(protocol, Nested)
         # A trial of the search looks at no test graphs, and brings no search of its own.
         if (config.search and not nested) or (nested and not config.search and config.evaluate_test):

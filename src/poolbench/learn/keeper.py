@@ -57,8 +57,9 @@ class Selection:
             self.stale += 1
 
     def score(self, row: dict[str, float]) -> float:
-        """The monitored value, signed so that less is better; the loss that is minimised where only the last counts."""
-        if self.mode == "last":
+        """The monitored value, signed so that less is better; where the last epoch counts and nothing is held out,
+        the loss that is minimised."""
+        if self.mode == "last" and self.monitor.startswith("train/"):
             return row["train/total_loss"]
         if self.monitor not in row:
             raise RunError(f"callbacks.monitor={self.monitor} is not measured; there are {', '.join(sorted(row))}")
@@ -86,7 +87,7 @@ class Keeper(pl.Callback):
     Args:
         selection: which epoch counts, and when to stop.
         scheduler: stepped once an epoch, or None.
-        seed: the run's seed; the global generator is seeded anew from (seed, epoch).
+        seed: what the run draws by; the global generator is seeded anew from (seed, epoch).
         resume: file of the resume checkpoint; None writes none. every: seconds between two of them at the least.
         on_epoch: called with (epoch, row) after each epoch, for loggers; None for nobody.
         identity: of the run, checked when a checkpoint is read.

@@ -48,6 +48,12 @@ def set_threads(threads: int) -> None:
         torch.set_num_threads(threads)
 
 
+def drawn_by(config: Config, prepared: Prepared) -> int:
+    """What a run draws its weights, batches and all else by: its seed, or another one in each fold."""
+    fold = prepared.split.fold
+    return config.seed if fold is None or prepared.fold_seeds == "shared" else mix(config.seed, 0xF01D, fold)
+
+
 @dataclass(frozen=True)
 class Trainable:
     """A model for its data, and what trains it. learner: the task; None for a graph kernel, which has no epochs."""
@@ -59,13 +65,13 @@ class Trainable:
 
     @classmethod
     def of(cls, config: Config, prepared: Prepared) -> Trainable:
-        """Build it; the weights are drawn by `seed`.
+        """Build it; the weights are drawn by `drawn_by`.
 
         Raises `PoolBenchError` where model, protocol and data do not go together, and for what Lightning refuses.
         """
         set_threads(config.trainer.threads)
         build_trainer(config.trainer, [])
-        torch.manual_seed(mix(config.seed, 0))
+        torch.manual_seed(mix(drawn_by(config, prepared), 0))
         model: Any = build_model(config.model, config.pool, data_facts(prepared), config.names.pool)
         learner, parameters = None, []
         if model.task == "kernel":
@@ -105,7 +111,7 @@ def train(
     """
     outcome = outcome or Outcome()
     started = time.perf_counter()
-    seed, model, learner = config.seed, trainable.model, trainable.learner
+    seed, model, learner = drawn_by(config, prepared), trainable.model, trainable.learner
     if learner is None:
         on_start(0)
         _fit_kernel(model, prepared, config.evaluate_test, outcome)

@@ -33,12 +33,21 @@ _SOFT = tuple(
 )  # fmt: skip
 _GATED = ("poolbench.pool.topk.TopKPool", "poolbench.pool.sag.SAGPool")
 
+
+def _protocols(*names: str) -> tuple[str, ...]:
+    return tuple(f"poolbench.data.protocols.{name}" for name in names)
+
+
 ADDED: tuple[Added, ...] = (
     Added("pool.remove_self_loops", None, "0.1.0", _SOFT),
     Added("pool.degree_norm", None, "0.1.0", _SOFT),
     Added("pool.min_score", None, "0.1.0", _GATED),
     Added("pool.multiplier", 1.0, "0.1.0", _GATED),
     Added("pool.nonlinearity", "tanh", "0.1.0", _GATED),
+    Added("protocol.select", "loss", "0.1.0", _protocols("Holdout", "CrossValidation", "Nested", "Nodes")),
+    Added("protocol.fold_seeds", "shared", "0.1.0", _protocols("CrossValidation", "LegacyCrossValidation", "Nested")),
+    Added("protocol.folds", 10, "0.1.0", _protocols("CrossValidation", "LegacyCrossValidation")),
+    Added("protocol.val", "next", "0.1.0", _protocols("CrossValidation")),
 )
 """Keys that came, oldest first. A key is never taken out of this table again."""
 
