@@ -72,6 +72,13 @@ loss_weights={nope:1}
 trainer.gradient_clip_val=nan
 callbacks.resume_every=abc
 callbacks.monitor=nope
+callbacks.tolerance=-1
+callbacks.tolerance=nan
+callbacks.ties=both
+scheduler=warmup-cosine scheduler.warmup=0
+k_from=median
+k_from=0
+k_from=1
 callbacks.monitor=val/nothing callbacks.mode=min
 trainer.threads=100000
 trainer.devices=99

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 import torch
 
 from configs import small
+from poolbench.audit import claims
 from poolbench.config import Config
 from poolbench.data.generators.synthetic import PlantedGraphs
 from poolbench.data.prepared import Prepared
@@ -19,8 +22,9 @@ from poolbench.errors import PoolBenchError, RunError
 from poolbench.learn.build import STAND_IN, Parts, build_model, loss_weights
 from poolbench.learn.keeper import Selection
 from poolbench.learn.outcome import Outcome
-from poolbench.learn.train import Trainable, train
+from poolbench.learn.train import Trainable, data_facts, train
 from poolbench.nn.model import GraphModel
+from poolbench.pool.mincut import MinCutPool
 from poolbench.pool.sag import SAGPool
 from poolbench.pool.topk import TopKPool
 
@@ -41,6 +45,14 @@ BASE: dict[str, Any] = {
     "callbacks__monitor": "val/loss",
     "callbacks__mode": "min",
     "seed": 3,
+}
+WARMUP = {"_target_": "poolbench.learn.schedules.WarmupCosine", "warmup": 4, "T_max": 12}
+SCHEDULERS: dict[str, dict[str, Any]] = {
+    "none": {"scheduler": {"_target_": None}},
+    "cosine": {},
+    "plateau": {"scheduler": {"_target_": "torch.optim.lr_scheduler.ReduceLROnPlateau", "patience": 0}},
+    "step": {"scheduler": {"_target_": "torch.optim.lr_scheduler.StepLR", "step_size": 3}},
+    "warmup-cosine": {"scheduler": WARMUP},
 }
 
 
@@ -82,10 +94,9 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("pool", ["mincut", "random-dense"])
-@pytest.mark.parametrize("scheduler", ["cosine", "plateau"])
+@pytest.mark.parametrize("scheduler", ["cosine", "plateau", "warmup-cosine"])
 def test_a_killed_run_ends_with_the_same_bits(pool: str, scheduler: str, tmp_path: Path) -> None:
-    plateau = {"_target_": "torch.optim.lr_scheduler.ReduceLROnPlateau", "patience": 0, "factor": 0.3}
-    made = config(pool, **({} if scheduler == "cosine" else {"scheduler": plateau}))
+    made = config(pool, **SCHEDULERS[scheduler])
     whole = run(made)
     resume = tmp_path / "resume.ckpt"
     starts: list[int] = []
@@ -112,12 +123,6 @@ LIMITS: dict[str, dict[str, Any]] = {
     "part of an epoch": {"trainer__limit_train_batches": 1, "trainer__min_steps": 9, "trainer__max_epochs": 12,
                          "callbacks__patience": 2},
 }  # fmt: skip
-SCHEDULERS: dict[str, dict[str, Any]] = {
-    "none": {"scheduler": {"_target_": None}},
-    "cosine": {},
-    "plateau": {"scheduler": {"_target_": "torch.optim.lr_scheduler.ReduceLROnPlateau", "patience": 0}},
-    "step": {"scheduler": {"_target_": "torch.optim.lr_scheduler.StepLR", "step_size": 3}},
-}
 
 
 def killed_at(made: Config, resume: Path, *epochs: int) -> Outcome:
@@ -298,6 +303,74 @@ def test_selection_takes_the_first_of_equals_and_counts_the_rest() -> None:
         Selection("val/f1").update(0, {"val/loss": 1.0}, model)
 
 
+@pytest.mark.parametrize(
+    ("rule", "selected", "stale"),
+    [
+        ({}, 3, 2),
+        ({"ties": "last"}, 5, 0),
+        ({"tolerance": 0.25}, 0, 5),  # the fourth is better by just that
+        ({"tolerance": 0.25, "ties": "last"}, 3, 2),
+        ({"tolerance": 0.2}, 3, 2),
+    ],
+)
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_how_much_better_an_epoch_must_be(rule: dict[str, Any], selected: int, stale: int, mode: str) -> None:
+    selection = Selection("val/x", mode, 9, **rule)
+    curve = [{"val/x": value if mode == "min" else -value} for value in (1.0, 1.0, 1.25, 0.75, 0.875, 0.75)]
+    for epoch, row in enumerate(curve):
+        selection.update(epoch, row, torch.nn.Linear(1, 1))
+    assert (selection.epoch, selection.stale) == (selected, stale)
+    assert claims._best(curve, "val/x", mode, selection.tolerance, selection.ties) == selected, "verify knows the rule"
+
+
+def test_patience_begins_anew_with_an_equal_epoch_where_ties_are_won_by_the_last() -> None:
+    still = {
+        "optimizer": {"_target_": "torch.optim.SGD", "lr": 0.0},
+        "callbacks__patience": 2,
+        "trainer__max_epochs": 7,
+    }
+    first, last = run(config(**still)), run(config(**still, callbacks__ties="last"))
+    assert (len(first.curve), first.selected_epoch) == (3, 0)
+    assert (len(last.curve), last.selected_epoch) == (7, 6)
+
+
+def test_the_loss_with_the_operators_may_select() -> None:
+    weights = {"cut": 0.5, "ortho": 2.0}
+    outcome = run(config(callbacks__monitor="val/total_loss", loss_weights=weights, trainer__max_epochs=8))
+    plain = run(config(loss_weights=weights, trainer__max_epochs=8))
+    totals = [row["val/loss"] + 0.5 * row["val/loss_cut_1"] + 2 * row["val/loss_ortho_1"] for row in outcome.curve]
+    assert [row["val/total_loss"] for row in outcome.curve] == pytest.approx(totals, rel=1e-12)
+    assert outcome.selected_epoch == min(range(8), key=totals.__getitem__)
+    assert not any("val/total_loss" in row for row in plain.curve), "curves of before have no such number"
+    assert [row["val/loss"] for row in plain.curve] == [row["val/loss"] for row in outcome.curve]
+
+
+def test_the_rate_warms_up_and_comes_to_nothing() -> None:
+    outcome = run(config(scheduler=WARMUP, trainer__max_epochs=12))
+    rates = [row["lr"] / 0.01 for row in outcome.curve]
+    down = [(1 + math.cos(math.pi * n / 8)) / 2 for n in range(8)]
+    assert rates == pytest.approx([0.25, 0.5, 0.75, 1.0, *down])
+
+
+def test_a_warm_up_longer_than_the_training_never_comes_down() -> None:
+    outcome = run(config(scheduler={**WARMUP, "warmup": 4, "T_max": 3}, trainer__max_epochs=3))
+    assert [row["lr"] for row in outcome.curve] == pytest.approx([0.0025, 0.005, 0.0075])
+
+
+@pytest.mark.parametrize(("k_from", "k"), [("mean", 9), ("largest", 20), (0.5, 6), (0.75, 8), (0.999, 20)])
+def test_k_is_a_share_of_the_size_that_is_said(k_from: str | float, k: int) -> None:
+    made = config(pool={**POOLS["mincut"], "ratio": 0.5}, k_from=k_from)
+    prepared = Prepared.of(RAW, Holdout(SPLIT_SEED, test=0.2, val=0.2), None)
+    sizes = torch.tensor([10] * 10 + [12] * 9 + [16] * 4 + [40] * 6)[: prepared.split.train.numel()]
+    raw = copy.copy(prepared.raw)
+    object.__setattr__(
+        raw, "num_nodes", torch.full_like(raw.num_nodes, 1000).index_copy(0, prepared.split.train, sizes)
+    )
+    facts = data_facts(replace(prepared, raw=raw), made.k_from)
+    (pool,) = (m for m in build_model(made.model, made.pool, facts).modules() if isinstance(m, MinCutPool))
+    assert pool.k == k
+
+
 def test_mixed_precision_trains() -> None:
     outcome = run(config(trainer__precision="bf16-mixed"))
     assert math.isfinite(outcome.metrics["test"]["loss"])
@@ -346,6 +419,9 @@ def test_mixed_precision_trains() -> None:
         ("protocol__select", "best"),
         ("callbacks__monitor", "val/loss_nope_1"),
         ("scheduler", {"_target_": "torch.optim.lr_scheduler.StepLR"}),
+        ("scheduler", {**WARMUP, "warmup": 0}),
+        ("scheduler", {**WARMUP, "warmup": 2.5}),
+        ("scheduler", {**WARMUP, "T_max": 0}),
         ("pool", {"_target_": "poolbench.pool.readouts.globalpool.GlobalSumPool"}),
         ("pool", {"_target_": "torch.nn.Linear"}),
         ("model__readout", {"_target_": "poolbench.pool.nopool.NoPool"}),
@@ -369,14 +445,14 @@ def test_a_part_within_an_operator_is_made_for_each_level() -> None:
     assert math.isfinite(run(made).metrics["test"]["loss"])
 
 
-@pytest.mark.parametrize("monitor", ["val/nothing", "val/total_loss", "val/rocauc", "train/f1"])
+@pytest.mark.parametrize("monitor", ["val/nothing", "val/rocauc", "train/f1"])
 def test_a_monitor_that_is_not_measured_is_refused_before_training(monitor: str) -> None:
     with pytest.raises(PoolBenchError, match=f"callbacks.monitor={monitor} is not measured"):
         run(config(callbacks__monitor=monitor), on_start=lambda epoch: pytest.fail("it was trained"))
 
 
 @pytest.mark.parametrize(
-    "monitor", ["val/loss", "val/accuracy", "val/loss_cut_1", "train/total_loss", "train/accuracy"]
+    "monitor", ["val/loss", "val/total_loss", "val/accuracy", "val/loss_cut_1", "train/total_loss", "train/accuracy"]
 )
 def test_what_is_measured_may_be_monitored(monitor: str) -> None:
     made = config(callbacks__monitor=monitor, trainer__max_epochs=1, loss_weights={"cut": 0.5})

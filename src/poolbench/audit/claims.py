@@ -226,7 +226,8 @@ def _selection(record: Record) -> Iterator[str]:
     if record.done and mode == "last" and not record.curve and record.selected_epoch != epochs - 1 >= 0:
         yield f"selected_epoch is {record.selected_epoch}, and the last is {epochs - 1}"
     if record.done and record.curve and record.selected_epoch is not None:
-        best = _best(record.curve, monitor, mode)
+        rule = upgrade(record.config)["callbacks"]
+        best = _best(record.curve, monitor, mode, rule["tolerance"], rule["ties"])
         if best != record.selected_epoch:
             yield f"selected_epoch is {record.selected_epoch}, and by {mode} of {monitor} it is {best}"
     if record.done and record.selected is not None and _repeats(record) and measured_anew(record):
@@ -241,14 +242,15 @@ def _rule(record: Record, select: Any, part: str) -> list[Any]:
     return [f"{part}/loss", "last" if select == "last" else "min"]
 
 
-def _best(curve: list[dict[str, float]], monitor: str, mode: Any) -> int | None:
-    """As `learn.keeper.Selection` does it: the first of equals; not a number is never best."""
+def _best(curve: list[dict[str, float]], monitor: str, mode: Any, tolerance: float, ties: str) -> int | None:
+    """As `learn.keeper.Selection` does it; not a number is never best."""
     if mode == "last":
         return len(curve) - 1
     sign, best, epoch = (-1 if mode == "max" else 1), math.inf, None
     for number, row in enumerate(curve):
-        if sign * row.get(monitor, math.nan) < best:
-            best, epoch = sign * row[monitor], number
+        value, least = sign * row.get(monitor, math.nan), best - tolerance
+        if value < least or (value == least and ties == "last"):
+            best, epoch = value, number
     return epoch
 
 

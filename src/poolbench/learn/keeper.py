@@ -36,10 +36,20 @@ class Selection:
         monitor: a name in the curve's rows, such as val/loss.
         mode: min, max, or last: the last epoch counts, and nothing stops before it.
         patience: stop after so many epochs without a better one.
+        tolerance: an epoch is better that is so by more than this.
+        ties: which of epochs with the same value counts, the `first` or the `last`, which then is a better one.
     """
 
-    def __init__(self, monitor: str = "val/loss", mode: str = "min", patience: int = 50) -> None:
+    def __init__(
+        self,
+        monitor: str = "val/loss",
+        mode: str = "min",
+        patience: int = 50,
+        tolerance: float = 0.0,
+        ties: str = "first",
+    ) -> None:
         self.monitor, self.mode, self.patience = monitor, mode, patience
+        self.tolerance, self.ties = tolerance, ties
         self.epoch: int | None = None
         self.value = math.inf
         self.stale = 0
@@ -50,8 +60,8 @@ class Selection:
         if self.mode == "last":
             self._take(epoch, 0.0, model)
             return
-        value = self.score(row)
-        if value < self.value:
+        value, least = self.score(row), self.value - self.tolerance
+        if value < least or (value == least and self.ties == "last"):
             self._take(epoch, value, model)
         else:
             self.stale += 1
@@ -198,7 +208,10 @@ class Keeper(pl.Callback):
             for batch in self._held_out:
                 module.evaluate(batch, module.tally)
         module.train()
-        return module.tally.means()
+        found = module.tally.means()
+        if self.selection.monitor == f"{self.validates}/total_loss":
+            found["total_loss"] = module.total(found)
+        return found
 
     # -- the resume checkpoint ------------------------------------------------------------------------------------
 

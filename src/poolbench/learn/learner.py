@@ -94,6 +94,11 @@ class Learner(pl.LightningModule):
         out = self(batch)
         tally.add(out, batch, *self.task_loss(out, batch))
 
+    def total(self, values: Mapping[str, float]) -> float:
+        """The loss that is minimised, of the means that an evaluation came to after training began."""
+        assert self._by_name is not None
+        return values["loss"] + sum(weight * values[f"loss_{name}"] for name, weight in self._by_name.items())
+
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
         for module in self._constrained:

@@ -45,7 +45,8 @@ class Part:
 class DataFacts:
     """What a model needs to know of the data.
 
-    in_channels, out_channels: widths of node features and of the answer. mean_nodes: mean size of the training graphs.
+    in_channels, out_channels: widths of node features and of the answer. mean_nodes: mean size of the training graphs,
+        or the size that `k_from` says.
     vocabulary: categories of each column of the node features, None where they are numbers. edges: the edge features,
     None where there are none. classes: of the nodes, where they have any. sizes: of the training graphs.
     """

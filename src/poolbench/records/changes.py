@@ -48,6 +48,9 @@ ADDED: tuple[Added, ...] = (
     Added("protocol.fold_seeds", "shared", "0.1.0", _protocols("CrossValidation", "LegacyCrossValidation", "Nested")),
     Added("protocol.folds", 10, "0.1.0", _protocols("CrossValidation", "LegacyCrossValidation")),
     Added("protocol.val", "next", "0.1.0", _protocols("CrossValidation")),
+    Added("callbacks.tolerance", 0.0, "0.1.0"),
+    Added("callbacks.ties", "first", "0.1.0"),
+    Added("k_from", "mean", "0.1.0"),
 )
 """Keys that came, oldest first. A key is never taken out of this table again."""
 
