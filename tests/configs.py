@@ -21,6 +21,7 @@ SMALL: dict[str, Any] = {
     "fold": None,
     "batch_size": 16,
     "loss_weights": 1.0,
+    "loss_ramp": 0,
     "k_from": "mean",
     "evaluate_test": True,
     "force": False,

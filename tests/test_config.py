@@ -184,6 +184,8 @@ def test_no_torch_is_needed() -> None:
         ("callbacks__pictures_every", -1, "callbacks.pictures_every=-1: a whole number of at least 0 is expected"),
         ("callbacks__tolerance", -1e-6, "callbacks.tolerance=-1e-06: a number of at least 0 is expected"),
         ("callbacks__ties", "any", "callbacks.ties='any' is not one of first, last"),
+        ("loss_ramp", -1, "loss_ramp=-1: a whole number of at least 0 or a mapping is expected"),
+        ("loss_ramp", {"kl": 0.5}, "loss_ramp.kl=0.5: a whole number of at least 0 is expected"),
         ("k_from", "median", "k_from='median': mean, largest or a number between 0 and 1 is expected"),
         ("k_from", 1.0, "k_from=1.0: mean, largest or a number between 0 and 1 is expected"),
         ("callbacks__mode", "most", "callbacks.mode='most' is not one of auto, min, max"),

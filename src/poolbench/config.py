@@ -184,6 +184,7 @@ class Config(Struct, frozen=True, kw_only=True, omit_defaults=True):
     fold: Whole | None  # of a protocol that has folds; None: all of them, one run each
     batch_size: Count
     loss_weights: Amount | dict[str, Amount]  # of the operator's auxiliary losses: for all of them, or by name
+    loss_ramp: Whole | dict[str, Whole]  # epochs in which these weights rise from 0: for all of them, or by name
     k_from: Literal["mean", "largest"] | Share  # the size of which pool.ratio makes k; a number: that quantile
     evaluate_test: bool  # false: the test split is never looked at
     force: bool  # true: run again what is done, as another attempt

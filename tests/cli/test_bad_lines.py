@@ -76,6 +76,11 @@ callbacks.tolerance=-1
 callbacks.tolerance=nan
 callbacks.ties=both
 scheduler=warmup-cosine scheduler.warmup=0
+loss_ramp=-1
+loss_ramp={nope:3}
+loss_ramp.cut=3
+protocol.stratified=maybe
+protocol=cv10 protocol.stratified=0
 k_from=median
 k_from=0
 k_from=1

@@ -175,6 +175,18 @@ def test_a_stratified_share_of_the_training_part_validates_where_it_is_said() ->
     assert not torch.equal(splits[0].val, splits[1].val)
 
 
+def test_parts_need_not_have_their_share_of_each_class() -> None:
+    y = labels(60, 40)
+    for made in (Holdout(seed=1, stratified=False).split(y, "f"),
+                 CrossValidation(seed=1, val=0.1, stratified=False).split(y, "f", 3)):  # fmt: skip
+        assert made.test.numel() == 10 and made.val.numel() in (9, 10)
+        assert torch.equal(torch.cat([made.train, made.val, made.test]).sort().values, torch.arange(100))
+    seeds = [Holdout(seed=seed, stratified=False).split(y, "f").test for seed in range(20)]
+    assert len({int((y[test] == 0).sum()) for test in seeds}) > 3
+    other = Holdout(seed=1, stratified=False).split(1 - y, "f")
+    assert torch.equal(other.test, Holdout(seed=1, stratified=False).split(y, "f").test), "classes play no part"
+
+
 @pytest.mark.parametrize("folds", [3, 5, 20])
 def test_any_number_of_folds(folds: int) -> None:
     y = labels(60, 40)
@@ -204,6 +216,7 @@ def test_ten_folds_are_those_of_before_folds_could_be_counted() -> None:
         ({"val": 1}, "val=1 must be a fraction"),
         ({"val": 0.0}, "val=0.0 must be a fraction"),
         ({"select": "best"}, "select='best' is none of loss, metric, last"),
+        ({"stratified": 1}, "stratified=1 is neither true nor false"),
         ({"fold_seeds": "other"}, "fold_seeds='other' is neither shared nor own"),
     ],
 )

@@ -19,7 +19,7 @@ from poolbench.data.generators.synthetic import PlantedGraphs
 from poolbench.data.prepared import Prepared
 from poolbench.data.protocols import CrossValidation, Holdout, Protocol
 from poolbench.errors import PoolBenchError, RunError
-from poolbench.learn.build import STAND_IN, Parts, build_model, loss_weights
+from poolbench.learn.build import STAND_IN, Parts, build_model, by_loss
 from poolbench.learn.keeper import Selection
 from poolbench.learn.outcome import Outcome
 from poolbench.learn.train import Trainable, data_facts, train
@@ -273,10 +273,28 @@ def test_auxiliary_losses_reach_the_optimiser_with_their_weights() -> None:
     total = row["train/loss"] + 10 * (row["train/loss_cut_1"] + row["train/loss_ortho_1"])
     assert row["train/total_loss"] == pytest.approx(total, rel=1e-5)
     assert sum(weighted.losses.values()) < sum(plain.losses.values())
-    some = loss_weights({"cut": 0.5}, {"cut_1": torch.ones(()), "ortho_1": torch.ones(()), "cut_2": torch.ones(())})
+    some = by_loss(
+        "loss_weights", {"cut": 0.5}, {"cut_1": torch.ones(()), "ortho_1": torch.ones(()), "cut_2": torch.ones(())}, 1.0
+    )
     assert some == {"cut_1": 0.5, "ortho_1": 1.0, "cut_2": 0.5}
     with pytest.raises(PoolBenchError, match=r"loss_weights.ctu.*did you mean cut"):
-        loss_weights({"ctu": 1.0}, {"cut_1": torch.ones(())})
+        by_loss("loss_weights", {"ctu": 1.0}, {"cut_1": torch.ones(())}, 1.0)
+
+
+def test_weights_of_auxiliary_losses_rise_where_it_is_said(tmp_path: Path) -> None:
+    made = config(loss_weights={"cut": 2.0}, loss_ramp={"cut": 4}, callbacks__monitor="val/total_loss")
+    outcome = run(made)
+    for part in ("train", "val"):
+        rises = []
+        for row in outcome.curve:
+            of_cut = row[f"{part}/total_loss"] - row[f"{part}/loss"] - row[f"{part}/loss_ortho_1"]
+            rises.append(of_cut / row[f"{part}/loss_cut_1"])
+        assert rises == pytest.approx([1 - math.cos(math.pi * e / 4) for e in range(4)] + [2.0, 2.0], abs=1e-4)
+    assert bits(killed_at(made, tmp_path / "resume.ckpt", 2, 4)) == bits(outcome)
+
+
+def test_a_ramp_that_is_over_at_once_is_none() -> None:
+    assert bits(run(config(loss_ramp={"cut": 0}))) == bits(run(config()))
 
 
 def test_constraints_hold_after_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -414,6 +432,7 @@ def test_mixed_precision_trains() -> None:
         ("logger", {"_target_": "os.getcwd"}),
         ("logger", {"_target_": "poolbench.learn.loggers.WandbLogger", "tags": 3}),
         ("loss_weights", {"nope": 1.0}),
+        ("loss_ramp", {"nope": 3}),
         ("callbacks__monitor", "test/loss"),
         ("protocol__select", "last"),  # the epoch is monitored
         ("protocol__select", "best"),

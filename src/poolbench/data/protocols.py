@@ -46,6 +46,8 @@ class Protocol:
     folds: int | None = None
     #: Which epoch counts: the best by `loss`, the best by the target's `metric`, or the `last`.
     select: str = "loss"
+    #: Whether each part has its share of each class.
+    stratified: bool = True
     #: What `select` may be.
     selects: ClassVar[tuple[str, ...]] = ("loss", "metric", "last")
     #: The part that decides on it: `val`; `train` where nothing is held out; `test` in what old papers did.
@@ -99,6 +101,7 @@ class Protocol:
         if y.dim() != 1 or y.is_floating_point() or y.is_complex():
             raise PoolBenchError(f"{self.name}: expected one class a graph, got {y.dtype} of shape {tuple(y.shape)}")
         self.check_fold(fold)
+        y = y if self.stratified else torch.zeros_like(y)
         parts = {name: part.to(torch.int64).sort().values for name, part in self.parts(y, fold, official).items()}
         return Split(self.name, self.version, self.drawn_by(official), fold, **parts, fingerprint=fingerprint)
 
@@ -116,17 +119,19 @@ class Holdout(Protocol):
     Args:
         seed: which split.
         test, val: fractions of the graphs; training gets the rest.
-        select: which epoch counts.
+        select: which epoch counts. stratified: whether each part has its share of each class.
 
     Raises `PoolBenchError` for fractions that leave a part without graphs, or a negative seed.
     """
 
     name = "holdout"
 
-    def __init__(self, seed: int = 0, test: float = 0.1, val: float = 0.1, select: str = "loss") -> None:
+    def __init__(
+        self, seed: int = 0, test: float = 0.1, val: float = 0.1, select: str = "loss", stratified: bool = True
+    ) -> None:
         _check_fractions(self.name, test, val)
         super().__init__(seed, select)
-        self.test, self.val = test, val
+        self.test, self.val, self.stratified = test, val, _flag(self.name, "stratified", stratified)
 
     def parts(self, y: Tensor, fold: int | None, official: Parts | None) -> Parts:
         if y.numel() < 3:
@@ -146,6 +151,7 @@ class CrossValidation(Protocol):
         select: which epoch counts. fold_seeds: see `Protocol`.
         folds: how many.
         val: what validates: the `next` fold, the `previous` one, or a fraction of the graphs outside fold f.
+        stratified: whether each part has its share of each class.
 
     Raises `PoolBenchError` for too few folds, and where `val` is none of that.
     """
@@ -159,6 +165,7 @@ class CrossValidation(Protocol):
         fold_seeds: str = "shared",
         folds: int = 10,
         val: str | float = "next",
+        stratified: bool = True,
     ) -> None:
         least = 3 if isinstance(val, str) else 2
         if isinstance(folds, bool) or not isinstance(folds, int) or folds < least:
@@ -169,7 +176,7 @@ class CrossValidation(Protocol):
             _check_fraction(self.name, "val", val)
         self.name = self.name.replace("10", str(folds))
         super().__init__(seed, select, fold_seeds)
-        self.folds, self.val = folds, val
+        self.folds, self.val, self.stratified = folds, val, _flag(self.name, "stratified", stratified)
 
     def parts(self, y: Tensor, fold: int | None, official: Parts | None) -> Parts:
         assert self.folds is not None and fold is not None
@@ -377,6 +384,12 @@ class LegacyCrossValidation(CrossValidation):
 def shuffled(indices: list[int], key: str) -> list[int]:
     """`indices` in an order that depends on nothing but themselves and `key`."""
     return sorted(indices, key=lambda index: hashlib.sha256(f"{key}/{index}".encode()).digest())
+
+
+def _flag(name: str, key: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise PoolBenchError(f"{name}: {key}={value!r} is neither true nor false")
+    return value
 
 
 def _check_fraction(name: str, key: str, value: object) -> None:

@@ -157,7 +157,8 @@ class Keeper(pl.Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         torch.manual_seed(mix(self.seed, 1 + self.epoch))
-        assert isinstance(trainer.train_dataloader, BatchLoader)
+        assert isinstance(trainer.train_dataloader, BatchLoader) and isinstance(pl_module, Learner)
+        pl_module.begin(self.epoch)
         trainer.train_dataloader.epoch = self.epoch
         self._clock = (time.perf_counter(), time.process_time())
 

@@ -120,7 +120,7 @@ def train(
     prepared = learner.adapt(prepared, model)
     target, split = prepared.target, prepared.split
     outcome.parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    module = learner(model, trainable.optimizer, config.loss_weights, target)
+    module = learner(model, trainable.optimizer, config.loss_weights, target, config.loss_ramp)
     outcome.task = module.task
 
     store = partial(_store, config, prepared, model)

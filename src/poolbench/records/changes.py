@@ -48,6 +48,8 @@ ADDED: tuple[Added, ...] = (
     Added("protocol.fold_seeds", "shared", "0.1.0", _protocols("CrossValidation", "LegacyCrossValidation", "Nested")),
     Added("protocol.folds", 10, "0.1.0", _protocols("CrossValidation", "LegacyCrossValidation")),
     Added("protocol.val", "next", "0.1.0", _protocols("CrossValidation")),
+    Added("protocol.stratified", True, "0.1.0", _protocols("Holdout", "CrossValidation")),
+    Added("loss_ramp", 0, "0.1.0"),
     Added("callbacks.tolerance", 0.0, "0.1.0"),
     Added("callbacks.ties", "first", "0.1.0"),
     Added("k_from", "mean", "0.1.0"),
