@@ -51,6 +51,11 @@ class GraphDataset:
         """`train`, `val` and `test`: the graphs of each part where the dataset's authors fixed them, else None."""
         return None
 
+    def environment(self, raw: RawGraphs) -> Tensor | None:
+        """[G] int64, where each graph comes from, such as its scaffold, in the dataset's order; None where it does not
+        say."""
+        return None
+
     def official_node_split(self, raw: RawGraphs) -> dict[str, Tensor] | None:
         """The same of the nodes of all graphs; nodes may be in no part."""
         return None

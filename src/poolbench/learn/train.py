@@ -18,7 +18,7 @@ import torch
 from poolbench.config import Callbacks, Config
 from poolbench.data.coarsen import PackedCoarsenings, Recipe, coarsen_dataset
 from poolbench.data.prepared import Prepared
-from poolbench.data.splits import PARTS
+from poolbench.data.splits import MEASURED, PARTS
 from poolbench.data.store import GraphStore, mix
 from poolbench.data.target import Target
 from poolbench.learn import diagnostics, memory, metrics
@@ -170,8 +170,8 @@ def train(
         outcome.weights = selection.weights
     module.to(data.store.device)
     answers = Answers(target, prepared.level == "nodes", split.num_graphs)
-    for number, part in enumerate(PARTS):
-        if getattr(split, part).numel() and (part != "test" or config.evaluate_test):
+    for number, part in enumerate(MEASURED):
+        if getattr(split, part).numel() and (part not in ("test", "id_test") or config.evaluate_test):
             kept = answers if part == "test" else None
             outcome.metrics[part] = evaluate(module, data.whole(part), mix(seed, 0x7E57, number), kept)
     outcome.outcomes = answers.packed()
