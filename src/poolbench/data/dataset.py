@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -26,6 +26,9 @@ class GraphDataset:
     folder: Path | None = None
     #: Whether the arguments alone make the content, and no file is read.
     generated: ClassVar[bool] = False
+    #: What `raw.node_y` says that a pool might find: 1 for the `salient` nodes, which the graph's class is in, or the
+    #: cluster of each node (`clusters`); None where it says no such thing.
+    known: ClassVar[Literal["salient", "clusters"] | None] = None
 
     def load(self) -> RawGraphs:
         """The content. Raises `PoolBenchError` where it cannot be had or made."""

@@ -21,7 +21,8 @@ class Prepared:
     """A dataset and a protocol, worked out: all that a run needs to know of them.
 
     raw: the content. x: node features. edges, weight: features and weights of the edges, or None. target: what is to
-    be predicted. split: which graph is trained, validated and tested on. select, validates, level: see `Protocol`.
+    be predicted. split: which graph is trained, validated and tested on.
+    select, validates, level: see `Protocol`. known: see `GraphDataset`.
     """
 
     raw: RawGraphs
@@ -33,6 +34,7 @@ class Prepared:
     select: str
     validates: str
     level: str
+    known: str | None = None
 
     @property
     def train_graphs(self) -> torch.Tensor:
@@ -84,7 +86,7 @@ class Loaded:
         order = protocol.order(self.dataset, self.raw)
         split = protocol.split(self.target.strata, self.raw.fingerprint(), fold, self.official, order)
         made = Prepared(self.raw, self.x, self.edges, self.weight, self.target, split, protocol.select,
-                        protocol.validates, protocol.level)  # fmt: skip
+                        protocol.validates, protocol.level, self.dataset.known)  # fmt: skip
         return made if perturbation is None else self._perturbed(made, perturbation)
 
     def _perturbed(self, made: Prepared, perturbation: Perturbation) -> Prepared:
