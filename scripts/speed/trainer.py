@@ -55,6 +55,8 @@ class Pair:
             fold=None,
             batch_size=s.batch_size,
             loss_weights=1.0,
+            loss_ramp=0,
+            k_from="mean",
             evaluate_test=False,
             force=False,
             group=None,
