@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
@@ -150,6 +151,7 @@ def test_nodes_of_a_batch_may_stand_in_any_order(pool: Registered) -> None:
     for inverse in (False, True):
         lifted = module.lift(want.x, want.s, inverse=inverse)[back]
         close(module.lift(out.x, out.s, inverse=inverse), lifted)
+        close(module.lift(out.x, pickle.loads(pickle.dumps(out)).s, inverse=inverse), lifted)
     close(out.s.lift(out.x[:, :1]), want.s.lift(want.x[:, :1])[back])
     if out.x.requires_grad:
         (grad,) = torch.autograd.grad(out.x.square().sum(), leaf)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -493,15 +494,35 @@ def test_lift_and_its_inverse(pool: Registered) -> None:
     assert module.lift(out.x, out.s, inverse=True).isfinite().all()
 
 
-def test_lift_in_batch_mode(pool: Registered) -> None:
-    module, graph = pool.make(return_selection=True), graphs(5, 5)
-    x, a, _ = graph.padded
-    torch.manual_seed(0)
-    out = module(x, a)
-    lifted = module.lift(
-        out.x if module.batched else out.x.reshape(-1, out.x.shape[-1])[: out.s.pooled.num_rows], out.s
-    )
-    assert lifted.numel() == 10 * out.x.shape[-1]
+@pytest.mark.parametrize("inverse", [False, True])
+def test_lift_gives_back_the_form_of_the_nodes(pool: Registered, inverse: bool) -> None:
+    """In every mode what it is for the disjoint union, with zeros in the padding; the answer may have been pickled."""
+    module, graph = pool.make(return_selection=True), graphs(*SIZES)
+
+    def lifted(x: Tensor, a: Any, *i: Tensor, **mask: Tensor) -> tuple[Tensor, Tensor]:
+        torch.manual_seed(0)
+        out = pickle.loads(pickle.dumps(module(x, a, *i, **mask)))
+        back = module.lift(out.x, out.s, inverse=inverse)
+        assert back.shape == (*x.shape[:-1], out.x.shape[-1])
+        close(out.s.lift_inverse(out.x) if inverse else out.s.lift(out.x), back)
+        return back, out.s.reduce(x.nan_to_num())
+
+    def same(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], real: Tensor | None = None) -> None:
+        back, reduced = one
+        if not pool.cls.stochastic:
+            close(back.reshape(other[0].shape) if real is None else back[real], other[0])
+            close(reduced.reshape(other[1].shape), other[1])
+        assert real is None or not back[~real].any()
+
+    x, a, mask = graph.padded
+    for given in (x, x.masked_fill(~mask.unsqueeze(-1), torch.nan)):
+        same(lifted(given, a, mask=mask), lifted(graph.x, graph.a, graph.i), mask)
+    for g, one in enumerate(graph.xs):
+        same(lifted(x[g], a[g], mask=mask[g]), lifted(one, graph.adjacencies[g]), mask[g])
+    equal = graphs(5, 5, 5)
+    x, a, _ = equal.padded
+    same(lifted(x, a), lifted(equal.x, equal.a, equal.i))
+    same(lifted(x, Dense(a, None, symmetric=True)), lifted(x, a))
 
 
 # A selection that is handed in
@@ -515,6 +536,12 @@ def test_its_own_selection_handed_in_gives_the_same(pool: Registered) -> None:
     close(again.x, out.x)
     close(dense(again), dense(out))
     assert torch.equal(again.i, out.i)
+    x, a, mask = graph.padded
+    torch.manual_seed(0)
+    out = module(x, a, mask=mask)
+    again = module(x, a, mask=mask, s=out.s)
+    close(again.x, out.x)
+    close(module.lift(again.x, again.s), module.lift(out.x, out.s))
     with pytest.raises(ValueError, match="s is of 5 nodes"):
         module(graph.x, index, graph.i, edge_weight=weight, s=single(module, graphs(5), 0).s)
 

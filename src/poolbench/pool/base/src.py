@@ -29,9 +29,10 @@ from poolbench.pool.base.selection import (
     Identity,
     KeptSelection,
     Reordered,
+    Repadded,
     Selection,
     SparseSelection,
-    rows_as_given,
+    as_given,
 )
 
 
@@ -108,10 +109,10 @@ class SRCPool(Operator):
         self._routes = {name: _routed(getattr(self, name)) for name in ("select", "reduce", "connect", "reduce_index")}
 
     def __init_subclass__(cls, **keywords: Any) -> None:
-        """A `lift` of the class's own sees the nodes sorted by graph, and what it returns is put in the given order."""
+        """A `lift` of the class's own sees nodes as `select` does; what it returns is put in the form of the call."""
         super().__init_subclass__(**keywords)
         if "lift" in vars(cls):
-            cls.lift = rows_as_given(vars(cls)["lift"])  # type: ignore[method-assign]
+            cls.lift = as_given(vars(cls)["lift"])  # type: ignore[method-assign]
 
     @property
     def n_nodes(self) -> int:
@@ -229,7 +230,11 @@ class SRCPool(Operator):
         return s.index
 
     def lift(self, x: Tensor, s: Selection, inverse: bool = False) -> Tensor:
-        """Pooled features [k, f] back on the nodes: S X', or (S+)' X' with `inverse=True`."""
+        """Pooled features back on the nodes: S X', or (S+)' X' with `inverse=True`.
+
+        Of x as `out.x` stands and the `s` of that `out`, rows as the nodes were given: [n, f] in their order, or
+        [b, n, f] with zeros in the padding.
+        """
         return s.lift_inverse(x) if inverse else s.lift(x)
 
     @torch.no_grad()
@@ -260,6 +265,8 @@ class SRCPool(Operator):
         x, given, mask, sizes, edge_weight = leave(form, x, a)
         if form.order is not None:
             s = Reordered(s, form.order)
+        elif isinstance(form.matrix, Dense) and (form.squeeze or not self.batched):
+            s = Repadded(s, form.matrix.nodes, form.squeeze)
         selection = s if self.return_selection else None
         score, losses = form.in_given_order(self._score), dict(self._losses)
         return PoolOutput(x, given, i, selection, score, mask, sizes, losses, edge_weight, perm=s.perm)
@@ -301,6 +308,8 @@ class SRCPool(Operator):
         elif isinstance(s, Reordered) or order is not None:
             if not (isinstance(s, Reordered) and order is not None and torch.equal(s.order, order)):
                 raise ValueError("s is of nodes in another order: give the one of the same batch, nodes in its order")
+            s = s.sorted
+        if isinstance(s, Repadded):  # its nodes are numbered as those of a disjoint union
             s = s.sorted
         check_fits("s", s.nodes, nodes)
         if not isinstance(s, self.selects):
