@@ -450,6 +450,33 @@ def test_duplicate_edges_add_up(pool: Registered) -> None:
     close(out.losses, plain.losses)
 
 
+@pytest.mark.parametrize("mode", ["single", "disjoint", "batch", "batch of one size"])
+def test_nodes_without_features(operator: Registered, mode: str) -> None:
+    """x [n, 0]: what depends on the graph alone is pooled as with any other."""
+    changes: dict[str, Any] = {"in_channels": None} if "in_channels" in operator.takes else {}
+    graph = graphs(5, 5) if mode == "batch of one size" else graphs(*SIZES)
+    x, a, mask = graph.padded
+    args, keywords = {
+        "single": ((graph.xs[0], graph.adjacencies[0]), {}),
+        "disjoint": ((graph.x, graph.a, graph.i), {}),
+        "batch": ((x, a), {"mask": mask}),
+        "batch of one size": ((x, a), {}),
+    }[mode]
+    bare = args[0][..., :0]
+    if operator.is_readout:
+        out = operator.make(**changes)(bare, *args[2:], **keywords)
+        assert out.shape[0] == (1 if mode == "single" else len(graph.xs)) and out.isfinite().all()
+        return
+    module = operator.make(return_selection=True, **changes)
+    out = module(bare, *args[1:], **keywords)
+    for inverse in (False, True):
+        assert module.lift(out.x, out.s, inverse=inverse).shape == (*bare.shape[:-1], out.x.shape[-1])
+    if module.precomputable:
+        want = operator.make()(*args, **keywords)
+        close(out.a, want.a)
+        assert out.sizes.tolist() == want.sizes.tolist()
+
+
 # The result
 
 

@@ -184,7 +184,7 @@ def leave(form: Form, x: Tensor, a: Matrix) -> tuple[Tensor, Matrix | Tensor, Te
         return x, _batch_as(a.value, form.kind), mask, sizes, None
     if isinstance(a, Dense):
         if a.nodes.mask is None:
-            x, a = x.reshape(-1, *x.shape[2:]), block_diagonal(a)
+            x, a = x.flatten(0, 1), block_diagonal(a)
         else:
             x, a = to_flat(x, a)
     assert isinstance(a, Sparse)

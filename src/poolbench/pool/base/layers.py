@@ -186,11 +186,11 @@ class Linear(nn.LazyLinear):
         return F.linear(x, as_wide(self.weight, x), bias)
 
     def reset_parameters(self) -> None:
-        if not hasattr(self, "_parameters") or self.has_uninitialized_params() or self.in_features == 0:
+        if not hasattr(self, "_parameters") or self.has_uninitialized_params():
             return
         with torch.no_grad():
             for fill, tensor in zip(self._fill, (self.weight, self.bias), strict=True):
-                if fill is not None and tensor is not None:
+                if fill is not None and tensor is not None and tensor.numel():  # torch makes it of no width at first
                     fill(tensor)
 
     def penalty(self) -> Tensor | None:

@@ -152,7 +152,7 @@ class DenseSelection(Selection):
         if x.ndim == 2 and mask is not None:  # the flat clusters of graphs that have their own number
             (place,) = mask.reshape(-1).nonzero(as_tuple=True)
             x = x.new_zeros(b * k, x.shape[1]).index_copy(0, place, x)
-        return x.reshape(b, k, -1)
+        return x.reshape(b, k, x.shape[-1])
 
 
 @dataclass(frozen=True)
@@ -394,8 +394,11 @@ class OverlapSelection(SparseSelection):
         flat = x.reshape(x.shape[0], -1)
         parts = zip(self._blocks(x.dtype), flat.split(rows.host_sizes), strict=True)
         with torch.autocast(x.device.type, enabled=False):
-            out = [product(s, y) for s, y in parts]
-        return torch.cat(out).reshape(-1, *x.shape[1:]) if out else x
+            products = [product(s, y) for s, y in parts]
+        if not products:
+            return x
+        out = torch.cat(products)
+        return out.reshape(out.shape[0], *x.shape[1:])
 
     def _connect_blocks(self, a: Sparse) -> Sparse:
         k, bounds = self.pooled.sizes, zip(self.nodes.ptr.tolist(), a.crow[self.nodes.ptr].tolist(), strict=True)
