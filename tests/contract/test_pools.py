@@ -477,6 +477,18 @@ def test_nodes_without_features(operator: Registered, mode: str) -> None:
         assert out.sizes.tolist() == want.sizes.tolist()
 
 
+def test_aggregations_by_name_and_graphs_without_nodes(readout: Registered) -> None:
+    if "aggregations" not in readout.takes:
+        pytest.skip("takes no names of aggregations")
+    module, graph = readout.make(aggregations=["median", "mul", "var", "sum"]), graphs(5, 4)
+    want = module(graph.x, graph.i)
+    for i in (2 * graph.i, 1 + 3 * graph.i):
+        out = module(graph.x, i, batch_size=6)
+        filled = i.unique()
+        close(out[filled], want)
+        assert not out[[g for g in range(6) if g not in filled]].any()
+
+
 # The result
 
 
