@@ -521,7 +521,7 @@ def test_weights_out_of_the_ordinary_are_refused_or_give_a_graph(pool: Registere
     else:
         assert out.x.shape == (int(out.sizes.sum()), module.out_channels(FEATURES))
         assert (out.sizes > 0).all()
-        assert not out.a.numel() or (0 <= int(out.a.min()) and int(out.a.max()) < len(out.x))
+        assert not out.a.numel() or (int(out.a.min()) >= 0 and int(out.a.max()) < len(out.x))
 
 
 # Negative weights

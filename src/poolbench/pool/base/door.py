@@ -20,8 +20,8 @@ for each of them is in the order in which they came in. Where a mask says what i
 was handed in.
 
 Weights are taken as they are. NaN and infinite ones are not looked for: they come out as NaN wherever they are added
-up; operators that make clusters on the host (EigenPool, NDP, NMF, SEP) refuse them. Products of very large ones (1e30 in
-float32) may overflow: scale them, or hand in float64.
+up; operators that make clusters on the host (EigenPool, NDP, NMF, SEP) refuse them. Products of very large ones (1e30
+in float32) may overflow: scale them, or hand in float64.
 
 `validate` checks what must be read from the tensors: indices out of range, the order of `batch`, edges between two
 graphs. None stands for True, but False in a trace of torch.compile or torch.export. With False the caller vouches that
