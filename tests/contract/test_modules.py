@@ -6,13 +6,15 @@ import copy
 import inspect
 import io
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from registry import Registered, graphs
+from registry import REGISTRY, Registered, graphs
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
@@ -194,6 +196,16 @@ def test_members_can_be_listed_before_a_call(operator: Registered) -> None:
     module = operator.make()
     assert dict(inspect.getmembers(module))["training"] is True
     assert not hasattr(module, "n_nodes")
+
+
+def test_the_package_can_be_listed_without_the_libraries_of_peers() -> None:
+    code = (
+        "import inspect, sys; sys.modules['tgp'] = None\n"
+        "import poolbench.pool; from poolbench.pool import *\n"
+        "print(*(name for name, _ in inspect.getmembers(poolbench.pool) if name in globals()))"
+    )
+    names = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert {r.cls.__name__ for r in REGISTRY if r.cls.__module__.startswith("poolbench.pool.")} <= {*names}
 
 
 def test_flags_are_checked_as_flags(operator: Registered) -> None:
