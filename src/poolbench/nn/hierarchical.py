@@ -42,7 +42,8 @@ class Hierarchical(GraphModel):
         hidden: width of all layers. activation, norm (none, batch, layer), dropout: after each layer.
         norm_at, residual, combine: see `Block`; block: once, before each pool and after the last layer.
         jumping: none: the readout sees the last level; cat, sum, max: readouts after every level, combined.
-        jumping_over: levels; layers: readouts after every message passing layer.
+        jumping_over: levels; layers: readouts after every message passing layer; pools: after every pool, and after the
+            last layer where one follows the last pool.
         head_layers: linear layers of the MLP, halving from `hidden`, or a list of the widths of its hidden layers.
         head_dropout: between its layers; None: `dropout`.
         initializer: of the weights of all linear layers, see `GraphModel.draw`; None: each layer has its own.
@@ -77,8 +78,10 @@ class Hierarchical(GraphModel):
                       head_layers=head_layers, norm_at=norm_at, residual=residual, combine=combine,
                       jumping_over=jumping_over, node_layers=node_layers, head_dropout=head_dropout)  # fmt: skip
         check_levels(mp=mp, depth=depth, norm=norm)
-        if jumping == "none" and jumping_over == "layers":
-            raise ValueError("model.jumping_over=layers: say how they are combined, by model.jumping=cat, sum or max")
+        if jumping == "none" and jumping_over != "levels":
+            raise ValueError(
+                f"model.jumping_over={jumping_over}: say how readouts are combined, by model.jumping=cat, sum or max"
+            )
         super().__init__(data, hidden, node_layers, activation, dropout)
         self.jumping, self.jumping_over = jumping, jumping_over
         self.blocks = nn.ModuleList()
@@ -86,12 +89,17 @@ class Hierarchical(GraphModel):
         pools: list[SRCPool] = []
         widths: list[int] = []  # of what the readouts see
         for level in range(levels + 1):
+            if jumping_over == "pools" and level:
+                widths.append(width)
             layers = up_to_level("model.depth", depth, level)[-1]
             block = Block(up_to_level("model.mp", mp, level)[-1], [width, *[hidden] * layers], activation,
                           up_to_level("model.norm", norm, level)[-1], dropout, edges, norm_at, residual,
                           combine)  # fmt: skip
             self.blocks.append(block)
-            widths += block.widths if jumping_over == "layers" else [block.channels]
+            if jumping_over == "layers":
+                widths += block.widths
+            elif self._read_out(level == levels, layers > 0):
+                widths.append(block.channels)
             if level < levels:
                 op = build_pool(pool, level, block.channels, data.mean_nodes)
                 pools.append(op)
@@ -99,13 +107,18 @@ class Hierarchical(GraphModel):
         self.pools = nn.ModuleList(pools)
         if not widths:
             raise ValueError("model.depth=0 at all levels: model.jumping_over=layers finds no layer to read out after")
-        widths = widths if jumping != "none" else widths[-1:]
         readouts = [build_readout(readout, w, hidden, data) for w in widths]
         self.readouts = nn.ModuleList(readouts)
         out = [r.out_channels(w) for r, w in zip(readouts, widths, strict=True)]
         self.head = head(combined_width("model.jumping", out, jumping), hidden, data.out_channels, head_layers,
                          activation, dropout if head_dropout is None else head_dropout)  # fmt: skip
         self.draw(initializer)
+
+    def _read_out(self, last: bool, layers: bool) -> bool:
+        """Whether there is a readout of what the block of a level hands on, other than of each of its layers."""
+        if self.jumping_over == "pools":
+            return last and layers
+        return last or self.jumping != "none"
 
     @classmethod
     def refuses(cls, pool: type[Operator]) -> str | None:
@@ -127,12 +140,16 @@ class Hierarchical(GraphModel):
         readouts = iter(self.readouts)
         for level, block in enumerate(self.blocks):
             assert isinstance(block, Block)
+            last = level == len(self.pools)
+            if self.jumping_over == "pools" and level:
+                summaries.append(next(readouts)(x, a.nodes))
             outputs = block.outputs(x, a, edges)
             x = block.join(x, outputs, a)
-            if self.jumping != "none" or level == len(self.pools):
-                seen = outputs if self.jumping_over == "layers" else [x]
-                summaries += [next(readouts)(y, a.nodes) for y in seen]
-            if level < len(self.pools):
+            if self.jumping_over == "layers":
+                summaries += [next(readouts)(y, a.nodes) for y in outputs]
+            elif self._read_out(last, bool(outputs)):
+                summaries.append(next(readouts)(x, a.nodes))
+            if not last:
                 out = self.pool_once(self.pools[level], x, a, level, coarsenings, edges)
                 x, a, edges = out.x, out.a, out.edge_attr
                 sizes.append(out.sizes)

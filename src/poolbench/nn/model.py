@@ -197,7 +197,7 @@ def check_levels(**values: Any) -> None:
 
 CHOICES: dict[str, Sequence[str]] = {
     "activation": tuple(ACTIVATIONS), "norm": NORMS, "norm_at": BLOCK_NORM_AT, "residual": RESIDUAL, "combine": JUMPING,
-    "jumping": JUMPING, "jumping_over": ("levels", "layers"),
+    "jumping": JUMPING, "jumping_over": ("levels", "layers", "pools"),
 }  # fmt: skip
 OWN = "torch"
 """The initialiser of `torch.nn.Linear`: U(-r, r), r = 1 / sqrt(fan in), biases too."""
