@@ -74,5 +74,5 @@ def test_a_block_without_layers_hands_on_what_it_is_given() -> None:
 
 
 def test_layers_of_several_widths_are_not_added_up() -> None:
-    with pytest.raises(ValueError, match="model.combine=sum: parts of the widths 11, 17 go together as cat alone"):
+    with pytest.raises(ValueError, match=r"model\.combine=sum: parts of the widths 11, 17 go together as cat alone"):
         block(residual="cat", combine="sum")
