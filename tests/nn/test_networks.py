@@ -167,16 +167,35 @@ def test_what_cannot_be_is_said_in_one_line(build: Build, words: list[str], said
         build("model=hierarchical", "pool=topk", *words)
 
 
-@pytest.mark.parametrize("added", [a for a in ADDED if a.key.startswith("model.")], ids=lambda added: added.key)
-def test_files_of_the_templates_have_the_neutral_values(added: Any) -> None:
+def test_dropout_of_an_assignment(build: Build) -> None:
+    """Of its logits, in training alone."""
+    net = build("model=clusterer", "pool=dmon", "protocol=cluster", "pool.mlp_hidden=null", "pool.mlp_dropout=0.5",
+                "pool.use_bias=false")  # fmt: skip
+    given = batch(net)
+    plain = net(given.x, given.a).y
+    net.train()
+    torch.manual_seed(4)
+    y = net(given.x, given.a).y
+    logits = net.pool.mlp(net.block(given.x, given.a))
+    torch.manual_seed(4)
+    torch.testing.assert_close(y, F.dropout(logits, 0.5).softmax(-1))
+    torch.testing.assert_close(plain, logits.softmax(-1))
+    with pytest.raises(PoolBenchError, match=r"mlp_dropout=1\.5: a probability"):
+        build("model=clusterer", "pool=mincut", "protocol=cluster", "pool.mlp_dropout=1.5")
+
+
+@pytest.mark.parametrize(
+    "added", [a for a in ADDED if a.key.startswith("model.") or "dropout" in a.key], ids=lambda added: added.key
+)
+def test_files_of_templates_and_operators_have_the_neutral_values(added: Any) -> None:
     """So a run of a template as it is is the run that it was before the option came."""
     found = 0
-    for path in (conf_dir() / "model").glob("*.yaml"):
+    group, name = added.key.split(".")
+    for path in (conf_dir() / group).glob("*.yaml"):
         values = OmegaConf.to_container(OmegaConf.load(path))
         assert isinstance(values, dict)
         if values["_target_"] in added.targets:
-            name = added.key.removeprefix("model.")
             assert values[name] == added.neutral
-            assert name not in canonical({"model": values})["model"]
+            assert name not in canonical({group: values})[group]
             found += 1
     assert found == len(added.targets)

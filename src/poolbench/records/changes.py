@@ -35,6 +35,7 @@ _HIERARCHICAL, _GLOBAL, _CLUSTERER, _AUTOENCODER, _UNET = (
     f"poolbench.nn.{name}" for name in ("hierarchical.Hierarchical", "flat.Global", "clusterer.Clusterer",
                                         "autoencoder.Autoencoder", "unet.UNet")
 )  # fmt: skip
+_MLP = (*(name for name in _SOFT if "diffpool" not in name), "poolbench.pool.hosc.HOSCPool")
 _GATED = ("poolbench.pool.topk.TopKPool", "poolbench.pool.sag.SAGPool")
 
 ADDED: tuple[Added, ...] = (
@@ -43,6 +44,7 @@ ADDED: tuple[Added, ...] = (
     Added("pool.min_score", None, "0.1.0", _GATED),
     Added("pool.multiplier", 1.0, "0.1.0", _GATED),
     Added("pool.nonlinearity", "tanh", "0.1.0", _GATED),
+    Added("pool.mlp_dropout", 0.0, "0.1.0", _MLP),
     Added("model.norm_at", "before", "0.1.0", (_HIERARCHICAL, _GLOBAL)),
     Added("model.residual", "none", "0.1.0", (_HIERARCHICAL, _GLOBAL, _AUTOENCODER)),
     Added("model.combine", "none", "0.1.0", (_HIERARCHICAL,)),
