@@ -83,11 +83,8 @@ class Block(nn.Module):
     def connectivities(self) -> set[Connectivity]:
         return {layer.connectivity for layer in self.layers if isinstance(layer, MessagePassing)}
 
-    def forward(self, x: Tensor, a: Matrix, edges: Tensor | None = None) -> Tensor:
-        return self.join(x, self.outputs(x, a, edges), a)
-
-    def outputs(self, x: Tensor, a: Matrix, edges: Tensor | None = None) -> list[Tensor]:
-        """What each layer gives."""
+    def forward(self, x: Tensor, a: Matrix, edges: Tensor | None = None, outputs: list[Tensor] | None = None) -> Tensor:
+        """What the block hands on, node level. `outputs`: a list to which is added what each layer gives."""
         found = []
         for layer, norm in zip(self.layers, self.norms, strict=True):
             assert isinstance(norm, Norm)
@@ -99,8 +96,6 @@ class Block(nn.Module):
                 y = x + y
             x = y
             found.append(y)
-        return found
-
-    def join(self, x: Tensor, outputs: Sequence[Tensor], a: Matrix) -> Tensor:
-        """What the block hands on, of what it was given and what its layers gave."""
-        return self.last(combined(outputs, self.combine) if outputs else x, a.nodes)
+        if outputs is not None:
+            outputs += found
+        return self.last(combined(found, self.combine) if found else x, a.nodes)

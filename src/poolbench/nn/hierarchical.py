@@ -143,8 +143,8 @@ class Hierarchical(GraphModel):
             last = level == len(self.pools)
             if self.jumping_over == "pools" and level:
                 summaries.append(next(readouts)(x, a.nodes))
-            outputs = block.outputs(x, a, edges)
-            x = block.join(x, outputs, a)
+            outputs: list[Tensor] = []
+            x = block(x, a, edges, outputs)
             if self.jumping_over == "layers":
                 summaries += [next(readouts)(y, a.nodes) for y in outputs]
             elif self._read_out(last, bool(outputs)):
