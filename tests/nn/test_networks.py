@@ -106,9 +106,11 @@ def test_node_layers_come_first_and_a_level_may_be_without_layers(build: Build) 
     torch.testing.assert_close(net(given.x, given.a).y, net.head(scatter(x, given.a.nodes.index, dim_size=4)))
 
 
-def test_norms_and_layers_by_level(build: Build) -> None:
+def test_norms_layers_and_widths_by_level(build: Build) -> None:
     net = build("model=hierarchical", "pool=topk", "model.norm=[batch,none]", "model.mp=[gcn,{name: cheb, k: 3}]",
-                "model.depth=[2,1]")  # fmt: skip
+                "model.depth=[2,1]", "model.hidden=[8,16,32]")  # fmt: skip
+    assert [block.widths for block in net.blocks] == [[8, 8], [16], [32]]
+    assert [layer.weight.shape for layer in net.head.layers] == [(16, 32), (2, 16)]
     kinds = [[type(layer).__name__ for layer in block.layers] for block in net.blocks]
     assert kinds == [["GCN", "GCN"], ["Cheb"], ["Cheb"]], "the last one for all that follow"
     assert [sum(isinstance(m, nn.BatchNorm1d) for m in block.modules()) for block in net.blocks] == [2, 0, 0]

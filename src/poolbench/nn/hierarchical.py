@@ -48,8 +48,8 @@ class Hierarchical(GraphModel):
         head_dropout: between its layers; None: `dropout`.
         initializer: of the weights of all linear layers, see `GraphModel.draw`; None: each layer has its own.
 
-    mp, depth and norm may be lists: one value a level, the last one for all that follow, levels + 1 in all. A level of
-    depth 0 pools what it is given.
+    mp, depth, hidden and norm may be lists: one value a level, the last one for all that follow, levels + 1 in all. A
+    level of depth 0 pools what it is given. The readouts and the MLP have the width of the last level.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Hierarchical(GraphModel):
         mp: Named | Sequence[Named] = "gcn",
         levels: int = 2,
         depth: int | Sequence[int] = 1,
-        hidden: int = 64,
+        hidden: int | Sequence[int] = 64,
         activation: str = "relu",
         norm: str | Sequence[str] = "none",
         dropout: float = 0.0,
@@ -74,15 +74,16 @@ class Hierarchical(GraphModel):
         head_dropout: float | None = None,
         initializer: str | None = None,
     ) -> None:
-        check_choices(levels=levels, hidden=hidden, activation=activation, dropout=dropout, jumping=jumping,
+        check_choices(levels=levels, activation=activation, dropout=dropout, jumping=jumping,
                       head_layers=head_layers, norm_at=norm_at, residual=residual, combine=combine,
                       jumping_over=jumping_over, node_layers=node_layers, head_dropout=head_dropout)  # fmt: skip
-        check_levels(mp=mp, depth=depth, norm=norm)
+        check_levels(mp=mp, depth=depth, hidden=hidden, norm=norm)
         if jumping == "none" and jumping_over != "levels":
             raise ValueError(
                 f"model.jumping_over={jumping_over}: say how readouts are combined, by model.jumping=cat, sum or max"
             )
-        super().__init__(data, hidden, node_layers, activation, dropout)
+        hiddens = up_to_level("model.hidden", hidden, levels)
+        super().__init__(data, hiddens[0], node_layers, activation, dropout)
         self.jumping, self.jumping_over = jumping, jumping_over
         self.blocks = nn.ModuleList()
         width, edges = self.in_channels, data.edges
@@ -92,7 +93,7 @@ class Hierarchical(GraphModel):
             if jumping_over == "pools" and level:
                 widths.append(width)
             layers = up_to_level("model.depth", depth, level)[-1]
-            block = Block(up_to_level("model.mp", mp, level)[-1], [width, *[hidden] * layers], activation,
+            block = Block(up_to_level("model.mp", mp, level)[-1], [width, *[hiddens[level]] * layers], activation,
                           up_to_level("model.norm", norm, level)[-1], dropout, edges, norm_at, residual,
                           combine)  # fmt: skip
             self.blocks.append(block)
@@ -107,10 +108,10 @@ class Hierarchical(GraphModel):
         self.pools = nn.ModuleList(pools)
         if not widths:
             raise ValueError("model.depth=0 at all levels: model.jumping_over=layers finds no layer to read out after")
-        readouts = [build_readout(readout, w, hidden, data) for w in widths]
+        readouts = [build_readout(readout, w, hiddens[-1], data) for w in widths]
         self.readouts = nn.ModuleList(readouts)
         out = [r.out_channels(w) for r, w in zip(readouts, widths, strict=True)]
-        self.head = head(combined_width("model.jumping", out, jumping), hidden, data.out_channels, head_layers,
+        self.head = head(combined_width("model.jumping", out, jumping), hiddens[-1], data.out_channels, head_layers,
                          activation, dropout if head_dropout is None else head_dropout)  # fmt: skip
         self.draw(initializer)
 
