@@ -15,7 +15,7 @@ import numpy as np
 from reference.cases import BadCase, read_arrays
 from reference.compare import Arrays, Result, Tolerance, difference
 from reference.keeping import asap, nopool, pan, sag, topk
-from reference.learned import cluster
+from reference.learned import cluster, mem
 from reference.merged import edgepool, eigen, graclus, kmis, maxcut, ndp, nmf, precoarsening, sep
 from reference.peercase import Outside, PeerCase
 from reference.soft import (
@@ -81,9 +81,9 @@ def _sorted_edges(arrays: Arrays) -> Arrays:
 #: Operators of these folders that PoolBench does not have.
 NOT_OFFERED: dict[str, set[str]] = {
     "tgp": set(),
-    "pyg": {"mem"},
+    "pyg": set(),
     "authors": {
-        "cgipool", "copool", "gsapool", "gtv", "hgpsl", "hyperdrop", "magedge", "mem", "mvpool", "parspool",
+        "cgipool", "copool", "gsapool", "gtv", "hgpsl", "hyperdrop", "magedge", "mvpool", "parspool",
         "structpool", "vipool",
     },
 }  # fmt: skip
@@ -110,7 +110,9 @@ MAPPINGS: dict[tuple[str, str], Callable[[PeerCase], Arrays]] = {
     ("tgp", "precoarsening"): precoarsening,
     ("pyg", "edge"): edgepool,
     ("pyg", "cluster"): cluster,
+    ("pyg", "mem"): mem,
     ("authors", "cluster"): cluster,
+    ("authors", "mem"): mem,
     ("tgp", "mincut"): mincut,
     ("tgp", "mincut_u"): mincut,
     ("pyg", "mincut"): pyg_mincut,
