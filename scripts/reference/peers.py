@@ -15,6 +15,7 @@ import numpy as np
 from reference.cases import BadCase, read_arrays
 from reference.compare import Arrays, Result, Tolerance, difference
 from reference.keeping import asap, nopool, pan, sag, topk
+from reference.learned import cluster, mem
 from reference.merged import edgepool, eigen, graclus, kmis, maxcut, ndp, nmf, precoarsening, sep
 from reference.passing import gtv
 from reference.peercase import Outside, PeerCase
@@ -81,11 +82,8 @@ def _sorted_edges(arrays: Arrays) -> Arrays:
 #: Operators of these folders that PoolBench does not have.
 NOT_OFFERED: dict[str, set[str]] = {
     "tgp": set(),
-    "pyg": {"cluster", "mem"},
-    "authors": {
-        "cgipool", "cluster", "copool", "gsapool", "hgpsl", "hyperdrop", "magedge", "mem", "mvpool", "parspool",
-        "structpool", "vipool",
-    },
+    "pyg": set(),
+    "authors": {"cgipool", "copool", "gsapool", "hgpsl", "hyperdrop", "magedge", "mvpool", "parspool", "structpool", "vipool"},
 }  # fmt: skip
 
 
@@ -109,6 +107,10 @@ MAPPINGS: dict[tuple[str, str], Callable[[PeerCase], Arrays]] = {
     ("tgp", "sep"): sep,
     ("tgp", "precoarsening"): precoarsening,
     ("pyg", "edge"): edgepool,
+    ("pyg", "cluster"): cluster,
+    ("pyg", "mem"): mem,
+    ("authors", "cluster"): cluster,
+    ("authors", "mem"): mem,
     ("tgp", "mincut"): mincut,
     ("tgp", "mincut_u"): mincut,
     ("pyg", "mincut"): pyg_mincut,

@@ -628,7 +628,7 @@ def test_no_two_kernels_start_equal(operator: Registered) -> None:
 def test_an_unknown_argument_names_the_nearest(operator: Registered) -> None:
     with pytest.raises(TypeError, match=operator.cls.__name__):
         operator.make(nosuchargument=1)
-    for name in (n for n in operator.takes if len(n) > 2):
+    for name in (n for n in operator.takes if len(n) > 3):
         with pytest.raises(TypeError, match=f"'{name}'"):
             operator.make(**{f"{name[:-2]}{name[-1]}{name[-2]}x": 1})
 
