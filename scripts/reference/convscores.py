@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from poolbench.pool import GSAPool
+from poolbench.linalg import Matrix
+from poolbench.pool import CGIPool, GSAPool
 from poolbench.pool.topk import ScorePool
 from reference.compare import Arrays
 from reference.keeping import by_falling_score, kept_nodes, kept_ratio, ranked
@@ -76,3 +77,29 @@ def best(run: Run, names: Mapping[str, str], score: Tensor, weight: Tensor, *als
     found = {**kept_nodes(run, kept, weight, order), "s/score": score, **run.common(names, *also)}
     found |= {f"loss/{name}": value for name, value in run.out.losses.items()}
     return {n: v.reshape(case.arrays[n].shape) if n.startswith("grad/") else v for n, v in as_arrays(found).items()}
+
+
+class Remembering(CGIPool):
+    """CGIPool that remembers both scores of its last call."""
+
+    def views(self, x: Tensor, a: Matrix) -> tuple[Tensor, Tensor, Tensor]:
+        h, self.p, self.q = super().views(x, a)
+        return h, self.p, self.q
+
+
+def cgipool(case: PeerCase) -> Arrays:
+    args = case.arguments({"ratio": 0.8, "contrast_nodes": "one"})
+    pairs = {
+        "transform": "transform", "pp_conv": "positive.hidden", "positive_pooling": "positive.score",
+        "np_conv": "negative.hidden", "negative_pooling": "negative.score",
+    }  # fmt: skip
+    parts = {"fc1": "hidden", "fc2": "logit"}
+    names = {f"discriminator.{t}.{w}": f"discriminator.{o}.{w}" for t, o in parts.items() for w in ("weight", "bias")}
+    for theirs, ours in pairs.items():
+        names |= layer("GraphConv", theirs, ours)[1]
+    ratio, width = kept_ratio(case, args["ratio"]), case.arrays["in/x"].shape[1]
+    pool = Remembering(ratio, args["contrast_nodes"], return_selection=True, in_channels=width)
+    run = called(case, pool, names)
+    assert run.out.score is not None
+    found = best(run, names, run.out.score, run.s.weight)
+    return {**found, **as_arrays({"s/positive": pool.p, "s/negative": pool.q})}

@@ -14,7 +14,7 @@ import numpy as np
 
 from reference.cases import BadCase, read_arrays
 from reference.compare import Arrays, Result, Tolerance, difference
-from reference.convscores import gsapool
+from reference.convscores import cgipool, gsapool
 from reference.keeping import asap, nopool, pan, sag, topk
 from reference.merged import edgepool, eigen, graclus, kmis, maxcut, ndp, nmf, precoarsening, sep
 from reference.peercase import Outside, PeerCase
@@ -83,7 +83,7 @@ NOT_OFFERED: dict[str, set[str]] = {
     "tgp": set(),
     "pyg": {"cluster", "mem"},
     "authors": {
-        "cgipool", "cluster", "copool", "gtv", "hgpsl", "hyperdrop", "magedge", "mem", "mvpool", "parspool",
+        "cluster", "copool", "gtv", "hgpsl", "hyperdrop", "magedge", "mem", "mvpool", "parspool",
         "structpool", "vipool",
     },
 }  # fmt: skip
@@ -129,5 +129,6 @@ MAPPINGS: dict[tuple[str, str], Callable[[PeerCase], Arrays]] = {
     ("tgp", "lap"): lap,
     ("tgp", "lap_u"): lap,
     ("tgp", "losses"): losses,
+    ("authors", "cgipool"): cgipool,
     ("authors", "gsapool"): gsapool,
 }
