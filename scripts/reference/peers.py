@@ -15,6 +15,7 @@ import numpy as np
 from reference.cases import BadCase, read_arrays
 from reference.compare import Arrays, Result, Tolerance, difference
 from reference.convscores import cgipool, gsapool
+from reference.crf import structpool
 from reference.keeping import asap, nopool, pan, sag, topk
 from reference.merged import edgepool, eigen, graclus, kmis, maxcut, ndp, nmf, precoarsening, sep
 from reference.peercase import Outside, PeerCase
@@ -84,7 +85,7 @@ NOT_OFFERED: dict[str, set[str]] = {
     "pyg": {"cluster", "mem"},
     "authors": {
         "cluster", "copool", "gtv", "hgpsl", "hyperdrop", "magedge", "mem", "mvpool", "parspool",
-        "structpool", "vipool",
+        "vipool",
     },
 }  # fmt: skip
 
@@ -131,4 +132,5 @@ MAPPINGS: dict[tuple[str, str], Callable[[PeerCase], Arrays]] = {
     ("tgp", "losses"): losses,
     ("authors", "cgipool"): cgipool,
     ("authors", "gsapool"): gsapool,
+    ("authors", "structpool"): structpool,
 }
