@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from poolbench.linalg import Matrix
-from poolbench.pool import CGIPool, GSAPool
+from poolbench.pool import CGIPool, CoPool, GSAPool
 from poolbench.pool.topk import ScorePool
 from reference.compare import Arrays
 from reference.keeping import by_falling_score, kept_nodes, kept_ratio, ranked
@@ -103,3 +103,24 @@ def cgipool(case: PeerCase) -> Arrays:
     assert run.out.score is not None
     found = best(run, names, run.out.score, run.s.weight)
     return {**found, **as_arrays({"s/positive": pool.p, "s/negative": pool.q})}
+
+
+def copool(case: PeerCase) -> Arrays:
+    """The edges are cut over the whole batch. The filter's `Init` has no effect."""
+    args = case.arguments({"nhid": None, "ratio": 0.5, "K": 1, "edge_ratio": 0.6, "alpha": 0.1, "Init": None})
+    turned = {name: case.arrays[name].T for name in ("param/weight", "grad/weight")}
+    case = replace(case, arrays={**case.arrays, **turned})
+    names = {
+        "prop1.temp": "gamma", "G_att.linear_proj.weight": "projection.weight", "weight": "update.weight",
+        "G_att.scoring_fn_source": "source.weight", "G_att.scoring_fn_target": "target.weight", "bias": "update.bias",
+    }  # fmt: skip
+    pool = CoPool(
+        kept_ratio(case, args["ratio"]), args["edge_ratio"], args["K"], args["alpha"], scope="batch",
+        return_selection=True, in_channels=args["nhid"],
+    )  # fmt: skip
+    run = called(case, pool, names)
+    assert run.out.score is not None and run.out.edge_weight is not None
+    found = best(run, names, run.out.score, run.out.score[run.s.kept], run.out.edge_weight)
+    del found["s/weight"]
+    found["grad/weight"] = found["grad/weight"].T
+    return {**found, **as_arrays({"s/attention": run.s.m.to_dense()})}

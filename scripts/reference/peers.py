@@ -14,7 +14,7 @@ import numpy as np
 
 from reference.cases import BadCase, read_arrays
 from reference.compare import Arrays, Result, Tolerance, difference
-from reference.convscores import cgipool, gsapool
+from reference.convscores import cgipool, copool, gsapool
 from reference.crf import structpool
 from reference.keeping import asap, nopool, pan, sag, topk
 from reference.merged import edgepool, eigen, graclus, kmis, maxcut, ndp, nmf, precoarsening, sep
@@ -84,7 +84,7 @@ NOT_OFFERED: dict[str, set[str]] = {
     "tgp": set(),
     "pyg": {"cluster", "mem"},
     "authors": {
-        "cluster", "copool", "gtv", "hgpsl", "hyperdrop", "magedge", "mem", "mvpool", "parspool",
+        "cluster", "gtv", "hgpsl", "hyperdrop", "magedge", "mem", "mvpool", "parspool",
         "vipool",
     },
 }  # fmt: skip
@@ -131,6 +131,7 @@ MAPPINGS: dict[tuple[str, str], Callable[[PeerCase], Arrays]] = {
     ("tgp", "lap_u"): lap,
     ("tgp", "losses"): losses,
     ("authors", "cgipool"): cgipool,
+    ("authors", "copool"): copool,
     ("authors", "gsapool"): gsapool,
     ("authors", "structpool"): structpool,
 }
