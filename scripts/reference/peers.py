@@ -14,6 +14,8 @@ import numpy as np
 
 from reference.cases import BadCase, read_arrays
 from reference.compare import Arrays, Result, Tolerance, difference
+from reference.convscores import cgipool, copool, gsapool
+from reference.crf import structpool
 from reference.keeping import asap, nopool, pan, sag, topk
 from reference.learned import cluster, mem
 from reference.merged import edgepool, eigen, graclus, kmis, maxcut, ndp, nmf, precoarsening, sep
@@ -83,7 +85,7 @@ def _sorted_edges(arrays: Arrays) -> Arrays:
 NOT_OFFERED: dict[str, set[str]] = {
     "tgp": set(),
     "pyg": set(),
-    "authors": {"cgipool", "copool", "gsapool", "hgpsl", "hyperdrop", "magedge", "mvpool", "parspool", "structpool", "vipool"},
+    "authors": {"hgpsl", "hyperdrop", "magedge", "mvpool", "parspool", "vipool"},
 }  # fmt: skip
 
 
@@ -132,4 +134,8 @@ MAPPINGS: dict[tuple[str, str], Callable[[PeerCase], Arrays]] = {
     ("tgp", "lap_u"): lap,
     ("tgp", "losses"): losses,
     ("authors", "gtv"): gtv,
+    ("authors", "cgipool"): cgipool,
+    ("authors", "copool"): copool,
+    ("authors", "gsapool"): gsapool,
+    ("authors", "structpool"): structpool,
 }
