@@ -24,9 +24,9 @@ from reference.compare import Result, Tolerance  # noqa: E402
 from reference.deviations import DEVIATIONS  # noqa: E402
 from reference.formulas import answer  # noqa: E402
 
-FOLDERS = ("spektral", "tgp", "pyg")
+FOLDERS = ("spektral", "tgp", "pyg", "authors")
 SPEKTRAL = read_index(DATA / "spektral")["cases"]
-PEERS = [(lib, e) for lib in ("tgp", "pyg") for e in read_index(DATA / lib)["cases"]]
+PEERS = [(lib, e) for lib in FOLDERS[1:] for e in read_index(DATA / lib)["cases"]]
 
 
 def check(library: str, folder: Path, entry: dict[str, Any]) -> Result:

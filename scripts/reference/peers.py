@@ -14,6 +14,7 @@ import numpy as np
 
 from reference.cases import BadCase, read_arrays
 from reference.compare import Arrays, Result, Tolerance, difference
+from reference.contracted import parspool
 from reference.keeping import asap, nopool, pan, sag, topk
 from reference.merged import edgepool, eigen, graclus, kmis, maxcut, ndp, nmf, precoarsening, sep
 from reference.peercase import Outside, PeerCase
@@ -82,7 +83,7 @@ NOT_OFFERED: dict[str, set[str]] = {
     "tgp": set(),
     "pyg": {"cluster", "mem"},
     "authors": {
-        "cgipool", "cluster", "copool", "gsapool", "gtv", "hgpsl", "hyperdrop", "magedge", "mem", "mvpool", "parspool",
+        "cgipool", "cluster", "copool", "gsapool", "gtv", "hgpsl", "hyperdrop", "magedge", "mem", "mvpool",
         "structpool", "vipool",
     },
 }  # fmt: skip
@@ -128,4 +129,5 @@ MAPPINGS: dict[tuple[str, str], Callable[[PeerCase], Arrays]] = {
     ("tgp", "lap"): lap,
     ("tgp", "lap_u"): lap,
     ("tgp", "losses"): losses,
+    ("authors", "parspool"): parspool,
 }
