@@ -15,6 +15,7 @@ import numpy as np
 from reference.cases import BadCase, read_arrays
 from reference.compare import Arrays, Result, Tolerance, difference
 from reference.contracted import parspool
+from reference.infomax import vipool
 from reference.keeping import asap, nopool, pan, sag, topk
 from reference.merged import edgepool, eigen, graclus, kmis, maxcut, ndp, nmf, precoarsening, sep
 from reference.peercase import Outside, PeerCase
@@ -84,7 +85,7 @@ NOT_OFFERED: dict[str, set[str]] = {
     "pyg": {"cluster", "mem"},
     "authors": {
         "cgipool", "cluster", "copool", "gsapool", "gtv", "hgpsl", "hyperdrop", "magedge", "mem", "mvpool",
-        "structpool", "vipool",
+        "structpool",
     },
 }  # fmt: skip
 
@@ -130,4 +131,5 @@ MAPPINGS: dict[tuple[str, str], Callable[[PeerCase], Arrays]] = {
     ("tgp", "lap_u"): lap,
     ("tgp", "losses"): losses,
     ("authors", "parspool"): parspool,
+    ("authors", "vipool"): vipool,
 }
