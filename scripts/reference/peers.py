@@ -14,7 +14,7 @@ import numpy as np
 
 from reference.cases import BadCase, read_arrays
 from reference.compare import Arrays, Result, Tolerance, difference
-from reference.contracted import parspool
+from reference.contracted import magedge, parspool
 from reference.infomax import vipool
 from reference.keeping import asap, nopool, pan, sag, topk
 from reference.merged import edgepool, eigen, graclus, kmis, maxcut, ndp, nmf, precoarsening, sep
@@ -84,7 +84,7 @@ NOT_OFFERED: dict[str, set[str]] = {
     "tgp": set(),
     "pyg": {"cluster", "mem"},
     "authors": {
-        "cgipool", "cluster", "copool", "gsapool", "gtv", "hgpsl", "hyperdrop", "magedge", "mem", "mvpool",
+        "cgipool", "cluster", "copool", "gsapool", "gtv", "hgpsl", "hyperdrop", "mem", "mvpool",
         "structpool",
     },
 }  # fmt: skip
@@ -130,6 +130,7 @@ MAPPINGS: dict[tuple[str, str], Callable[[PeerCase], Arrays]] = {
     ("tgp", "lap"): lap,
     ("tgp", "lap_u"): lap,
     ("tgp", "losses"): losses,
+    ("authors", "magedge"): magedge,
     ("authors", "parspool"): parspool,
     ("authors", "vipool"): vipool,
 }
