@@ -13,8 +13,8 @@ from torch import Tensor
 from poolbench.linalg import Matrix, Ragged, Sparse
 from poolbench.linalg.products import invert
 from poolbench.pool import MagEdgePool, ParsPool
+from poolbench.pool.base.geometry import DIVERSITIES, METRICS, edge_scores
 from poolbench.pool.base.partition import CentredPartition, neighbourhoods
-from poolbench.pool.magedge import DIVERSITIES, METRICS, edge_scores
 from reference.compare import Arrays
 from reference.merged import matched
 from reference.peercase import Outside, PeerCase, Run, as_arrays
@@ -87,7 +87,7 @@ def magedge(case: PeerCase) -> Arrays:
         pool = Merged(case.tensor("s/cluster_index"), **own, return_selection=True)
     run = Run.of(case, pool, {})
     metric, diversity = METRICS[args["metric"]], DIVERSITIES[args["diversity"]]
-    edges, scores = edge_scores(graph, metric, diversity)
+    edges, scores = edge_scores(graph, args["metric"], args["diversity"])
     distance, total = np.full(graph.shape, -1.0), 0.0
     for c in range(parts):
         block = np.ix_(component == c, component == c)

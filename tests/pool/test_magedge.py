@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from poolbench.pool import MagEdgePool
+from poolbench.pool.base.geometry import DIVERSITIES, METRICS, edge_scores, magnitude, spread
 from poolbench.pool.base.hostgraph import Array
-from poolbench.pool.magedge import DIVERSITIES, METRICS, edge_scores, magnitude, ranked, spread
+from poolbench.pool.magedge import ranked
 
 F64 = torch.float64
 
@@ -83,12 +84,26 @@ def test_magnitude_of_a_space_that_is_not_positive_definite() -> None:
     np.testing.assert_allclose(found, [np.linalg.inv(z + 0.01 * np.eye(10)).sum(), magnitude(other[None])[0]])
 
 
+@pytest.mark.parametrize("diversity", DIVERSITIES)
+def test_scores_near_an_edge_are_those_of_the_whole_graph(diversity: str, monkeypatch: Any) -> None:
+    """Among them edges whose ends share neighbours, and of a node without others."""
+    graph = random_graph(30, density=0.15)
+    graph[:, 29] = graph[29] = False
+    graph[29, 4] = graph[4, 29] = True
+    assert any((graph[u] & graph[v]).any() for u, v in np.argwhere(graph))
+    found = []
+    for bound in (1, 30):
+        monkeypatch.setattr("poolbench.pool.base.geometry.NEARBY", bound)
+        found.append(edge_scores(graph, "diffusion_distance", diversity)[1])
+    np.testing.assert_allclose(*found, rtol=1e-10)
+
+
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("diversity", DIVERSITIES)
 def test_scores_are_those_of_contractions_one_by_one(metric: str, diversity: str, monkeypatch: Any) -> None:
-    monkeypatch.setattr("poolbench.pool.magedge.AT_ONCE", 200)  # several blocks
+    monkeypatch.setattr("poolbench.pool.base.geometry.AT_ONCE", 200)  # several blocks
     graph = random_graph(8)
-    edges, scores = edge_scores(graph, METRICS[metric], DIVERSITIES[diversity])
+    edges, scores = edge_scores(graph, metric, diversity)
     assert edges.tolist() == [[u, v] for u in range(8) for v in range(u + 1, 8) if graph[u, v]]
 
     def div(g: Array) -> float:
@@ -102,8 +117,8 @@ def test_components_are_scored_and_contracted_side_by_side() -> None:
     one, other = random_graph(6, seed=1), random_graph(8, seed=2)
     both = np.zeros((15, 15), dtype=bool)  # the last node is alone
     both[:6, :6], both[6:14, 6:14] = one, other
-    alone = [edge_scores(g, METRICS["diffusion_distance"], magnitude)[1] for g in (one, other)]
-    np.testing.assert_allclose(edge_scores(both, METRICS["diffusion_distance"], magnitude)[1], np.concatenate(alone))
+    alone = [edge_scores(g, "diffusion_distance", "magnitude")[1] for g in (one, other)]
+    np.testing.assert_allclose(edge_scores(both, "diffusion_distance", "magnitude")[1], np.concatenate(alone))
     out = pooled(both, ratio=0.1)
     assert out.s.of_node[14] == len(out.x) - 1
     assert len(out.x) == 3
@@ -138,7 +153,7 @@ def test_one_pass_is_a_matching_and_more_reach_a_smaller_number() -> None:
 def test_the_cheapest_edges_go_first() -> None:
     graph = random_graph(12)
     out = pooled(graph, ratio=0.9, diversity="spread")
-    edges, scores = edge_scores(graph, METRICS["diffusion_distance"], spread)
+    edges, scores = edge_scores(graph, "diffusion_distance", "spread")
     (pair,) = (out.s.of_node == int(out.s.of_node.bincount().argmax())).nonzero().T.tolist()
     assert edges[scores.argmin()].tolist() == pair
 
@@ -147,7 +162,7 @@ def test_ties_are_settled_whatever_the_numbers_of_the_nodes() -> None:
     """Two pairs of twins hang on a path: many equal scores, and the same clusters after a permutation."""
     assert ranked(np.array([2.0, 1.0 + 1e-10, 1.0, 2.0 - 1e-10])).tolist() == [1, 2, 0, 3]
     graph = random_graph(10, seed=3, density=0.25)
-    scores = edge_scores(graph, METRICS["diffusion_distance"], magnitude)[1]
+    scores = edge_scores(graph, "diffusion_distance", "magnitude")[1]
     assert len(np.unique(scores.round(7))) < len(scores)
     order = np.random.default_rng(0).permutation(10)
     one, other = (pooled(g).s.of_node for g in (graph, graph[np.ix_(order, order)]))

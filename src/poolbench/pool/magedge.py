@@ -3,25 +3,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components, shortest_path
 from torch import Tensor
 
 from poolbench.linalg import Matrix
 from poolbench.pool.base.aggregation import Aggregation
+from poolbench.pool.base.geometry import DIVERSITIES, METRICS, edge_scores
 from poolbench.pool.base.hostgraph import Array, canonical_order, host_graphs, on_host, one_thread, reordered, simple
 from poolbench.pool.base.partition import CentredPartition
 from poolbench.pool.base.patternpool import PatternPool
-from poolbench.pool.base.spectral import dense_laplacian
 from poolbench.pool.topk import check_ratio
 
 TIE = 1e-8  # relative: scores that are nearer to each other are equal
-AT_ONCE = 1 << 20  # entries of the matrices that are worked on at a time
 
 
 class MagEdgePool(PatternPool):
@@ -48,7 +45,8 @@ class MagEdgePool(PatternPool):
     contracted side by side. It has passes with new scores above 0.5 and none below. Its approximation (distances that
     are changed in the row of a alone) is left out.
 
-    Cost O(E n^3) a graph for its scores, on the host, n and E of a component; O(n^2) memory. O(E + n f) after it.
+    Cost of the scores of a component on the host, r the nodes near an edge: with diffusion distances O(E r n^2), spread
+    O(E r n + n^2), with others O(E n^3); O(n^2) memory, as all pairs have a distance. O(E + n f) after it.
 
     Args:
         ratio: share of the nodes that stay, in (0, 1], or a whole number of nodes >= 2.
@@ -96,7 +94,7 @@ class MagEdgePool(PatternPool):
         few = isinstance(self.ratio, int) and self.ratio > 1
         target = min(n, int(self.ratio)) if few else n - round((1 - float(self.ratio)) * n)
         while len(graph) > target and graph.any():
-            edges, scores = edge_scores(graph, METRICS[self.metric], DIVERSITIES[self.diversity])
+            edges, scores = edge_scores(graph, self.metric, self.diversity)
             new = contraction(edges[ranked(scores)], len(graph), len(graph) - target)
             cluster, graph = new[cluster], contracted(graph, new)
             if not few and self.ratio >= 0.5:
@@ -106,38 +104,6 @@ class MagEdgePool(PatternPool):
         lowest = np.empty(n, dtype=np.int64)
         lowest[order] = first[cluster]
         return lowest
-
-
-def edge_scores(
-    graph: Array, metric: Callable[[Array], Array], diversity: Callable[[Array], Array]
-) -> tuple[Array, Array]:
-    """The edges u < v of an undirected graph [n, n] bool, in order, and how much contracting each changes Div: [e]."""
-    edges = np.argwhere(np.triu(graph))
-    scores = np.zeros(len(edges))
-    _, component = connected_components(csr_array(graph), directed=False)
-    for c in np.unique(component[edges[:, 0]]):
-        nodes, own = np.flatnonzero(component == c), np.flatnonzero(component[edges[:, 0]] == c)
-        part = graph[np.ix_(nodes, nodes)].astype(float)
-        whole = diversity(metric(part[None]))
-        ends = np.searchsorted(nodes, edges[own])
-        after = [diversity(metric(block)) for block in _contractions(part, ends)]
-        scores[own] = np.abs(np.concatenate(after) - whole)
-    return edges, scores
-
-
-def _contractions(graph: Array, ends: Array) -> Iterator[Array]:
-    """The graph [n, n] with each of the edges [e, 2] contracted, some at a time: [m, n - 1, n - 1]."""
-    n = len(graph)
-    step = max(1, AT_ONCE // n**2)
-    others = np.arange(n - 1)
-    for start in range(0, len(ends), step):
-        a, b = ends[start : start + step].T
-        row = np.maximum(graph[a], graph[b])
-        row[np.arange(len(a)), a] = 0
-        block = np.repeat(graph[None], len(a), 0)
-        block[np.arange(len(a)), a] = block[np.arange(len(a)), :, a] = row
-        kept = others + (others >= b[:, None])
-        yield np.take_along_axis(np.take_along_axis(block, kept[:, :, None], 1), kept[:, None, :], 2)
 
 
 def ranked(scores: Array) -> Array:
@@ -168,68 +134,3 @@ def contracted(graph: Array, cluster: Array) -> Array:
     out[cluster[u], cluster[v]] = True
     np.fill_diagonal(out, False)
     return out
-
-
-# Distances in connected graphs [.., n, n] with entries 0 and 1: [.., n, n]
-
-
-def diffusion(a: Array) -> Array:
-    return _euclidean(dense_laplacian(a, normalized=True))
-
-
-def heat_kernel(a: Array) -> Array:
-    values, vectors = np.linalg.eigh(dense_laplacian(a, normalized=True))
-    return _euclidean(vectors * np.exp(-values)[..., None, :])
-
-
-def resistance(a: Array) -> Array:
-    # L + J / n has the inverse L+ + J / n, of which J / n takes no part in a distance
-    return np.maximum(_squared(np.linalg.inv(dense_laplacian(a, normalized=False) + 1 / a.shape[-1])), 0.0)
-
-
-def shortest_paths(a: Array) -> Array:
-    return np.stack([shortest_path(csr_array(graph), directed=False, unweighted=True) for graph in a])
-
-
-def _euclidean(rows: Array) -> Array:
-    """Between rows: [.., n, f] -> [.., n, n]."""
-    return np.sqrt(np.maximum(_squared(rows @ np.swapaxes(rows, -1, -2)), 0.0))
-
-
-def _squared(gram: Array) -> Array:
-    """g_ii + g_jj - 2 g_ij, 0 where i = j."""
-    diagonal = np.diagonal(gram, axis1=-2, axis2=-1)
-    return (diagonal[..., :, None] + diagonal[..., None, :] - 2 * gram) * (1 - np.eye(gram.shape[-1]))
-
-
-# Diversities of spaces with distances [m, n, n]: [m]
-
-
-def magnitude(distance: Array) -> Array:
-    """1' Z^-1 1; with 0.01 I added to a Z that is not positive definite."""
-    z, n = np.exp(-distance), distance.shape[-1]
-    if not _positive_definite(z):
-        z += 0.01 * np.array([not _positive_definite(own) for own in z])[:, None, None] * np.eye(n)
-    return np.linalg.solve(z, np.ones((len(z), n, 1))).sum((1, 2))
-
-
-def _positive_definite(z: Array) -> bool:
-    """Whether all of the matrices are."""
-    try:
-        np.linalg.cholesky(z)
-    except np.linalg.LinAlgError:
-        return False
-    return True
-
-
-def spread(distance: Array) -> Array:
-    return (1 / np.exp(-distance).sum(-1)).sum(-1)
-
-
-METRICS: dict[str, Callable[[Array], Array]] = {
-    "diffusion_distance": diffusion,
-    "heat_kernel_distance": heat_kernel,
-    "resistance_distance": resistance,
-    "shortest_path_distance": shortest_paths,
-}
-DIVERSITIES: dict[str, Callable[[Array], Array]] = {"magnitude": magnitude, "spread": spread}
