@@ -43,9 +43,10 @@ PLACES = {
     "optimizer": "optimizer",
     "scheduler": "scheduler",
     "logger": "logger",
+    "perturb": "perturb",
 }
 """Where in a configuration a class may stand, and the group that knows it."""
-OPTIONAL = ("scheduler", "logger")
+OPTIONAL = ("scheduler", "logger", "perturb")
 """Parts that may be none."""
 KINDS = {
     "pool": "poolbench.pool.base.src.Operator",
@@ -54,6 +55,7 @@ KINDS = {
     "protocol": "poolbench.data.protocols.Protocol",
     "optimizer": "torch.optim.Optimizer",
     "scheduler": "torch.optim.lr_scheduler.LRScheduler",
+    "perturb": "poolbench.data.perturb.Perturbation",
 }
 """What a class of a package that the user named must be."""
 
