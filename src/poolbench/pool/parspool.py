@@ -85,13 +85,15 @@ class ParsPool(PatternPool):
         pairs = pairs.filter(pairs.row < pairs.col)
         with torch.autocast(x.device.type, enabled=False):  # in a half type many scores would tie
             e, u, v = self.score(not_half(x), pairs)
-        centre = parsed(e.detach(), u, v, x.shape[0])
-        (inside,) = (centre.index_select(0, u) == centre.index_select(0, v)).nonzero(as_tuple=True)
+        s = CentredPartition.around(parsed(e.detach(), u, v, x.shape[0]), None, a.nodes)
+        cluster = s.of_node.index_select(0, u)
+        (inside,) = (cluster == s.of_node.index_select(0, v)).nonzero(as_tuple=True)
         both = e.new_full(e.shape, 2.0).masked_fill_(u == v, 1.0) * e
-        where = centre.index_select(0, u.index_select(0, inside))
-        f = collect(both.index_select(0, inside), where, x.shape[0])
-        alone = torch.ones_like(centre, dtype=torch.bool).index_fill_(0, where, False)
-        return CentredPartition.around(centre, f.masked_fill(alone, 1.0).index_select(0, centre), a.nodes)
+        cluster = cluster.index_select(0, inside)
+        f = collect(both.index_select(0, inside), cluster, s.centres.numel())
+        alone = torch.ones_like(s.centres, dtype=torch.bool).index_fill_(0, cluster, False)
+        s.weight = s.clusters.expand(f.masked_fill(alone, 1.0))
+        return s
 
     def score(self, x: Tensor, pairs: Sparse) -> tuple[Tensor, Tensor, Tensor]:
         """e of each edge {u, v}, u <= v, given once, and its ends; self-loops come last: each [m]."""
