@@ -16,6 +16,8 @@ from reference.cases import BadCase, read_arrays
 from reference.compare import Arrays, Result, Tolerance, difference
 from reference.convscores import cgipool, copool, gsapool
 from reference.crf import structpool
+from reference.contracted import magedge, parspool
+from reference.infomax import vipool
 from reference.keeping import asap, nopool, pan, sag, topk
 from reference.learned import cluster, mem
 from reference.merged import edgepool, eigen, graclus, kmis, maxcut, ndp, nmf, precoarsening, sep
@@ -85,7 +87,7 @@ def _sorted_edges(arrays: Arrays) -> Arrays:
 NOT_OFFERED: dict[str, set[str]] = {
     "tgp": set(),
     "pyg": set(),
-    "authors": {"hgpsl", "hyperdrop", "magedge", "mvpool", "parspool", "vipool"},
+    "authors": {"hgpsl", "hyperdrop", "mvpool"},
 }  # fmt: skip
 
 
@@ -138,4 +140,7 @@ MAPPINGS: dict[tuple[str, str], Callable[[PeerCase], Arrays]] = {
     ("authors", "copool"): copool,
     ("authors", "gsapool"): gsapool,
     ("authors", "structpool"): structpool,
+    ("authors", "magedge"): magedge,
+    ("authors", "parspool"): parspool,
+    ("authors", "vipool"): vipool,
 }
