@@ -197,6 +197,7 @@ class Config(Struct, frozen=True, kw_only=True, omit_defaults=True):
     callbacks: Callbacks
     logger: Part | None  # beside the curve, which is always written
     paths: Paths
+    perturb: Part | None = None  # what is done to the graphs before anything is learnt from them
     search: Search | None = None
     job_type: str | None = None  # of the run in W&B
 
@@ -235,7 +236,7 @@ def read(values: Mapping[str, Any]) -> Config:
 def plain(config: Config) -> dict[str, Any]:
     """The plain dictionaries that `read` would make `config` of; nothing is shared with it."""
     values = msgspec.to_builtins(config)
-    for key in _PARTS:
+    for key in _PARTS & values.keys():
         found = values[key]
         values[key] = {"_target_": None} if found is None else {"_target_": found["target"], **found["arguments"]}
     return values
@@ -310,7 +311,7 @@ def _options(kind: Any) -> tuple[Any, ...]:
     return tuple(member for member in members if member is not UnsetType)
 
 
-_PARTS = tuple(name for name, (options, _) in _fields(Config).items() if Part in options)
+_PARTS = {name for name, (options, _) in _fields(Config).items() if Part in options}
 
 
 def _struct(kind: Any, prefix: str, values: Any) -> Any:

@@ -24,7 +24,7 @@ PROTOCOLS = {
         "Holdout": ("holdout", "val"), "CrossValidation": ("cv10", "val"), "Nested": ("nested10", "val"),
         "Official": ("ogb", "val"), "Transductive": ("cluster", "train"), "Nodes": ("nodes", "val"),
         "LegacyCrossValidation": ("legacy-cv10", "test"), "LegacyHoldout": ("legacy-last", "val")}.items()
-}  # fmt: skip
+} | {"poolbench.data.shift.Shift": ("shift", "val")}  # fmt: skip
 """What the splits of a protocol are called, and the part on which it selects an epoch."""
 
 _GRAPHS = ("graph-classification", "graph-regression")
@@ -170,7 +170,8 @@ def _measured(record: Record) -> Iterator[str]:
             if math.isfinite(value) and (bounded or negative):
                 yield f"metrics.{part}.{name} is {value}"
     if record.done:
-        for part in ("train", "val"):
+        tested = ("id_test",) if record.config.get("evaluate_test", True) else ()
+        for part in ("train", "val", *tested):
             if getattr(record.splits, part) and not getattr(metrics, part) and target(record, "protocol") in PROTOCOLS:
                 yield f"is done, and has no metrics.{part}"
         counts = _metric(record)

@@ -18,7 +18,7 @@ from poolbench import conf_dir
 from poolbench.errors import PoolBenchError, one_line
 from poolbench.plugins import plugins
 
-GROUPS = ("pool", "model", "dataset", "protocol", "optimizer", "scheduler", "logger")
+GROUPS = ("pool", "model", "dataset", "protocol", "optimizer", "scheduler", "logger", "perturb")
 """The groups whose files name a class."""
 PEERS = "peers/"
 """The folder of operators of other libraries, which a name leaves out."""

@@ -43,12 +43,13 @@ PLACES = {
     "optimizer": "optimizer",
     "scheduler": "scheduler",
     "logger": "logger",
+    "perturb": "perturb",
 }
 """Where in a configuration a class may stand, and the group that knows it."""
 WITHIN = ("pool", "model.readout")
 """Of these, arguments may be layers: classes with arguments of their own."""
 LAYER = "layer"
-OPTIONAL = ("scheduler", "logger")
+OPTIONAL = ("scheduler", "logger", "perturb")
 """Parts that may be none."""
 KINDS = {
     "pool": "poolbench.pool.base.src.Operator",
@@ -57,6 +58,7 @@ KINDS = {
     "protocol": "poolbench.data.protocols.Protocol",
     "optimizer": "torch.optim.Optimizer",
     "scheduler": "torch.optim.lr_scheduler.LRScheduler",
+    "perturb": "poolbench.data.perturb.Perturbation",
     LAYER: "torch.nn.Module",
 }
 """What a class of a package that the user named must be."""

@@ -23,6 +23,8 @@ from poolbench.errors import PoolBenchError, one_line
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from poolbench.data.dataset import GraphDataset
+    from poolbench.data.raw import RawGraphs
     from poolbench.data.splits import Split
 
 Parts = dict[str, "Tensor"]
@@ -56,6 +58,14 @@ class Protocol:
         """`train`, `val` and `test` for graphs of the classes y [G]."""
         raise NotImplementedError
 
+    def order(self, dataset: GraphDataset, raw: RawGraphs) -> Tensor | None:
+        """[G] what graphs are ordered by, of a protocol that splits them by it (`parts_by`); None of any other."""
+        return None
+
+    def parts_by(self, order: Tensor, y: Tensor) -> Parts:
+        """`parts`, of a protocol that splits graphs by their `order` [G]."""
+        raise NotImplementedError
+
     def files(self) -> list[Path]:
         """The files that the splits are read from."""
         return []
@@ -72,13 +82,21 @@ class Protocol:
                                        or not 0 <= fold < self.folds):  # fmt: skip
             raise PoolBenchError(f"fold={fold!r}: protocol {self.name} has the folds 0 to {self.folds - 1}")
 
-    def split(self, y: Tensor, fingerprint: str, fold: int | None = None, official: Parts | None = None) -> Split:
+    def split(
+        self,
+        y: Tensor,
+        fingerprint: str,
+        fold: int | None = None,
+        official: Parts | None = None,
+        order: Tensor | None = None,
+    ) -> Split:
         """Split graphs of the dataset with that fingerprint.
 
         Args:
             y: [G] int64, what the parts keep in proportion (`Target.strata`).
             fold: which fold, None where the protocol has none.
             official: the parts that the dataset's authors fixed, where they did.
+            order: what `order` says of the dataset.
 
         Raises `PoolBenchError`: labels that are no classes, too few graphs, no such fold.
         """
@@ -89,7 +107,8 @@ class Protocol:
         if y.dim() != 1 or y.is_floating_point() or y.is_complex():
             raise PoolBenchError(f"{self.name}: expected one class a graph, got {y.dtype} of shape {tuple(y.shape)}")
         self.check_fold(fold)
-        parts = {name: part.to(torch.int64).sort().values for name, part in self.parts(y, fold, official).items()}
+        found = self.parts(y, fold, official) if order is None else self.parts_by(order, y)
+        parts = {name: part.to(torch.int64).sort().values for name, part in found.items()}
         return Split(self.name, self.version, self.drawn_by(official), fold, **parts, fingerprint=fingerprint)
 
     def drawn_by(self, official: Parts | None) -> int:

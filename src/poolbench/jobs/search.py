@@ -38,8 +38,8 @@ Value = float | int | str | bool | None
 
 BOUNDS = {"low", "high", "log", "step"}
 #: What a run is measured on and by, which no search may choose.
-MEASURE = ("callbacks.mode", "callbacks.monitor", "dataset", "evaluate_test", "fold", "protocol", "search", "seed",
-           "split")  # fmt: skip
+MEASURE = ("callbacks.mode", "callbacks.monitor", "dataset", "evaluate_test", "fold", "perturb", "protocol", "search",
+           "seed", "split")  # fmt: skip
 
 
 class Pruned(Exception):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from poolbench.config import Config, Part, Trainer
 from poolbench.data.dataset import GraphDataset
+from poolbench.data.perturb import Perturbation
 from poolbench.data.prepared import Loaded, Prepared
 from poolbench.data.protocols import Nested, Protocol
 from poolbench.errors import PoolBenchError, nearest
@@ -40,6 +41,7 @@ class Parts:
 
     dataset: GraphDataset
     protocol: Protocol
+    perturbation: Perturbation | None
     loggers: tuple[LoggerConfig, ...]
 
     @classmethod
@@ -66,7 +68,7 @@ class Parts:
             check_losses(config, model, protocol.validates)
         check_device(config.trainer)
         try_scheduler(config.scheduler, build_optimizer(config.optimizer, [nn.Parameter(torch.zeros(1))]))
-        return cls(dataset, protocol, build_loggers(config.logger))
+        return cls(dataset, protocol, build_perturbation(config.perturb), build_loggers(config.logger))
 
     @cached_property
     def _loaded(self) -> Loaded:
@@ -74,13 +76,23 @@ class Parts:
 
     def prepared(self, fold: int | None) -> Prepared:
         """The data of one fold, loaded for the first that asks. Raises `PoolBenchError` where that cannot be done."""
-        return self._loaded.split(self.protocol, fold)
+        return self._loaded.split(self.protocol, fold, self.perturbation)
 
 
 def build_dataset(part: Part, data: str | None = None, mirror: str | None = None) -> GraphDataset:
     """The dataset object; nothing is read yet. data, mirror: as in `config.Paths`; None for the environment's."""
     cls = locate("dataset", part)
     return construct("dataset", cls, **places(cls, data, mirror), **part.arguments)
+
+
+def build_perturbation(part: Part | None) -> Perturbation | None:
+    """What perturbs the graphs; None where nothing does."""
+    if part is None:
+        return None
+    made = construct("perturb", locate("perturb", part), **part.arguments)
+    if not isinstance(made, Perturbation):
+        raise PoolBenchError(f"perturb._target_={part.target} is no Perturbation of poolbench.data.perturb")
+    return made
 
 
 def build_model(model: Part, pool: Part, data: DataFacts, name: str | None = None) -> GraphModel:

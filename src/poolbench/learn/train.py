@@ -18,7 +18,7 @@ import torch
 from poolbench.config import Callbacks, Config
 from poolbench.data.coarsen import PackedCoarsenings, Recipe, coarsen_dataset
 from poolbench.data.prepared import Prepared
-from poolbench.data.splits import PARTS
+from poolbench.data.splits import MEASURED, PARTS
 from poolbench.data.store import GraphStore, mix
 from poolbench.data.target import Target
 from poolbench.learn import diagnostics, memory, metrics
@@ -170,8 +170,8 @@ def train(
         outcome.weights = selection.weights
     module.to(data.store.device)
     answers = Answers(target, prepared.level == "nodes", split.num_graphs)
-    for number, part in enumerate(PARTS):
-        if getattr(split, part).numel() and (part != "test" or config.evaluate_test):
+    for number, part in enumerate(MEASURED):
+        if getattr(split, part).numel() and (part not in ("test", "id_test") or config.evaluate_test):
             kept = answers if part == "test" else None
             outcome.metrics[part] = evaluate(module, data.whole(part), mix(seed, 0x7E57, number), kept)
     outcome.outcomes = answers.packed()
@@ -186,7 +186,7 @@ def train(
     outcome.diagnostics = {"metric": {"name": metric, "mode": mode},
                            "selection": {"monitor": selection.monitor, "mode": selection.mode},
                            **_sizes(module, data),
-                           **_pooling(module, data, mix(seed, 0x7E57, len(PARTS) + 1))}  # fmt: skip
+                           **_pooling(module, data, prepared, mix(seed, 0x7E57, len(PARTS) + 1))}  # fmt: skip
     outcome.time["total"] = time.perf_counter() - started
     _measure_memory(outcome, module, data, mix(seed, 0x7E57, len(PARTS) + 2))
     return outcome
@@ -307,13 +307,14 @@ def judge(module: Learner, prepared: Prepared, data: GraphData, seed: int) -> tu
     return module.judge(prepared.raw, data.whole("train"))
 
 
-def _pooling(module: Learner, data: GraphData, seed: int) -> dict[str, Any]:
+def _pooling(module: Learner, data: GraphData, prepared: Prepared, seed: int) -> dict[str, Any]:
     """What the operators do to some validation graphs (`learn.diagnostics`); a failure there is none of the run."""
     graphs = data.graphs(data.validates)
     graphs = graphs[: diagnostics.sample(data.store.host_sizes[graphs])]
     torch.manual_seed(seed)
     try:
-        found = diagnostics.pooling(module, module.model, map(data.store.batch, graphs.split(data.batch_size)))
+        batches = map(data.store.batch, graphs.split(data.batch_size))
+        found = diagnostics.pooling(module, module.model, batches, diagnostics.Known.of(prepared))
     except Exception as error:
         log.warning("no pooling diagnostics: %s: %s", type(error).__name__, error)
         return {}
