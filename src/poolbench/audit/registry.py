@@ -46,6 +46,13 @@ class Registry:
         return self._targets[group]
 
     @cached_property
+    def layers(self) -> frozenset[str]:
+        """The classes that operators have within, such as `gnn`."""
+        arguments = (value for file in self.files["pool"].values() for value in file.values())
+        return frozenset(str(value["_target_"]) for value in arguments
+                         if isinstance(value, Mapping) and "_target_" in value)  # fmt: skip
+
+    @cached_property
     def _targets(self) -> dict[str, frozenset[str]]:
         return {group: frozenset(str(file["_target_"]) for file in files.values())
                 for group, files in self.files.items()}  # fmt: skip

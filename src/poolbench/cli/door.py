@@ -13,9 +13,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from poolbench.cli import sweeping
+from poolbench.cli import arguments, sweeping
 from poolbench.cli.composing import Composer, compose, register
-from poolbench.cli.explain import HYDRA_ERRORS, explain, in_one_line
+from poolbench.cli.explain import HYDRA_ERRORS, explain, unresolved
 from poolbench.cli.folders import conf_dir, files
 from poolbench.cli.names import about, canonical, choices, offered, pools, some
 from poolbench.cli.terminal import TRACEBACKS
@@ -148,9 +148,7 @@ def resolve(config: DictConfig) -> Config:
             config, resolve=True, throw_on_missing=True
         )
     except HYDRA_ERRORS as error:
-        if missing := sorted(OmegaConf.missing_keys(config)):
-            raise PoolBenchError(f"{', '.join(missing)} must be given, such as {missing[0]}=VALUE") from error
-        raise PoolBenchError(in_one_line(error)) from error
+        raise PoolBenchError(unresolved(error, config)) from error
     plain.pop("hydra", None)
     model, names, paths = plain.get("model"), plain.get("names"), plain.get("paths")
     if isinstance(model, Mapping):
@@ -159,6 +157,7 @@ def resolve(config: DictConfig) -> Config:
         _name_own_pool(plain)
     if isinstance(paths, Mapping):
         plain["paths"] = {name: _absolute(place) for name, place in paths.items()}
+    arguments.check(plain)
     return read(plain)
 
 
