@@ -14,9 +14,9 @@ import numpy as np
 
 from reference.cases import BadCase, read_arrays
 from reference.compare import Arrays, Result, Tolerance, difference
+from reference.contracted import magedge, parspool
 from reference.convscores import cgipool, copool, gsapool
 from reference.crf import structpool
-from reference.contracted import magedge, parspool
 from reference.infomax import vipool
 from reference.keeping import asap, nopool, pan, sag, topk
 from reference.learned import cluster, mem
