@@ -62,7 +62,6 @@ def _run(config: Mapping[str, Any]) -> Iterator[str]:
     trainer = config.get("trainer") or {}
     yield from _over("trainer.max_epochs", trainer.get("max_epochs"), EPOCHS)
     yield from _over("batch_size", config.get("batch_size"), BATCH)
-    yield from _over("trainer.num_nodes", trainer.get("num_nodes"), 1)
     threads, cores = trainer.get("threads"), usable_cores()
     if isinstance(threads, int):
         yield from _over("trainer.threads for each of trainer.devices", threads * max(processes(trainer), 1), cores)

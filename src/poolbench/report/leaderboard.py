@@ -476,7 +476,7 @@ def _setting(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _context(setting: Mapping[str, Any]) -> str:
-    return canonical_json(without(setting, ["pool", "loss_weights"]))
+    return canonical_json(without(setting, ["pool", "loss_weights", "loss_ramp"]))
 
 
 def value_at(config: Any, dotted: str) -> Any:
@@ -579,7 +579,7 @@ def _rows(entries: Sequence[_Entry]) -> dict[tuple[str, str], Row]:
 
 
 def _of_pool(name: str) -> bool:
-    return name.startswith(("pool.", "loss_weights"))
+    return name.startswith(("pool.", "loss_weights", "loss_ramp"))
 
 
 def _kept(flat: Mapping[str, Any], wanted: Callable[[str], bool]) -> dict[str, Any]:

@@ -45,6 +45,7 @@ class BA2Motif(GraphDataset):
     """
 
     generated = True
+    known = "salient"
 
     def __init__(
         self,

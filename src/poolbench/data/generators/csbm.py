@@ -53,6 +53,7 @@ class ContextualSBM(GraphDataset):
     """
 
     generated = True
+    known = "clusters"
 
     def __init__(
         self,

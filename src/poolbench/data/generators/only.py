@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -48,6 +48,7 @@ class Only(GraphDataset):
     """
 
     generated = True
+    known: ClassVar[Literal["salient", "clusters"] | None] = "clusters"
     where: ClassVar[str]
     """What the class is in."""
 
@@ -195,6 +196,7 @@ class OnlyNodes(Only):
     """
 
     where = "nodes"
+    known = "salient"
 
     def labels(self, stream: Stream, places: Array, y: Array) -> tuple[Array, Array]:
         graphs, n = places.shape
