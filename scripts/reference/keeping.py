@@ -147,7 +147,7 @@ def ranked(case: PeerCase, score: Tensor) -> Tensor:
     are settled as the case did.
     """
     kept = case.tensor("s/node_index")
-    row = torch.arange(kept.numel()) if case.library == "pyg" else case.tensor("s/cluster_index")
+    row = case.tensor("s/cluster_index") if case.library == "tgp" else torch.arange(kept.numel())
     order = torch.argsort(torch.full((len(score),), kept.numel()).index_copy(0, kept, row), stable=True)
     return invert(order[torch.argsort(-score[order].round(decimals=9), stable=True)])
 
@@ -162,7 +162,7 @@ def kept_nodes(run: Run, kept: Tensor, weight: Tensor, order: Tensor) -> dict[st
     case, out, place = run.case, run.out, torch.argsort(order)
     graph = torch.repeat_interleave(out.sizes)
     found = {"out/x": out.x[order], **run.edges(weighted="out/edge_weight" in case.arrays)}
-    if case.library == "pyg":
+    if case.library != "tgp":
         found |= {"s/node_index": kept[order], "s/weight": weight[order], "out/batch": graph}
         return {**found, "out/edge_index": place[found["out/edge_index"]]}
     found |= {"s/node_index": kept, "s/cluster_index": place, "s/weight": weight}
