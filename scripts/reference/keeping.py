@@ -62,12 +62,10 @@ INCREASING = ("tanh", "sigmoid", "softplus", "softsign", "elu", "selu")
 
 
 def topk(case: PeerCase) -> Arrays:
-    """Where `min_score` decides, both leave the length of p in the score: it is a layer of one's own then."""
     args, width = case.arguments(SCORED), case.arrays["in/x"].shape[1]
-    plain = args["min_score"] is not None
-    pool = TopKPool(**scoring(case, args), gnn=nn.Linear(width, 1, bias=False) if plain else None, in_channels=width)
+    pool = TopKPool(**scoring(case, args), in_channels=width)
     weight = {"tgp": "selector.weight", "pyg": "select.weight"}[case.library]
-    return scored(case, args, pool, {weight: "gnn.weight" if plain else "projection.weight"})
+    return scored(case, args, pool, {weight: "projection.weight"})
 
 
 def sag(case: PeerCase) -> Arrays:
@@ -147,7 +145,7 @@ def ranked(case: PeerCase, score: Tensor) -> Tensor:
     are settled as the case did.
     """
     kept = case.tensor("s/node_index")
-    row = torch.arange(kept.numel()) if case.library == "pyg" else case.tensor("s/cluster_index")
+    row = case.tensor("s/cluster_index") if case.library == "tgp" else torch.arange(kept.numel())
     order = torch.argsort(torch.full((len(score),), kept.numel()).index_copy(0, kept, row), stable=True)
     return invert(order[torch.argsort(-score[order].round(decimals=9), stable=True)])
 
@@ -162,7 +160,7 @@ def kept_nodes(run: Run, kept: Tensor, weight: Tensor, order: Tensor) -> dict[st
     case, out, place = run.case, run.out, torch.argsort(order)
     graph = torch.repeat_interleave(out.sizes)
     found = {"out/x": out.x[order], **run.edges(weighted="out/edge_weight" in case.arrays)}
-    if case.library == "pyg":
+    if case.library != "tgp":
         found |= {"s/node_index": kept[order], "s/weight": weight[order], "out/batch": graph}
         return {**found, "out/edge_index": place[found["out/edge_index"]]}
     found |= {"s/node_index": kept, "s/cluster_index": place, "s/weight": weight}

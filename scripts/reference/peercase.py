@@ -105,9 +105,10 @@ class Run:
         dense = torch.zeros(b, k, k, dtype=torch.float64)
         return dense.index_put((graph, row, col), self.out.edge_weight, accumulate=True)
 
-    def common(self, parameters: Mapping[str, str]) -> dict[str, Tensor]:
-        """Losses are the mapping's; here the objective and its gradients."""
-        objective = self.out.x.square().sum() / 2 + sum(self.out.losses.values())
+    def common(self, parameters: Mapping[str, str], *also: Tensor) -> dict[str, Tensor]:
+        """Losses are the mapping's; here the objective, to which `also` adds half its squares, and its gradients."""
+        squares = [value.square().sum() / 2 for value in (self.out.x, *also)]
+        objective = sum(squares) + sum(self.out.losses.values())
         own = dict(self.pool.named_parameters())
         leaves = {"x": self.x, **{name: own[path] for name, path in parameters.items()}}
         gradients = torch.autograd.grad(objective, list(leaves.values()), allow_unused=True)

@@ -14,8 +14,14 @@ import numpy as np
 
 from reference.cases import BadCase, read_arrays
 from reference.compare import Arrays, Result, Tolerance, difference
+from reference.contracted import magedge, parspool
+from reference.convscores import cgipool, copool, gsapool
+from reference.crf import structpool
+from reference.infomax import vipool
 from reference.keeping import asap, nopool, pan, sag, topk
+from reference.learned import cluster, mem
 from reference.merged import edgepool, eigen, graclus, kmis, maxcut, ndp, nmf, precoarsening, sep
+from reference.passing import gtv
 from reference.peercase import Outside, PeerCase
 from reference.soft import (
     bnpool,
@@ -80,11 +86,8 @@ def _sorted_edges(arrays: Arrays) -> Arrays:
 #: Operators of these folders that PoolBench does not have.
 NOT_OFFERED: dict[str, set[str]] = {
     "tgp": set(),
-    "pyg": {"cluster", "mem"},
-    "authors": {
-        "cgipool", "cluster", "copool", "gsapool", "gtv", "hgpsl", "hyperdrop", "magedge", "mem", "mvpool", "parspool",
-        "structpool", "vipool",
-    },
+    "pyg": set(),
+    "authors": {"hgpsl", "hyperdrop", "mvpool"},
 }  # fmt: skip
 
 
@@ -108,6 +111,10 @@ MAPPINGS: dict[tuple[str, str], Callable[[PeerCase], Arrays]] = {
     ("tgp", "sep"): sep,
     ("tgp", "precoarsening"): precoarsening,
     ("pyg", "edge"): edgepool,
+    ("pyg", "cluster"): cluster,
+    ("pyg", "mem"): mem,
+    ("authors", "cluster"): cluster,
+    ("authors", "mem"): mem,
     ("tgp", "mincut"): mincut,
     ("tgp", "mincut_u"): mincut,
     ("pyg", "mincut"): pyg_mincut,
@@ -128,4 +135,12 @@ MAPPINGS: dict[tuple[str, str], Callable[[PeerCase], Arrays]] = {
     ("tgp", "lap"): lap,
     ("tgp", "lap_u"): lap,
     ("tgp", "losses"): losses,
+    ("authors", "gtv"): gtv,
+    ("authors", "cgipool"): cgipool,
+    ("authors", "copool"): copool,
+    ("authors", "gsapool"): gsapool,
+    ("authors", "structpool"): structpool,
+    ("authors", "magedge"): magedge,
+    ("authors", "parspool"): parspool,
+    ("authors", "vipool"): vipool,
 }

@@ -72,6 +72,18 @@ loss_weights={nope:1}
 trainer.gradient_clip_val=nan
 callbacks.resume_every=abc
 callbacks.monitor=nope
+callbacks.tolerance=-1
+callbacks.tolerance=nan
+callbacks.ties=both
+scheduler=warmup-cosine scheduler.warmup=0
+loss_ramp=-1
+loss_ramp={nope:3}
+loss_ramp.cut=3
+protocol.stratified=maybe
+protocol=cv10 protocol.stratified=0
+k_from=median
+k_from=0
+k_from=1
 callbacks.monitor=val/nothing callbacks.mode=min
 trainer.threads=100000
 trainer.devices=99
@@ -177,6 +189,19 @@ fold=99
 fold=a
 fold=0
 protocol=cv10 fold=10
+protocol=cv10 protocol.folds=5 fold=5
+protocol=cv10 protocol.folds=2
+protocol=cv10 protocol.folds=1 protocol.val=0.1
+protocol=cv10 protocol.folds=ten
+protocol=cv10 protocol.val=after
+protocol=cv10 protocol.val=1
+protocol=cv10 protocol.val=null
+protocol=cv10 protocol.fold_seeds=other
+protocol.fold_seeds=own
+protocol.select=best
+protocol.select=last callbacks.monitor=val/accuracy callbacks.mode=max
+protocol=cluster protocol.select=metric
+protocol=legacy-last
 protocol=cv10 fold=10000000000000000000000
 batch_size=0
 batch_size=-1

@@ -197,16 +197,16 @@ def test_attributes_that_do_not_fit_are_refused_in_words(entry: Registered, chan
 
 @carrying
 def test_whole_numbers_are_kept_and_not_merged(entry: Registered, changes: dict[str, Any]) -> None:
-    module, graph = entry.make(**changes), graphs(12, density=0.7)
+    module, graph = entry.make(**changes), graphs(*[6] * 10, density=0.7)
     index, weight = graph.edges
     kinds = torch.arange(index.shape[1]) % 3
     if module.pooled_edges == "kept":
-        out = module(graph.x, index, edge_weight=weight, edge_attr=kinds)
+        out = module(graph.x, index, graph.i, edge_weight=weight, edge_attr=kinds)
         assert out.edge_attr.dtype == torch.int64
         assert torch.equal(out.edge_attr, kinds[out.edge[1]])
     else:
         with pytest.raises(ValueError, match="int64, which is not merged: give floats"):
-            module(graph.x, index, edge_weight=weight, edge_attr=kinds)
+            module(graph.x, index, graph.i, edge_weight=weight, edge_attr=kinds)
 
 
 def test_parts_of_an_entry_stay_parts() -> None:

@@ -9,7 +9,9 @@ import torch
 
 from poolbench.data.dataset import GraphDataset
 from poolbench.data.features import NodeFeatures
+from poolbench.data.generators.goodmotif import GoodMotif
 from poolbench.data.prepared import Prepared
+from poolbench.data.protocols import Official
 from poolbench.data.raw import RawGraphs
 from poolbench.data.shift import Shift
 from poolbench.data.splits import Split
@@ -90,3 +92,9 @@ def test_bad_arguments_are_a_line(arguments: dict[str, Any], said: str) -> None:
 def test_a_set_too_small_is_a_line(number: int) -> None:
     with pytest.raises(PoolBenchError, match=f"protocol=shift by=size: of {number} graphs .* take other quantiles"):
         Prepared.of(Paths(number), Shift(), None)
+
+
+def test_the_shift_of_a_dataset_is_tested_beside_graphs_like_those_of_training() -> None:
+    made = Prepared.of(GoodMotif(num_graphs=100), Official(), None)
+    assert made.split.sizes == {"train": 70, "val": 10, "test": 10, "unused": 0, "id_test": 10}
+    assert made.split.id_test.tolist() == list(range(70, 80)) and made.known == "salient"

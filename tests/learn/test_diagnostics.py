@@ -206,7 +206,7 @@ def test_every_operator_can_be_looked_at(name: str) -> None:
     if issubclass(locate.locate("pool", pool), GlobalPool):
         model_part = Part("poolbench.nn.flat.Global", {"hidden": 8})
     torch.manual_seed(0)
-    model = build.build_model(model_part, pool, train.data_facts(prepared))
+    model = build.build_model(model_part, pool, train.data_facts(prepared, "mean"))
     a = Sparse.from_edges(*raw.load().edge_index, None, Ragged(torch.cat([torch.zeros(1, dtype=torch.int64),
                           raw.load().num_nodes.cumsum(0)])), symmetric=True)  # fmt: skip
     batch = Batch(prepared.x.values, a, prepared.target.y, torch.arange(12))

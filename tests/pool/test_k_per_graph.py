@@ -24,6 +24,7 @@ from poolbench.pool import (
     GraphMultisetTransformerPool,
     HOSCPool,
     JustBalancePool,
+    MemPool,
     MinCutPool,
     RandomDensePool,
     TopKPool,
@@ -44,6 +45,8 @@ OPERATORS: dict[str, tuple[type[SoftPool], dict[str, Any]]] = {
     "asymcheegercut": (AsymCheegerCutPool, {}),
     "hosc": (HOSCPool, {}),
     "hosc-ortho": (HOSCPool, {"hosc_ortho": True, "edge_weight_norm": True}),
+    "mem": (MemPool, {"heads": 2}),
+    "mem-dense": (MemPool, {"heads": 2, "connect": "dense", "channels": 3}),
     "bnpool": (BNPool, {}),
     "bnpool-sampled": (BNPool, {"sampled": True, "num_neg_samples": 1}),
 }
@@ -66,6 +69,8 @@ def restricted(name: str, k: int) -> SoftPool:
     state = whole.state_dict()
     if isinstance(pool, DiffPool):
         state["assignment.weight"] = state["assignment.weight"][:k]
+    elif isinstance(pool, MemPool):
+        state["keys.weight"] = state["keys.weight"].unflatten(0, (pool.heads, K))[:, :k].flatten(0, 1)
     else:
         last = f"mlp.layers.{len(pool.mlp.layers) - 1}"
         for kind in ("weight", "bias"):

@@ -31,7 +31,7 @@ from poolbench.report.leaderboard import flatten, value_at
 TOLERANCE = 0.03
 GROUPS = ("pool", "model", "dataset", "protocol")
 #: Keys with a word or number, or with a mapping, in its place.
-WHOLE = ("loss_weights", "model.readout")
+WHOLE = ("loss_weights", "loss_ramp", "model.mp", "model.readout")
 
 
 @dataclass(frozen=True)

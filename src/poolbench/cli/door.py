@@ -158,19 +158,27 @@ def resolve(config: DictConfig) -> Config:
         raise PoolBenchError(unresolved(error, config)) from error
     plain.pop("hydra", None)
     model, names, paths = plain.get("model"), plain.get("names"), plain.get("paths")
-    readout = model.get("readout") if isinstance(model, Mapping) else None
-    if isinstance(readout, str):
-        found = _pool_file(readout) or _pool_file(canonical(f"pool={readout}").removeprefix("pool="))
-        if found is None:
-            known = [name for name in choices("pool") if about("pool", name).startswith("Readout")]
-            raise PoolBenchError(f"model.readout={readout} is unknown{nearest(readout, known) or some(known)}")
-        plain["model"]["readout"] = found
+    if isinstance(model, Mapping):
+        plain["model"] |= {"readout": _readout(model["readout"])} if "readout" in model else {}
     if isinstance(names, Mapping):
         _name_own_pool(plain)
     if isinstance(paths, Mapping):
         plain["paths"] = {name: _absolute(place) for name, place in paths.items()}
     arguments.check(plain)
     return read(plain)
+
+
+def _readout(given: Any) -> Any:
+    """The readout that a name means, or the `name` of a mapping with arguments; what is neither, as it is."""
+    options = dict(given) if isinstance(given, Mapping) else {"name": given}
+    name = options.pop("name", None)
+    if not isinstance(name, str) or "_target_" in options:
+        return given
+    found = _pool_file(name) or _pool_file(canonical(f"pool={name}").removeprefix("pool="))
+    if found is None:
+        known = [known for known in choices("pool") if about("pool", known).startswith("Readout")]
+        raise PoolBenchError(f"model.readout={name} is unknown{nearest(name, known) or some(known)}")
+    return found | options
 
 
 def _absolute(place: Any) -> Any:

@@ -60,9 +60,9 @@ def explain(error: BaseException, words: Sequence[str], sweeps: bool = False) ->
                     if broken := [plugin.broken for plugin in offered() if key == "pool" and plugin.name == name]:
                         return broken[0]
                     return f"{key}={name} is unknown{nearest(name, known) or some(known)}"
-        elif key.startswith("loss_weights."):
-            name = key.partition(".")[2]
-            return f"{key}={value}: weights of single losses are given together, as 'loss_weights={{{name}: {value}}}'"
+        elif key.startswith(("loss_weights.", "loss_ramp.")):
+            whole, _, name = key.partition(".")
+            return f"{key}={value}: those of single losses are given together, as '{whole}={{{name}: {value}}}'"
         elif not word.startswith("+") and text.startswith(f"Could not override '{key}'"):
             return f"{key} is no key of the configuration{nearest(key, _keys(words))}; see poolbench train --help"
     if found := re.search(r"Could not find '(\w+)/(\S+)'", text):  # asked for by a file

@@ -22,7 +22,7 @@ class Prepared:
 
     raw: the content. x: node features. edges, weight: features and weights of the edges, or None. target: what is to
     be predicted. split: which graph is trained, validated and tested on.
-    select, validates, level: see `Protocol`. known: see `GraphDataset`.
+    select, validates, level, fold_seeds: see `Protocol`. known: see `GraphDataset`.
     """
 
     raw: RawGraphs
@@ -34,6 +34,7 @@ class Prepared:
     select: str
     validates: str
     level: str
+    fold_seeds: str
     known: str | None = None
 
     @property
@@ -86,7 +87,7 @@ class Loaded:
         order = protocol.order(self.dataset, self.raw)
         split = protocol.split(self.target.strata, self.raw.fingerprint(), fold, self.official, order)
         made = Prepared(self.raw, self.x, self.edges, self.weight, self.target, split, protocol.select,
-                        protocol.validates, protocol.level, self.dataset.known)  # fmt: skip
+                        protocol.validates, protocol.level, protocol.fold_seeds, self.dataset.known)  # fmt: skip
         return made if perturbation is None else self._perturbed(made, perturbation)
 
     def _perturbed(self, made: Prepared, perturbation: Perturbation) -> Prepared:

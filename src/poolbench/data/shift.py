@@ -43,7 +43,7 @@ class Shift(Protocol):
         self, seed: int = 0, by: str = "size", upto: float = 0.5, above: float = 0.9, held: float = 0.1,
         select: str = "loss",
     ) -> None:  # fmt: skip
-        super().__init__(seed)
+        super().__init__(seed, select)
         if by not in KINDS:
             raise PoolBenchError(f"shift: by={by!r} is none of {', '.join(KINDS)}")
         for key, value, most in (("upto", upto, 1), ("above", above, 1), ("held", held, 0.5)):
@@ -51,9 +51,7 @@ class Shift(Protocol):
                 raise PoolBenchError(f"shift: {key}={value!r} must be a number above 0 and below {most}")
         if upto > above:
             raise PoolBenchError(f"shift: upto={upto} is more than above={above}: no graph may be in two parts")
-        if select not in ("loss", "metric", "last"):
-            raise PoolBenchError(f"shift: select={select!r} is none of loss, metric, last")
-        self.by, self.upto, self.above, self.held, self.select = by, upto, above, held, select
+        self.by, self.upto, self.above, self.held = by, upto, above, held
 
     def order(self, dataset: GraphDataset, raw: RawGraphs) -> Tensor:
         """Raises `PoolBenchError` for an environment that the dataset does not say."""

@@ -54,6 +54,11 @@ class Parts:
         protocol = build_protocol(config.protocol, config.split.seed, config.paths.data, config.paths.mirror)
         if config.fold is not None:
             protocol.check_fold(config.fold)
+        if protocol.select == "last" and config.callbacks.monitor != "auto":
+            raise PoolBenchError(
+                f"callbacks.monitor={config.callbacks.monitor} selects an epoch, and protocol.select=last takes "
+                "the last: leave one of the two out"
+            )
         nested = isinstance(protocol, Nested)
         # A trial of the search looks at no test graphs, and brings no search of its own.
         if (config.search and not nested) or (nested and not config.search and config.evaluate_test):
@@ -191,10 +196,11 @@ def check_losses(config: Config, model: GraphModel, validates: str) -> None:
     if name and part not in ("train", validates):
         parts = " and ".join(dict.fromkeys(("train", validates)))
         raise PoolBenchError(f"callbacks.monitor={part}/{name}: this protocol measures {parts} after each epoch")
-    if isinstance(config.loss_weights, Mapping) or name.startswith("loss_"):
+    if isinstance(config.loss_weights, Mapping) or config.loss_ramp or name.startswith("loss_"):
         losses = _auxiliary_losses(model)
         if losses is not None:
-            loss_weights(config.loss_weights, losses)
+            by_loss("loss_weights", config.loss_weights, losses, 1.0)
+            by_loss("loss_ramp", config.loss_ramp, losses, 0)
             if name.startswith("loss_"):
                 check_monitor(config.callbacks.monitor, [f"loss_{loss}" for loss in losses])
 
@@ -222,12 +228,20 @@ def _auxiliary_losses(model: GraphModel) -> dict[str, Tensor] | None:
             return None
 
 
-def loss_weights(config: float | Mapping[str, float], losses: Mapping[str, Tensor]) -> dict[str, float]:
-    """The weight of each auxiliary loss: one number for all, or a mapping of names (without the level) to weights."""
+def by_loss(
+    key: str, config: float | Mapping[str, float], losses: Mapping[str, Tensor], others: float
+) -> dict[str, float]:
+    """A number for each auxiliary loss: one for all, or a mapping of names (without the level) to numbers.
+
+    Args:
+        key: of the configuration. others: what those get that the mapping does not name.
+
+    Raises `PoolBenchError` for a name that is none.
+    """
     if not isinstance(config, Mapping):
         return dict.fromkeys(losses, float(config))
     known = {name.rsplit("_", 1)[0] for name in losses}
     for name in config:
         if name not in known:
-            raise PoolBenchError(f"loss_weights.{name}: this pool has no such loss{nearest(name, known)}")
-    return {name: float(config.get(name.rsplit("_", 1)[0], 1.0)) for name in losses}
+            raise PoolBenchError(f"{key}.{name}: this pool has no such loss{nearest(name, known)}")
+    return {name: float(config.get(name.rsplit("_", 1)[0], others)) for name in losses}
