@@ -15,7 +15,7 @@ import numpy as np
 from reference.cases import BadCase, read_arrays
 from reference.compare import Arrays, Result, Tolerance, difference
 from reference.keeping import asap, nopool, pan, sag, topk
-from reference.learned import cluster, hgpsl, mem
+from reference.learned import cluster, hgpsl, mem, mvpool
 from reference.merged import edgepool, eigen, graclus, kmis, maxcut, ndp, nmf, precoarsening, sep
 from reference.peercase import Outside, PeerCase
 from reference.soft import (
@@ -83,7 +83,7 @@ NOT_OFFERED: dict[str, set[str]] = {
     "tgp": set(),
     "pyg": set(),
     "authors": {
-        "cgipool", "copool", "gsapool", "gtv", "hyperdrop", "magedge", "mvpool", "parspool",
+        "cgipool", "copool", "gsapool", "gtv", "hyperdrop", "magedge", "parspool",
         "structpool", "vipool",
     },
 }  # fmt: skip
@@ -114,6 +114,7 @@ MAPPINGS: dict[tuple[str, str], Callable[[PeerCase], Arrays]] = {
     ("authors", "cluster"): cluster,
     ("authors", "mem"): mem,
     ("authors", "hgpsl"): hgpsl,
+    ("authors", "mvpool"): mvpool,
     ("tgp", "mincut"): mincut,
     ("tgp", "mincut_u"): mincut,
     ("pyg", "mincut"): pyg_mincut,
