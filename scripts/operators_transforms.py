@@ -23,7 +23,10 @@ those of a plain call; the operators of fixed size and the readouts are tested o
   torch's own terms: equal edges stay in several parts, S'X goes over tiles of 32 rows (at most 32 b rows more than
   there are), and gmt, settransformer and bnpool read back one number, the size of the largest graph, and pad to it.
   Give `batch_size`: it would be read back too. Indices are not checked, and `batch` must be sorted.
-* **torch.func**: `torch.func.grad` over parameters, features and edge weights. **second derivative**: by autograd.
+* **torch.func**: `torch.func.grad` over parameters, features and edge weights. **vmap**: `torch.vmap` over features
+  [s, n, f] of one graph or batch, which stays outside. Several graphs are a batch, not a vmap: an edge_index or a
+  matrix that is mapped over would be read, which torch refuses. *choice*: which nodes stay, or how many, depends on
+  the features. **second derivative**: by autograd.
 * **bfloat16**: `pool.bfloat16()` on features of that type. **ahead**: `pool.coarsen(a)`, once for a dataset.
 * *size*: the number of pooled nodes stands in the data, and what follows depends on it, so there is no one graph of
   operations; without `fullgraph=True` these compile in pieces. Where the table says yes to such an operator, torch
@@ -90,6 +93,14 @@ def _func(module: nn.Module) -> None:
     torch.func.grad(loss, argnums=(0, 1, 2))({k: v.detach() for k, v in module.named_parameters()}, x, weight)
 
 
+def _vmap(module: nn.Module) -> None:
+    x, *rest = _graphs()
+    several = torch.stack([x, x.flip(1)])
+    made = _from_seed(torch.vmap(module, (0, None, None, None), randomness="same"), several, *rest)
+    for one, *parts in zip(several, *made, strict=True):
+        torch.testing.assert_close(tuple(parts), _from_seed(module, one, *rest), rtol=1e-4, atol=1e-4)
+
+
 def _second(module: nn.Module) -> None:
     x, index, weight, batch = _graphs()
     x.requires_grad_()
@@ -107,6 +118,7 @@ TRIALS: Mapping[str, Callable[[nn.Module], None]] = {
     "compile": _compile,
     "export": _export,
     "torch.func": _func,
+    "vmap": _vmap,
     "second derivative": _second,
     "bfloat16": _bfloat16,
 }
@@ -136,6 +148,8 @@ def _reason(entry: Any, trial: str, error: Exception) -> str:
         return "other numbers"
     if trial in ("compile", "export") and getattr(entry.cls, "size_depends_on_data", False):
         return "size"
+    if trial == "vmap" and getattr(entry.cls, "size_depends_on_data", False):
+        return "choice"
     if "scaled_dot_product" in str(error):
         return "kernel"
     if "Constraints violated (n)" in str(error):

@@ -62,12 +62,10 @@ INCREASING = ("tanh", "sigmoid", "softplus", "softsign", "elu", "selu")
 
 
 def topk(case: PeerCase) -> Arrays:
-    """Where `min_score` decides, both leave the length of p in the score: it is a layer of one's own then."""
     args, width = case.arguments(SCORED), case.arrays["in/x"].shape[1]
-    plain = args["min_score"] is not None
-    pool = TopKPool(**scoring(case, args), gnn=nn.Linear(width, 1, bias=False) if plain else None, in_channels=width)
+    pool = TopKPool(**scoring(case, args), in_channels=width)
     weight = {"tgp": "selector.weight", "pyg": "select.weight"}[case.library]
-    return scored(case, args, pool, {weight: "gnn.weight" if plain else "projection.weight"})
+    return scored(case, args, pool, {weight: "projection.weight"})
 
 
 def sag(case: PeerCase) -> Arrays:

@@ -11,7 +11,8 @@ import torch
 from poolbench.pool import ClusterPool, HGPSLPool, MemPool, MVPool
 from poolbench.pool.hgpsl import StructurePool
 from reference.compare import Arrays
-from reference.keeping import by_falling_score, kept_nodes, kept_ratio, ranked
+from reference.convscores import best, called
+from reference.keeping import kept_ratio
 from reference.peercase import PeerCase, Run, as_arrays, in_batch
 
 
@@ -116,19 +117,12 @@ def zero_hops(case: PeerCase, found: Arrays) -> Arrays:
 
 
 def structured(case: PeerCase, pool: StructurePool, names: Mapping[str, str]) -> Arrays:
-    """Rows by falling score, ties settled as the case did. Without structure learning theirs has an attention that is
-    not used, and ours none.
-    """
-    choose, own = pool.choose, dict(pool.named_parameters())
-    pool.choose = lambda y, nodes: choose(-ranked(case, y).double(), nodes)  # type: ignore[method-assign]
+    """Without structure learning theirs has an attention that is not used, and ours none."""
+    own = dict(pool.named_parameters())
     names = {name: path for name, path in names.items() if path in own}
     arrays = {n: v for n, v in case.arrays.items() if not n.startswith("param/") or n.removeprefix("param/") in names}
-    shaped = {f"param/{name}": case.arrays[f"param/{name}"].reshape(own[path].shape) for name, path in names.items()}
-    run = Run.of(replace(case, arrays={**arrays, **shaped}), pool.eval(), names)
+    run = called(replace(case, arrays=arrays), pool, names)
     score, learned = run.out.score, run.out.edge_weight
     assert score is not None and learned is not None
-    kept, also = run.s.kept, [learned] if learned.requires_grad else []
-    weight = torch.ones(len(kept), dtype=torch.float64) if run.s.weight is None else run.s.weight
-    found = kept_nodes(run, kept, weight, by_falling_score(run.out, -ranked(case, score)[kept]))
-    found |= {"s/score": score, **run.common(names, *also)}
-    return {n: v.reshape(case.arrays[n].shape) if n.startswith("grad/") else v for n, v in as_arrays(found).items()}
+    weight = torch.ones(len(run.out.x)) if run.s.weight is None else run.s.weight
+    return best(run, names, score, weight, *([learned] if learned.requires_grad else []))

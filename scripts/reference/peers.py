@@ -14,9 +14,14 @@ import numpy as np
 
 from reference.cases import BadCase, read_arrays
 from reference.compare import Arrays, Result, Tolerance, difference
+from reference.contracted import magedge, parspool
+from reference.convscores import cgipool, copool, gsapool
+from reference.crf import structpool
+from reference.infomax import vipool
 from reference.keeping import asap, nopool, pan, sag, topk
 from reference.learned import cluster, hgpsl, mem, mvpool
 from reference.merged import edgepool, eigen, graclus, kmis, maxcut, ndp, nmf, precoarsening, sep
+from reference.passing import gtv
 from reference.peercase import Outside, PeerCase
 from reference.soft import (
     bnpool,
@@ -82,10 +87,7 @@ def _sorted_edges(arrays: Arrays) -> Arrays:
 NOT_OFFERED: dict[str, set[str]] = {
     "tgp": set(),
     "pyg": set(),
-    "authors": {
-        "cgipool", "copool", "gsapool", "gtv", "hyperdrop", "magedge", "parspool",
-        "structpool", "vipool",
-    },
+    "authors": {"hyperdrop"},
 }  # fmt: skip
 
 
@@ -135,4 +137,12 @@ MAPPINGS: dict[tuple[str, str], Callable[[PeerCase], Arrays]] = {
     ("tgp", "lap"): lap,
     ("tgp", "lap_u"): lap,
     ("tgp", "losses"): losses,
+    ("authors", "gtv"): gtv,
+    ("authors", "cgipool"): cgipool,
+    ("authors", "copool"): copool,
+    ("authors", "gsapool"): gsapool,
+    ("authors", "structpool"): structpool,
+    ("authors", "magedge"): magedge,
+    ("authors", "parspool"): parspool,
+    ("authors", "vipool"): vipool,
 }

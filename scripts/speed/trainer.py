@@ -55,6 +55,8 @@ class Pair:
             fold=None,
             batch_size=s.batch_size,
             loss_weights=1.0,
+            loss_ramp=0,
+            k_from="mean",
             evaluate_test=False,
             force=False,
             group=None,
@@ -77,7 +79,7 @@ class Pair:
                 threads=s.threads,
                 compile=False,
             ),
-            callbacks=Callbacks("auto", "auto", 10**6, every, "none", 0),
+            callbacks=Callbacks("auto", "auto", 10**6, 0.0, "first", every, "none", 0),
             logger=None,
             paths=Paths("results", None, None),
         )
@@ -108,7 +110,7 @@ class Pair:
         config, seed = self.config(epochs, 0.0), self.setting.seed
         prepared, raw = self.prepared, self.prepared.raw
         torch.manual_seed(mix(seed, 0))
-        model = build_model(config.model, config.pool, data_facts(prepared)).to(self.setting.device)
+        model = build_model(config.model, config.pool, data_facts(prepared, config.k_from)).to(self.setting.device)
         optimiser = build_optimizer(config.optimizer, model.parameters())
         module = learner_for(model, prepared.target)(model, optimiser, 1.0, prepared.target)
 

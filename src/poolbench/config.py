@@ -134,6 +134,8 @@ class Callbacks(Struct, frozen=True):
     monitor: str  # the number of the curve by which epochs are selected; auto: the protocol's choice
     mode: Literal["auto", "min", "max"]  # whether less or more of it is better
     patience: Count  # stop after so many epochs without a better one
+    tolerance: Amount  # one is better that is so by more than this
+    ties: Literal["first", "last"]  # which of epochs with one value counts; last: such an epoch is a better one
     resume_every: Amount  # seconds between two resume checkpoints at the least
     progress: Literal["auto", "bar", "lines", "none"]
     pictures_every: Whole  # epochs between two pictures of what the first pool does; 0: none
@@ -182,6 +184,8 @@ class Config(Struct, frozen=True, kw_only=True, omit_defaults=True):
     fold: Whole | None  # of a protocol that has folds; None: all of them, one run each
     batch_size: Count
     loss_weights: Amount | dict[str, Amount]  # of the operator's auxiliary losses: for all of them, or by name
+    loss_ramp: Whole | dict[str, Whole]  # epochs in which these weights rise from 0: for all of them, or by name
+    k_from: Literal["mean", "largest"] | Share  # the size of which pool.ratio makes k; a number: that quantile
     evaluate_test: bool  # false: the test split is never looked at
     force: bool  # true: run again what is done, as another attempt
     group: str | None  # of the run in W&B
@@ -197,6 +201,7 @@ class Config(Struct, frozen=True, kw_only=True, omit_defaults=True):
     callbacks: Callbacks
     logger: Part | None  # beside the curve, which is always written
     paths: Paths
+    perturb: Part | None = None  # what is done to the graphs before anything is learnt from them
     search: Search | None = None
     job_type: str | None = None  # of the run in W&B
 
@@ -235,7 +240,7 @@ def read(values: Mapping[str, Any]) -> Config:
 def plain(config: Config) -> dict[str, Any]:
     """The plain dictionaries that `read` would make `config` of; nothing is shared with it."""
     values = msgspec.to_builtins(config)
-    for key in _PARTS:
+    for key in _PARTS & values.keys():
         found = values[key]
         values[key] = {"_target_": None} if found is None else {"_target_": found["target"], **found["arguments"]}
     return values
@@ -310,7 +315,7 @@ def _options(kind: Any) -> tuple[Any, ...]:
     return tuple(member for member in members if member is not UnsetType)
 
 
-_PARTS = tuple(name for name, (options, _) in _fields(Config).items() if Part in options)
+_PARTS = {name for name, (options, _) in _fields(Config).items() if Part in options}
 
 
 def _struct(kind: Any, prefix: str, values: Any) -> Any:

@@ -31,7 +31,11 @@ RUNS = {
     "graphs": ["pool=mincut", "dataset=planted", "dataset.num_graphs=40"],
     "clusters": ["pool=mincut", "model=clusterer", "protocol=cluster", "dataset=planted-nodes"],
     "draws": ["pool=random-dense", "dataset=planted", "dataset.num_graphs=40"],
-}
+    "last": ["pool=mincut", "dataset=planted", "dataset.num_graphs=40", "protocol=cv10", "protocol.select=last",
+             "protocol.folds=5", "protocol.fold_seeds=own", "protocol.val=0.2", "fold=1"],
+    "metric": ["pool=mincut", "dataset=planted", "dataset.num_graphs=40", "protocol.select=metric"],
+    "legacy": ["pool=mincut", "dataset=planted", "dataset.num_graphs=40", "protocol=legacy-cv10", "fold=1"],
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +137,32 @@ def test_what_is_forged_is_found(record: Record, case: str) -> None:
 @pytest.mark.parametrize("name", RUNS)
 def test_what_runs_leave_is_sound(made: dict[str, Record], name: str) -> None:
     assert wrong(made[name]) == []
+
+
+@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("select", ["loss", "metric", "last"])
+def test_the_rule_that_selects_is_the_one_that_the_protocol_has(
+    made: dict[str, Record], name: str, select: str
+) -> None:
+    record = copy.deepcopy(made[name])
+    protocol = record["config"]["protocol"]
+    if protocol["select"] != select:
+        protocol["select"] = select
+        assert any(f"select={select} means " in line for line in wrong(record))
+
+
+def test_the_last_epoch_is_the_last_without_a_curve_too(made: dict[str, Record]) -> None:
+    record = copy.deepcopy(made["last"])
+    record["curve"] = []
+    assert not any("selected_epoch" in line for line in wrong(record))
+    record["selected_epoch"] = 1
+    assert "selected_epoch is 1, and the last is 2" in wrong(record)
+
+
+def test_folds_are_counted(made: dict[str, Record]) -> None:
+    record = copy.deepcopy(made["last"])
+    record["config"]["protocol"]["folds"] = 10
+    assert any("splits.protocol is 'cv5', and config.protocol splits by cv10" in line for line in wrong(record))
 
 
 def test_an_operator_that_draws_measures_anew(made: dict[str, Record]) -> None:

@@ -333,6 +333,21 @@ def test_a_kernels_release_makes_no_other_machine(
     assert oldcode.elsewhere(msgspec.structs.replace(record, provenance=provenance)) is other
 
 
+@pytest.mark.parametrize(
+    ("there", "other"),
+    [({}, False), ({"cpu_generation": "Vendor 1/2"}, False), ({"cpu_generation": "Vendor 1/3"}, True)],
+)
+def test_another_generation_of_one_processor_is_another_machine(
+    made: list[Record], there: dict[str, str], other: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Records from before do not say it: their processor's name counts alone."""
+    (record, _) = of_pool(made, "topk")
+    monkeypatch.setattr(oldcode, "cpu_generation", lambda: "Vendor 1/2")
+    hardware = {key: value for key, value in record.provenance.hardware.items() if key != "cpu_generation"}
+    provenance = msgspec.structs.replace(record.provenance, hardware=hardware | there)
+    assert oldcode.elsewhere(msgspec.structs.replace(record, provenance=provenance)) is other
+
+
 def test_a_commit_that_is_not_there_shows_nothing(
     elsewhere: list[Record], results: Path, shown: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -166,6 +166,12 @@ def test_memory_and_cores_are_not_what_bits_depend_on(record: Any) -> None:
     made.provenance.packages, made.provenance.code = here["packages"], installed_code(made.config)
     made.provenance.hardware = {**here["hardware"], "memory": 1, "cores": 1}
     assert differences(made, here) == []
+    del made.provenance.hardware["cpu_generation"]  # as in records from before
+    assert differences(made, here) == []
+    made.provenance.hardware["cpu_generation"] = "Vendor 1/3"
+    (line,) = differences(made, here)
+    assert line.startswith("machine: ") and ", Vendor 1/3, " in line
+    made.provenance.hardware = here["hardware"]
     made.provenance.packages = {**here["packages"], "torch": "1.0"}
     (line,) = differences(made, here)
     assert line.startswith("packages: torch 1.0")

@@ -185,7 +185,11 @@ def test_a_record_without_harm_is_run(made: Record) -> None:
 
 
 OWN = """
+import torch
 from poolbench.pool.nopool import NoPool
+class Layer(torch.nn.Linear):
+    def forward(self, x, *further):
+        return super().forward(x)
 class Own(NoPool):
     pass
 def function(**arguments): raise AssertionError
@@ -221,6 +225,38 @@ def test_a_package_that_is_named_is_trusted(
     for package in ("os", "subprocess", "a/b", "", "..x"):
         with pytest.raises(PoolBenchError, match="the package of an operator"):
             Trust(packages=(package,))
+
+
+def test_a_layer_within_an_operator_is_trusted_with_its_package(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own_layers.py").write_text(OWN)
+    (tmp_path / "conf" / "pool").mkdir(parents=True)
+    (tmp_path / "conf" / "pool" / "own.yaml").write_text("_target_: a.B\ngnn: { _target_: own_layers.Layer }\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert cli.train(["pool=sag", "+pool.gnn._target_=own_layers.Layer", "+pool.gnn.bias=false", *QUICK]) == 0
+    (path,) = results.glob("runs/*/1/record.json")
+    for words in (["rerun", str(path)], ["verify", str(path), "--splits"]):
+        capsys.readouterr()
+        assert cli.main(words) != 0
+        said = "".join(capsys.readouterr())
+        assert "pool.gnn._target_='own_layers.Layer' is not known here as a layer; --trust own_layers" in said
+        assert cli.main([*words, "--trust", "own_layers"]) == 0
+        assert cli.main([*words, "--config-dir", str(tmp_path / "conf")]) == 0, "its folder was named"
+
+    trusting = Trust(packages=("own_layers",))
+    config = json.loads(path.read_text())["config"]
+    for gnn, said in (
+        ({"_target_": "own_layers.function"}, "is no Module"),
+        ({"_target_": "os.system", "command": "touch pwned"}, "not known here as a layer"),
+        ({"_target_": "own_layers.Layer", "path": "x"}, "says nothing of places"),
+        ({"_target_": "own_layers.Layer", "inner": {"_target_": "own_layers.Layer"}}, "no class is expected there"),
+        ([{"_target_": "own_layers.Layer"}], "a list of them is expected"),
+    ):
+        with pytest.raises(Refused, match=said):
+            trusting.check({**config, "pool": {**config["pool"], "gnn": gnn}})
+    with pytest.raises(Refused, match="no class is expected there"):
+        trusting.check({**config, "model": {**config["model"], "mp": {"_target_": "own_layers.Layer"}}})
 
 
 def test_the_lists_are_those_of_torch() -> None:

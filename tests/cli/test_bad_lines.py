@@ -72,6 +72,18 @@ loss_weights={nope:1}
 trainer.gradient_clip_val=nan
 callbacks.resume_every=abc
 callbacks.monitor=nope
+callbacks.tolerance=-1
+callbacks.tolerance=nan
+callbacks.ties=both
+scheduler=warmup-cosine scheduler.warmup=0
+loss_ramp=-1
+loss_ramp={nope:3}
+loss_ramp.cut=3
+protocol.stratified=maybe
+protocol=cv10 protocol.stratified=0
+k_from=median
+k_from=0
+k_from=1
 callbacks.monitor=val/nothing callbacks.mode=min
 trainer.threads=100000
 trainer.devices=99
@@ -177,6 +189,19 @@ fold=99
 fold=a
 fold=0
 protocol=cv10 fold=10
+protocol=cv10 protocol.folds=5 fold=5
+protocol=cv10 protocol.folds=2
+protocol=cv10 protocol.folds=1 protocol.val=0.1
+protocol=cv10 protocol.folds=ten
+protocol=cv10 protocol.val=after
+protocol=cv10 protocol.val=1
+protocol=cv10 protocol.val=null
+protocol=cv10 protocol.fold_seeds=other
+protocol.fold_seeds=own
+protocol.select=best
+protocol.select=last callbacks.monitor=val/accuracy callbacks.mode=max
+protocol=cluster protocol.select=metric
+protocol=legacy-last
 protocol=cv10 fold=10000000000000000000000
 batch_size=0
 batch_size=-1
@@ -385,6 +410,26 @@ list pools --nosuch
 status nowhere
 report nowhere/at-all
 verify nowhere
+rerun /etc/passwd
+pool=topk;ls
+hydra/job_logging=nosuch
+hydra.run.dir=null
+hydra.run.dir=/proc/x
+hydra.output_subdir=/proc/x
+hydra.sweeper.params={a:1} -m seed=1,2
++hydra.sweeper.params.seed=[1,2] -m
+hydra.sweeper._target_=os.system -m seed=1,2
+hydra.launcher._target_=os.system -m seed=1,2
+hydra.sweep.dir=/proc/x -m seed=1,2
+-m seed=
+-m pool=topk,null
+-m ~pool
+-m trainer.max_epochs=1,0
+--cfg hydra -p nosuch
+--cfg all -p nosuch
+--experimental-rerun nosuch
++optimizer.amsgrad=abc
++optimizer.betas=[a,b]
 paths.results=s3://bucket/x -m seed=1,2
 -m seed=1,2 pool=nosuch
 -m seed=1,2 batch_size=a
@@ -478,6 +523,58 @@ def test_a_file_of_ones_own_that_cannot_be_read_is_named(
     assert cli.main(["train", "--config-dir", str(results.parent / "own"), "pool=broken", *SMALL]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "broken" in error and "HYDRA_FULL_ERROR" not in error
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("tags: ['${']", "{path} is no file of a configuration: "),
+        ("optimizer: { lr: '${oops' }", "{path} is no file of a configuration: "),
+        ("optimizer: [lr:", "{path} is no file of a configuration: "),
+        ("group: ${nope.nope}", "{path}: group: Interpolation key 'nope.nope' not found"),
+        ("optimizer: { lr: '${oc.env:NOT_SET_HERE}' }", "{path}: optimizer.lr: "),
+        ("tags: [a, '${nope}']", "{path}: tags[1]: Interpolation key 'nope' not found"),
+        ("batch_size: ${batch_size}", "{path}: batch_size: Recursive interpolation"),
+        ("defaults: [{override /pool: top}]", "{path}: pool=top is unknown (did you mean topk"),
+    ],
+)
+def test_a_file_whose_values_stand_for_nothing_is_named(
+    text: str, said: str, results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = results.parent / "own" / "experiment" / "mine.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(f"# @package _global_\n{text}\n")
+    (path.parent / "other.yaml").write_text("# @package _global_\ngroup: mine\n")
+    folder = str(results.parent / "own")
+    assert cli.main(["train", "--config-dir", folder, "experiment=mine", *SMALL]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and said.format(path=path) in error, error
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("optimizer.lr=abc", "optimizer.lr='abc': a number is expected"),
+        ("optimizer.weight_decay=null", "optimizer.weight_decay=None: a number is expected"),
+        ("optimizer.fused=often", "optimizer.fused='often': true or false is expected"),
+        ("scheduler=step scheduler.gamma=[0.5]", "scheduler.gamma=[0.5]: a number is expected"),
+        ("scheduler=plateau scheduler.mode=fast", "mode fast is unknown"),
+        ("pool=topk pool.ratio=[0.5,0.4,0.3]", "pool.ratio=[0.5, 0.4, 0.3]: 3 values for model.levels=2"),
+        ("pool=mincut pool.k=[8,4] model.levels=1", "pool.k=[8, 4]: 2 values for model.levels=1"),
+        ("+optimizer.amsgrad=abc", "optimizer.amsgrad='abc': torch's optimisers take numbers"),
+        ("topk", "topk: GROUP=NAME or KEY=VALUE is expected"),
+        ("+pool=topk", "+pool=topk: there is one already; pool=topk takes its place"),
+        ("pool=topk;ls", "pool=topk;ls: a value with signs such as ;"),
+        ("trainer.num_nodes=2", "trainer.num_nodes is no key of the configuration"),
+    ],
+)
+def test_an_argument_is_named(line: str, said: str, results: Path, capsys: pytest.CaptureFixture[str],
+                              monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    monkeypatch.chdir(results.parent)
+    code = cli.main(argv(line))
+    error = capsys.readouterr().err
+    assert said in error, error
+    check(code, error, results.parent)
 
 
 # ------------------------------------------------------------------------------------------------------- lost outputs

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 from poolbench import cli
 from poolbench.cli.names import choices
@@ -62,6 +63,39 @@ def test_batches_of_jobs_are_one_sweep(results: Path) -> None:
     assert len(list(results.glob("sweeps/*"))) == 1
 
 
+def test_each_job_is_composed_before_the_first_begins_and_not_by_hydra(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in {
+        "experiment/a": "batch_size: 16", "debug/c": "batch_size: 8", "debug/d": "batch_size: 8", "own/c": "seed: 1",
+        "experiment/b": "defaults: [{/own@_global_: \"${debug}\"}]",
+    }.items():  # fmt: skip
+        path = tmp_path / f"{name}.yaml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"# @package _global_\n{text}\n")
+    monkeypatch.setattr(ConfigLoaderImpl, "load_sweep_config", None)
+    mine = ["--config-dir", str(tmp_path), "-m", *QUICK]
+    assert cli.train([*mine, "experiment=a,b", "debug=c,d"]) == 2  # each of the four goes with the other's first
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "[4] experiment=b debug=d: " in said and "own=d is unknown" in said, said
+    assert not list(results.glob("sweeps/*/jobs.json")) and not list(results.glob("runs/*"))
+    assert cli.train([*mine, "experiment=a,b", "debug=c"]) == 0
+
+
+def test_a_job_knows_its_number_the_time_of_the_sweep_and_its_words(results: Path, tmp_path: Path) -> None:
+    tags = "tags=['n${hydra:job.num}','${now:%Y-%m-%d_%H-%M-%S}']"
+    assert swept("seed=3,4", tags, results=results)[0] == 0
+    made = [json.loads(path.read_text())["config"] for path in results.glob("runs/*/1/record.json")]
+    assert {config["seed"]: config["tags"][0] for config in made} == {3: "n0", 4: "n1"}
+    (folder,) = results.glob("sweeps/*")
+    assert {config["tags"][1] for config in made} == {folder.name}
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\ntags: ['${hydra:job.override_dirname}']\n")
+    assert swept("seed=5,6", "--config-dir", str(tmp_path), "experiment=mine", results=results)[0] == 0
+    made = [json.loads(path.read_text())["config"] for path in results.glob("runs/*/1/record.json")]
+    assert [f"seed={config['seed']}" in config["tags"][0] for config in made if config["seed"] > 4] == [True, True]
+
+
 def test_data_that_cannot_be_had_fails_its_job_and_no_other(
     results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,8 +118,10 @@ def test_results_that_cannot_be_written_are_failures(results: Path, capsys: pyte
     assert capsys.readouterr().err.count("paths.results=") == 2
     results.joinpath("sweeps").rename(results / "other")
     (results / "sweeps").write_text("a file where the sweeps should be")
-    assert cli.train(["-m", *QUICK, "pool=topk,none"]) == 1
-    assert capsys.readouterr().err.count("\n") == 1
+    for words in ([], ["hydra.sweep.dir=/proc/nowhere"]):
+        assert cli.train(["-m", *QUICK, "pool=topk,none", *words]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and "hydra.sweep.dir=/" in said and "cannot be written" in said
 
 
 @pytest.mark.parametrize(

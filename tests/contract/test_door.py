@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from registry import FEATURES, Graphs, Registered, graphs
@@ -150,6 +152,7 @@ def test_nodes_of_a_batch_may_stand_in_any_order(pool: Registered) -> None:
     for inverse in (False, True):
         lifted = module.lift(want.x, want.s, inverse=inverse)[back]
         close(module.lift(out.x, out.s, inverse=inverse), lifted)
+        close(module.lift(out.x, pickle.loads(pickle.dumps(out)).s, inverse=inverse), lifted)
     close(out.s.lift(out.x[:, :1]), want.s.lift(want.x[:, :1])[back])
     if out.x.requires_grad:
         (grad,) = torch.autograd.grad(out.x.square().sum(), leaf)
@@ -387,6 +390,34 @@ def test_weights_that_do_not_fit(pool: Registered, weight: Any, line: str) -> No
             module(*args, edge_weight=weight(index.shape[1]))
 
 
+@pytest.mark.parametrize("where", ["tensors", "own"])
+def test_what_is_no_flag_and_no_number_of_graphs(operator: Registered, where: str) -> None:
+    module, graph = operator.make(), graphs(5, 4)
+    (source, target), weight = graph.edges
+    matrix = Sparse.from_edges(target, source, weight, Ragged(torch.tensor([0, 5, 9])))
+    given: tuple[Any, ...]
+    if operator.is_readout:
+        given = (graph.x, matrix.nodes if where == "own" else graph.i)
+    else:
+        given = (graph.x, matrix) if where == "own" else (graph.x, graph.edges[0], graph.i)
+    refused: list[tuple[str, Any, str]] = [
+        ("validate", "no", "validate='no': True or False is expected"),
+        ("validate", 0, "validate=0: True or False is expected"),
+        ("batch_size", 2.0, r"batch_size=2\.0: the number of graphs, a whole number, is expected"),
+        ("batch_size", True, "batch_size=True: the number of graphs, a whole number, is expected"),
+    ]
+    if not operator.is_readout:
+        refused += [
+            ("return_edge", "no", "return_edge='no': True or False is expected"),
+            ("edge_reduce", "avg", "edge_reduce='avg': one of sum, mean, max, min"),
+            ("s", None, "s is a NoneType: .*, which has one with return_selection=True, is expected"),
+        ]
+    for name, value, line in refused:
+        with pytest.raises((TypeError, ValueError), match=line):
+            module(*given, **{name: value})
+    module(*given, batch_size=np.int64(2), validate=np.True_)
+
+
 @pytest.mark.parametrize("name", ["x", "edge_weight", "edge_attr", "mask"])
 def test_what_is_no_tensor(name: str) -> None:
     graph = graphs(5)
@@ -473,6 +504,24 @@ def test_a_matrix_carries_its_own_weights(pool: Registered) -> None:
     a = Sparse.from_edges(target, source, weight, Ragged.single(4))
     with pytest.raises(ValueError, match="a Matrix carries its own"):
         pool.make()(graph.x, a, edge_weight=weight)
+
+
+# Weights that are no numbers, or too large ones
+
+
+@pytest.mark.parametrize("junk", [torch.nan, torch.inf, 1e30])
+def test_weights_out_of_the_ordinary_are_refused_or_give_a_graph(pool: Registered, junk: float) -> None:
+    module, graph = pool.make(dtype=torch.float32), graphs(*SIZES)
+    index, weight = graph.edges
+    weight = (weight * 1e30).float() if junk == 1e30 else weight.float().index_fill(0, torch.tensor([0, 7]), junk)
+    try:
+        out = run(module, graph.x.float(), index, graph.i, edge_weight=weight)
+    except ValueError as error:
+        assert junk != 1e30 and str(error).startswith("edge weights must be finite numbers")
+    else:
+        assert out.x.shape == (int(out.sizes.sum()), module.out_channels(FEATURES))
+        assert (out.sizes > 0).all()
+        assert not out.a.numel() or (int(out.a.min()) >= 0 and int(out.a.max()) < len(out.x))
 
 
 # Negative weights

@@ -6,13 +6,15 @@ import copy
 import inspect
 import io
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from registry import Registered, graphs
+from registry import REGISTRY, Registered, graphs
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
@@ -196,6 +198,16 @@ def test_members_can_be_listed_before_a_call(operator: Registered) -> None:
     assert not hasattr(module, "n_nodes")
 
 
+def test_the_package_can_be_listed_without_the_libraries_of_peers() -> None:
+    code = (
+        "import inspect, sys; sys.modules['tgp'] = None\n"
+        "import poolbench.pool; from poolbench.pool import *\n"
+        "print(*(name for name, _ in inspect.getmembers(poolbench.pool) if name in globals()))"
+    )
+    names = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert {r.cls.__name__ for r in REGISTRY if r.cls.__module__.startswith("poolbench.pool.")} <= {*names}
+
+
 def test_flags_are_checked_as_flags(operator: Registered) -> None:
     flags = [n for n, p in parameters_of(operator.cls).items() if p.annotation == "bool"]
     assert operator.is_readout or "return_selection" in flags
@@ -239,7 +251,9 @@ def test_a_module_of_another_type_takes_x_of_that_type(operator: Registered, dty
                 y, losses = out.x, out.losses
             assert y.dtype == kind
             assert operator.is_readout or w is None or out.edge_weight.dtype == kind
-            value = y.float().square().sum() + sum(v.float() for v in losses.values())
+            # a plain sum of squares says nothing of rows that are normalised
+            value = (y.float().square() @ torch.linspace(0.5, 1.5, y.shape[-1])).sum()
+            value = value + sum(v.float() for v in losses.values())
             leaves = [x, *m.parameters()]
             grads = torch.autograd.grad(value, leaves, allow_unused=True) if value.requires_grad else []
             numbers = [y, *losses.values(), *(g for g in grads if g is not None)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -449,6 +450,45 @@ def test_duplicate_edges_add_up(pool: Registered) -> None:
     close(out.losses, plain.losses)
 
 
+@pytest.mark.parametrize("mode", ["single", "disjoint", "batch", "batch of one size"])
+def test_nodes_without_features(operator: Registered, mode: str) -> None:
+    """x [n, 0]: what depends on the graph alone is pooled as with any other."""
+    changes: dict[str, Any] = {"in_channels": None} if "in_channels" in operator.takes else {}
+    graph = graphs(5, 5) if mode == "batch of one size" else graphs(*SIZES)
+    x, a, mask = graph.padded
+    args, keywords = {
+        "single": ((graph.xs[0], graph.adjacencies[0]), {}),
+        "disjoint": ((graph.x, graph.a, graph.i), {}),
+        "batch": ((x, a), {"mask": mask}),
+        "batch of one size": ((x, a), {}),
+    }[mode]
+    bare = args[0][..., :0]
+    if operator.is_readout:
+        out = operator.make(**changes)(bare, *args[2:], **keywords)
+        assert out.shape[0] == (1 if mode == "single" else len(graph.xs)) and out.isfinite().all()
+        return
+    module = operator.make(return_selection=True, **changes)
+    out = module(bare, *args[1:], **keywords)
+    for inverse in (False, True):
+        assert module.lift(out.x, out.s, inverse=inverse).shape == (*bare.shape[:-1], out.x.shape[-1])
+    if module.precomputable:
+        want = operator.make()(*args, **keywords)
+        close(out.a, want.a)
+        assert out.sizes.tolist() == want.sizes.tolist()
+
+
+def test_aggregations_by_name_and_graphs_without_nodes(readout: Registered) -> None:
+    if "aggregations" not in readout.takes:
+        pytest.skip("takes no names of aggregations")
+    module, graph = readout.make(aggregations=["median", "mul", "var", "sum"]), graphs(5, 4)
+    want = module(graph.x, graph.i)
+    for i in (2 * graph.i, 1 + 3 * graph.i):
+        out = module(graph.x, i, batch_size=6)
+        filled = i.unique()
+        close(out[filled], want)
+        assert not out[[g for g in range(6) if g not in filled]].any()
+
+
 # The result
 
 
@@ -496,15 +536,35 @@ def test_lift_and_its_inverse(pool: Registered) -> None:
     assert module.lift(out.x, out.s, inverse=True).isfinite().all()
 
 
-def test_lift_in_batch_mode(pool: Registered) -> None:
-    module, graph = pool.make(return_selection=True), graphs(5, 5)
-    x, a, _ = graph.padded
-    torch.manual_seed(0)
-    out = module(x, a)
-    lifted = module.lift(
-        out.x if module.batched else out.x.reshape(-1, out.x.shape[-1])[: out.s.pooled.num_rows], out.s
-    )
-    assert lifted.numel() == 10 * out.x.shape[-1]
+@pytest.mark.parametrize("inverse", [False, True])
+def test_lift_gives_back_the_form_of_the_nodes(pool: Registered, inverse: bool) -> None:
+    """In every mode what it is for the disjoint union, with zeros in the padding; the answer may have been pickled."""
+    module, graph = pool.make(return_selection=True), graphs(*SIZES)
+
+    def lifted(x: Tensor, a: Any, *i: Tensor, **mask: Tensor) -> tuple[Tensor, Tensor]:
+        torch.manual_seed(0)
+        out = pickle.loads(pickle.dumps(module(x, a, *i, **mask)))
+        back = module.lift(out.x, out.s, inverse=inverse)
+        assert back.shape == (*x.shape[:-1], out.x.shape[-1])
+        close(out.s.lift_inverse(out.x) if inverse else out.s.lift(out.x), back)
+        return back, out.s.reduce(x.nan_to_num())
+
+    def same(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], real: Tensor | None = None) -> None:
+        back, reduced = one
+        if not pool.cls.stochastic:
+            close(back.reshape(other[0].shape) if real is None else back[real], other[0], 1e-6 if inverse else 1e-8)
+            close(reduced.reshape(other[1].shape), other[1])
+        assert real is None or not back[~real].any()
+
+    x, a, mask = graph.padded
+    for given in (x, x.masked_fill(~mask.unsqueeze(-1), torch.nan)):
+        same(lifted(given, a, mask=mask), lifted(graph.x, graph.a, graph.i), mask)
+    for g, one in enumerate(graph.xs):
+        same(lifted(x[g], a[g], mask=mask[g]), lifted(one, graph.adjacencies[g]), mask[g])
+    equal = graphs(5, 5, 5)
+    x, a, _ = equal.padded
+    same(lifted(x, a), lifted(equal.x, equal.a, equal.i))
+    same(lifted(x, Dense(a, None, symmetric=True)), lifted(x, a))
 
 
 # A selection that is handed in
@@ -518,6 +578,12 @@ def test_its_own_selection_handed_in_gives_the_same(pool: Registered) -> None:
     close(again.x, out.x)
     close(dense(again), dense(out))
     assert torch.equal(again.i, out.i)
+    x, a, mask = graph.padded
+    torch.manual_seed(0)
+    out = module(x, a, mask=mask)
+    again = module(x, a, mask=mask, s=out.s)
+    close(again.x, out.x)
+    close(module.lift(again.x, again.s), module.lift(out.x, out.s))
     with pytest.raises(ValueError, match="s is of 5 nodes"):
         module(graph.x, index, graph.i, edge_weight=weight, s=single(module, graphs(5), 0).s)
 

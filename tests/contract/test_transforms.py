@@ -98,6 +98,20 @@ def test_exports_with_any_number_of_nodes_and_edges(operator: Registered) -> Non
         close(*found, 1e-4)
 
 
+def test_the_number_of_graphs_that_a_trace_would_have_to_read(operator: Registered) -> None:
+    x, index, _, batch = tensors(BATCHES[0])
+    module = operator.make(dtype=torch.float32)
+    given = (x, batch) if operator.is_readout else (x, index, batch)
+    line = "need batch_size=, the number of graphs"
+    with pytest.raises(ValueError, match=line):
+        torch.export.export(module, given)
+    if operator.is_readout:
+        return
+    torch._dynamo.reset()
+    with pytest.raises(torch._dynamo.exc.Unsupported, match=line):
+        torch.compile(module, fullgraph=True, backend="eager")(*given)
+
+
 def _loss_of(operator: Registered) -> tuple[Callable[..., Tensor], dict[str, Tensor], Tensor, Tensor]:
     """A function of (parameters, x, edge_weight), and what to call it with."""
     module, (x, index, weight, batch) = OnTensors(operator, torch.float64), tensors(BATCHES[0], torch.float64)

@@ -607,6 +607,13 @@ def test_a_file_in_the_place_of_a_folder(tmp_path: Path) -> None:
         unpack(archive, tmp_path / "files", lambda name: True, folders=True)
 
 
+def test_a_member_without_a_name_is_passed_over(mirror: Mirror, files_of: FilesOf) -> None:
+    """A name that begins with NUL is cut to nothing by zipfile, whose `is_dir` then fails."""
+    whole = zipped({**files_of("TINY"), "?.txt": "1"})
+    mirror("TINY", whole.replace(b"?.txt", b"\0.txt"))
+    assert TUDataset("TINY").load().num_graphs == 3
+
+
 def test_lzma_archives_are_read(mirror: Mirror, files_of: FilesOf) -> None:
     mirror("TINY", zipped(files_of("TINY"), zipfile.ZIP_LZMA))
     assert TUDataset("TINY").load().num_graphs == 3

@@ -162,16 +162,8 @@ def test_tu_text(tmp_path: Path, kind: str, name: str, examples: int) -> None:
     fuzz(examples, files[kind], read)
 
 
-# Known, and open: a member without a name is an IndexError of zipfile's `is_dir`. It is a line of `unpack`, which goes
-# with the next change of the code's version: alone it would part all records of TU sets from the code.
-NAMELESS = pytest.mark.xfail(raises=IndexError, reason="a member of an archive without a name", strict=False)
-
-
 @examples(25, 1000)
-@pytest.mark.parametrize(
-    "packing",
-    [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, pytest.param(zipfile.ZIP_BZIP2, marks=NAMELESS), zipfile.ZIP_LZMA],
-)
+@pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_tu_archives(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, packing: int, examples: int) -> None:
     whole = archive({f"TINY/TINY_{kind}.txt": content for kind, content in TEXT.items()}, packing)
 

@@ -6,7 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from poolbench.data.protocols import CrossValidation, Holdout, LegacyCrossValidation, Nested, Official, Transductive
+from poolbench.data.protocols import (
+    CrossValidation,
+    Holdout,
+    LegacyCrossValidation,
+    Nested,
+    Nodes,
+    Official,
+    Protocol,
+    Transductive,
+)
 from poolbench.data.splits import Split
 from poolbench.errors import PoolBenchError
 
@@ -145,6 +154,89 @@ def test_a_fold_that_there_is_not_is_refused(fold: object) -> None:
         CrossValidation().split(labels(30, 30), "f", fold)  # type: ignore[arg-type]
     with pytest.raises(PoolBenchError, match="leave fold out"):
         Holdout().split(labels(30, 30), "f", 1)
+
+
+def test_the_previous_fold_validates_where_it_is_said() -> None:
+    y = labels(60, 40)
+    for fold in range(10):
+        after, before = (CrossValidation(val=val).split(y, "f", fold) for val in ("next", "previous"))
+        assert torch.equal(after.test, before.test)
+        assert torch.equal(before.val, CrossValidation().split(y, "f", (fold - 1) % 10).test)
+        assert torch.equal(after.val, CrossValidation().split(y, "f", (fold + 1) % 10).test)
+
+
+def test_a_stratified_share_of_the_training_part_validates_where_it_is_said() -> None:
+    y = labels(60, 40)
+    splits = [CrossValidation(folds=5, val=0.15).split(y, "f", fold) for fold in range(5)]
+    assert torch.equal(torch.cat([s.test for s in splits]).sort().values, torch.arange(100))
+    for split in splits:
+        assert split.protocol == "cv5"
+        assert counts(y, split).tolist() == [[41, 27], [7, 5], [12, 8]]
+    assert not torch.equal(splits[0].val, splits[1].val)
+
+
+def test_parts_need_not_have_their_share_of_each_class() -> None:
+    y = labels(60, 40)
+    for made in (Holdout(seed=1, stratified=False).split(y, "f"),
+                 CrossValidation(seed=1, val=0.1, stratified=False).split(y, "f", 3)):  # fmt: skip
+        assert made.test.numel() == 10 and made.val.numel() in (9, 10)
+        assert torch.equal(torch.cat([made.train, made.val, made.test]).sort().values, torch.arange(100))
+    seeds = [Holdout(seed=seed, stratified=False).split(y, "f").test for seed in range(20)]
+    assert len({int((y[test] == 0).sum()) for test in seeds}) > 3
+    other = Holdout(seed=1, stratified=False).split(1 - y, "f")
+    assert torch.equal(other.test, Holdout(seed=1, stratified=False).split(y, "f").test), "classes play no part"
+
+
+@pytest.mark.parametrize("folds", [3, 5, 20])
+def test_any_number_of_folds(folds: int) -> None:
+    y = labels(60, 40)
+    splits = [CrossValidation(folds=folds).split(y, "f", fold) for fold in range(folds)]
+    assert torch.equal(torch.cat([s.test for s in splits]).sort().values, torch.arange(100))
+    assert {s.protocol for s in splits} == {f"cv{folds}"}
+    legacy = LegacyCrossValidation(folds=folds).split(y, "f", folds - 1)
+    assert (legacy.protocol, legacy.val.numel()) == (f"legacy-cv{folds}", 0)
+    with pytest.raises(PoolBenchError, match=f"cv{folds} has the folds 0 to {folds - 1}"):
+        CrossValidation(folds=folds).split(y, "f", folds)
+
+
+def test_ten_folds_are_those_of_before_folds_could_be_counted() -> None:
+    """Records hold the hash."""
+    split = CrossValidation(seed=7).split(torch.arange(50) % 3, "fingerprint", 4)
+    assert split.hash == "691e0280e37077ba55c0a797c63dacd8485c1196267dd44d88d19cac91be4c32"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"folds": 2}, "folds=2 must be a whole number, 3 or more"),
+        ({"folds": 1, "val": 0.1}, "folds=1 must be a whole number, 2 or more"),
+        ({"folds": True}, "folds=True"),
+        ({"folds": 5.0}, "folds=5.0"),
+        ({"val": "after"}, "val='after' is neither next nor previous, nor a fraction"),
+        ({"val": 1}, "val=1 must be a fraction"),
+        ({"val": 0.0}, "val=0.0 must be a fraction"),
+        ({"select": "best"}, "select='best' is none of loss, metric, last"),
+        ({"stratified": 1}, "stratified=1 is neither true nor false"),
+        ({"fold_seeds": "other"}, "fold_seeds='other' is neither shared nor own"),
+    ],
+)
+def test_folds_that_cannot_be(arguments: dict, said: str) -> None:
+    with pytest.raises(PoolBenchError, match=said):
+        CrossValidation(**arguments)
+
+
+@pytest.mark.parametrize("protocol", [Holdout, CrossValidation, Nested, Nodes, Official, LegacyCrossValidation])
+def test_which_epoch_counts_changes_no_split(protocol: type[Protocol]) -> None:
+    y = labels(60, 40)
+    parts = {"train": torch.arange(80), "val": torch.arange(80, 90), "test": torch.arange(90, 100)}
+    made = [protocol(seed=0, select=select) for select in ("loss", "metric", "last")]
+    assert [one.select for one in made] == ["loss", "metric", "last"]
+    assert len({one.split(y, "f", None if one.folds is None else 3, parts).hash for one in made}) == 1
+
+
+def test_where_all_is_trained_on_there_is_no_metric_to_select_by() -> None:
+    with pytest.raises(PoolBenchError, match="cluster: select='metric' is none of loss, last"):
+        Transductive(select="metric")
 
 
 def test_nested_folds_hold_the_test_fold_out_of_the_inner_split() -> None:

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from configs import small
-from poolbench.config import replace
+from poolbench.config import plain, read, replace
 from poolbench.data.generators.synthetic import PlantedGraphs
 from poolbench.errors import PoolBenchError
 from poolbench.jobs.attempt import table
 from poolbench.jobs.run import run
 from poolbench.nn.hierarchical import Hierarchical
+from poolbench.records.attempts import iter_records
 from poolbench.records.record import Metrics, Record, Time
 
 Maker = Callable[..., Record]
@@ -95,3 +96,29 @@ def test_what_is_not_trained_by_epochs_has_none_in_its_table(made: Record) -> No
     made.curve, made.selected_epoch, made.parameters = [], None, 0
     made.time = Time(epoch=None, epoch_cpu=None, total=2.0)
     assert table("mincut-MUTAG-s0", made).splitlines()[-1] == "2.0 s in all, 0 parameters"
+
+
+def test_a_shift_is_measured_on_both_sides_and_no_test_graph_is_looked_at_unasked(tmp_path: Path) -> None:
+    config = small(protocol={"_target_": "poolbench.data.shift.Shift"}, trainer__max_epochs=1,
+                   paths__results=str(tmp_path), dataset__num_graphs=60)  # fmt: skip
+    made = run(config)
+    assert made.splits.id_test == 3 and set(made.metrics.parts()) == {"train", "val", "test", "id_test"}
+    ((_, kept),) = iter_records(tmp_path)
+    assert kept.metrics == made.metrics
+    unasked = run(replace(config, evaluate_test=False))
+    assert not unasked.metrics.id_test and not unasked.metrics.test and unasked.metrics.val
+
+
+def test_a_perturbation_makes_another_run_of_the_same_split(tmp_path: Path) -> None:
+    config = small(trainer__max_epochs=1, paths__results=str(tmp_path), dataset__num_graphs=30)
+    assert "perturb" not in plain(config), "a run without one is what it was before there were any"
+    parts = {f"{at}-{share}": {"_target_": "poolbench.data.perturb.DropEdges", "share": share, "at": at}
+             for at in ("both", "test") for share in (0.2, 0.9)}  # fmt: skip
+    made = {name: run(read({**plain(config), "perturb": part})) for name, part in parts.items()}
+    made["none"] = run(read({**plain(config), "perturb": {"_target_": None}}))
+    assert made["none"].id == run(config).id
+    assert len({record.id for record in made.values()}) == 5
+    assert len({(record.splits.hash, record.splits.dataset) for record in made.values()}) == 1
+    losses = {name: (record.metrics.train["loss"], record.metrics.test["loss"]) for name, record in made.items()}
+    assert losses["test-0.9"][0] == losses["none"][0] != losses["both-0.9"][0]
+    assert len({test for _, test in losses.values()}) == 5

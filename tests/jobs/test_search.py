@@ -280,6 +280,7 @@ def test_what_is_scored_is_what_selects_epochs(tmp_path: Path) -> None:
     assert score(kernel) == -0.75, "a kernel has no epochs"
     assert scored("val/auc", "max") == -0.5
     assert scored("train/loss", "last") == -3.0, "clusterings have no loss but the operator's"
+    assert scored("val/auc", "last") == 0.5, "what is held out is what a search goes by"
 
 
 # ------------------------------------------------------------------------------------------------------------ the space

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from poolbench.data.prepared import Prepared
 from poolbench.data.protocols import Holdout
 from poolbench.data.store import Batch
 from poolbench.learn import build, diagnostics, locate, train
-from poolbench.learn.diagnostics import block, pooling, sample, spectrum
+from poolbench.learn.diagnostics import Known, block, pooling, sample, spectrum
 from poolbench.learn.pictures import draw, layout, picture
 from poolbench.linalg import Ragged, Sparse
 from poolbench.pool.base.selection import SparseSelection
@@ -88,6 +89,7 @@ def test_kept_nodes() -> None:
     assert level["assigned"] == pytest.approx(5 / 7)
     assert level["clusters"] == 2.5 and level["used"] == 2.5
     assert level["entropy"] == 0.0 and level["collapsed"] == 0.0
+    assert level["constant"] == 0.0, "dropped nodes have the sum 0, kept ones not"
     # 0 stands alone, 2-3 is an edge; 4-5 is an edge.
     assert level["density"] == pytest.approx((1 / 3 + 1) / 2)
     assert level["components"] == 1.5 and level["connected"] == 0.5
@@ -129,6 +131,49 @@ def test_overlapping_clusters() -> None:
     assert level["entropy"] == pytest.approx(one / 6) and level["assigned"] == pytest.approx(6 / 7)
     assert level["used"] == 1.5 and level["collapsed"] == 0.0
     assert level["connected"] == 1.0
+    assert level["constant"] == 0.0
+
+
+class Signed(SRCPool):
+    """Weights whose sums are 2 for each node of the path, and 0 for each of the triangle."""
+
+    def select(self, x: Tensor, a: Any, i: Any) -> SparseSelection:
+        node = torch.tensor([0, 1, 1, 2, 3, 4, 4, 5, 5, 6, 6])
+        cluster = torch.tensor([0, 0, 1, 1, 1, 2, 3, 2, 3, 2, 3])
+        weight = torch.tensor([2.0, 5.0, -3.0, 2.0, 2.0, 1.0, -1.0, 1.0, -1.0, 2.0, -2.0])
+        return SparseSelection(node, cluster, weight, a.nodes, Ragged.from_index(torch.tensor([0, 0, 1, 1]), 2))
+
+
+def test_sums_that_are_constant_and_not_zero() -> None:
+    (level,) = measured(Signed())["levels"]
+    assert level["constant"] == 0.5
+    (level,) = measured(Soft())["levels"]
+    assert level["constant"] == 1.0
+    assert [level["constant"] for level in measured(NoPool(), NoPool())["levels"]] == [1.0, 1.0]
+
+
+def test_known_nodes_are_found_or_not() -> None:
+    known = Known("salient", torch.tensor([9, 0, 1, 1, 0, 1, 1, 0]), torch.tensor([0, 1, 5, 8]))
+    batch = dataclasses.replace(PATH_AND_TRIANGLE, graphs=torch.tensor([1, 2]))
+    model = Model(Keep())
+    (level,) = pooling(model, model, [batch], known)["levels"]
+    # Kept are 0, 2, 3 of the path, whose salient nodes are 1 and 2, and 4, 5 of the triangle (0 and 1 are salient).
+    assert level["recall"] == pytest.approx((1 / 2 + 2 / 2) / 2)
+    assert level["kept_salient"] == pytest.approx((1 / 3 + 2 / 2) / 2)
+    model = Model(Keep(), NoPool())
+    first, second = pooling(model, model, [batch], known)["levels"]
+    assert "recall" in first and "recall" not in second
+
+
+def test_known_clusters_beside_those_that_nodes_belong_to_most() -> None:
+    from sklearn.metrics import normalized_mutual_info_score
+
+    known = Known("clusters", torch.tensor([0, 0, 1, 1, 0, 0, 1]), torch.tensor([0, 4, 7]))
+    model = Model(Overlap())
+    (level,) = pooling(model, model, [PATH_AND_TRIANGLE], known)["levels"]
+    # Of the path 0 and 1 belong to the first cluster, 2 to the second, 3 to none; the triangle to one.
+    assert level["nmi"] == pytest.approx((normalized_mutual_info_score([0, 0, 1], [0, 0, 1]) + 0) / 2)
+    assert "recall" not in level
 
 
 def test_levels_come_in_order_and_batches_are_one_sample() -> None:
@@ -161,7 +206,7 @@ def test_every_operator_can_be_looked_at(name: str) -> None:
     if issubclass(locate.locate("pool", pool), GlobalPool):
         model_part = Part("poolbench.nn.flat.Global", {"hidden": 8})
     torch.manual_seed(0)
-    model = build.build_model(model_part, pool, train.data_facts(prepared))
+    model = build.build_model(model_part, pool, train.data_facts(prepared, "mean"))
     a = Sparse.from_edges(*raw.load().edge_index, None, Ragged(torch.cat([torch.zeros(1, dtype=torch.int64),
                           raw.load().num_nodes.cumsum(0)])), symmetric=True)  # fmt: skip
     batch = Batch(prepared.x.values, a, prepared.target.y, torch.arange(12))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +13,18 @@ import pytest
 import torch
 
 from configs import small
+from poolbench.audit import claims
 from poolbench.config import Config
 from poolbench.data.generators.synthetic import PlantedGraphs
 from poolbench.data.prepared import Prepared
-from poolbench.data.protocols import Holdout
+from poolbench.data.protocols import CrossValidation, Holdout, Protocol
 from poolbench.errors import PoolBenchError, RunError
-from poolbench.learn.build import STAND_IN, Parts, build_model, loss_weights
+from poolbench.learn.build import STAND_IN, Parts, build_model, by_loss
 from poolbench.learn.keeper import Selection
 from poolbench.learn.outcome import Outcome
-from poolbench.learn.train import Trainable, train
+from poolbench.learn.train import Trainable, data_facts, train
 from poolbench.nn.model import GraphModel
+from poolbench.pool.mincut import MinCutPool
 from poolbench.pool.sag import SAGPool
 from poolbench.pool.topk import TopKPool
 
@@ -41,6 +46,14 @@ BASE: dict[str, Any] = {
     "callbacks__mode": "min",
     "seed": 3,
 }
+WARMUP = {"_target_": "poolbench.learn.schedules.WarmupCosine", "warmup": 4, "T_max": 12}
+SCHEDULERS: dict[str, dict[str, Any]] = {
+    "none": {"scheduler": {"_target_": None}},
+    "cosine": {},
+    "plateau": {"scheduler": {"_target_": "torch.optim.lr_scheduler.ReduceLROnPlateau", "patience": 0}},
+    "step": {"scheduler": {"_target_": "torch.optim.lr_scheduler.StepLR", "step_size": 3}},
+    "warmup-cosine": {"scheduler": WARMUP},
+}
 
 
 def config(name: str = "mincut", **changes: Any) -> Config:
@@ -48,8 +61,8 @@ def config(name: str = "mincut", **changes: Any) -> Config:
     return small(**{"pool": POOLS[name], **BASE, **changes})
 
 
-def run(made: Config, **kwargs: Any) -> Outcome:
-    prepared = Prepared.of(RAW, Holdout(SPLIT_SEED, test=0.2, val=0.2), None)
+def run(made: Config, protocol: Protocol | None = None, fold: int | None = None, **kwargs: Any) -> Outcome:
+    prepared = Prepared.of(RAW, protocol or Holdout(SPLIT_SEED, test=0.2, val=0.2), fold)
     return train(made, prepared, Trainable.of(made, prepared), **kwargs)
 
 
@@ -81,10 +94,9 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("pool", ["mincut", "random-dense"])
-@pytest.mark.parametrize("scheduler", ["cosine", "plateau"])
+@pytest.mark.parametrize("scheduler", ["cosine", "plateau", "warmup-cosine"])
 def test_a_killed_run_ends_with_the_same_bits(pool: str, scheduler: str, tmp_path: Path) -> None:
-    plateau = {"_target_": "torch.optim.lr_scheduler.ReduceLROnPlateau", "patience": 0, "factor": 0.3}
-    made = config(pool, **({} if scheduler == "cosine" else {"scheduler": plateau}))
+    made = config(pool, **SCHEDULERS[scheduler])
     whole = run(made)
     resume = tmp_path / "resume.ckpt"
     starts: list[int] = []
@@ -111,12 +123,6 @@ LIMITS: dict[str, dict[str, Any]] = {
     "part of an epoch": {"trainer__limit_train_batches": 1, "trainer__min_steps": 9, "trainer__max_epochs": 12,
                          "callbacks__patience": 2},
 }  # fmt: skip
-SCHEDULERS: dict[str, dict[str, Any]] = {
-    "none": {"scheduler": {"_target_": None}},
-    "cosine": {},
-    "plateau": {"scheduler": {"_target_": "torch.optim.lr_scheduler.ReduceLROnPlateau", "patience": 0}},
-    "step": {"scheduler": {"_target_": "torch.optim.lr_scheduler.StepLR", "step_size": 3}},
-}
 
 
 def killed_at(made: Config, resume: Path, *epochs: int) -> Outcome:
@@ -201,6 +207,46 @@ def test_early_stopping_and_selection() -> None:
     assert outcome.metrics["val"]["accuracy"] == outcome.curve[best]["val/accuracy"]
 
 
+def test_where_the_last_epoch_counts_nothing_stops_early_and_validation_is_in_the_curve() -> None:
+    made = config(callbacks__patience=2, trainer__max_epochs=40, optimizer__lr=0.05, callbacks__monitor="auto",
+                  callbacks__mode="auto", scheduler={**BASE["scheduler"], "T_max": 40})  # fmt: skip
+    seen: list[float] = []
+    outcome = run(made, Holdout(SPLIT_SEED, test=0.2, val=0.2, select="last"), watch=lambda epoch, v: seen.append(v))
+    losses = [row["val/loss"] for row in outcome.curve]
+    assert len(losses) == 40 and outcome.selected_epoch == 39
+    assert min(losses) < losses[-1], "another epoch would be chosen by validation"
+    assert outcome.metrics["val"]["accuracy"] == outcome.curve[-1]["val/accuracy"]
+    assert not any("test" in name for row in outcome.curve for name in row)
+    assert outcome.diagnostics["selection"] == {"monitor": "val/loss", "mode": "last"}
+    assert seen == losses, "a search goes by validation, not by training"
+    rates = [row["lr"] for row in outcome.curve]
+    assert rates[-1] == pytest.approx(0.05 * (1 - math.cos(math.pi / 40)) / 2), "0 is reached with the last epoch"
+    assert all(a > b for a, b in itertools.pairwise(rates))
+
+
+def test_all_rules_train_to_the_same_curve() -> None:
+    made = config(callbacks__monitor="auto", callbacks__mode="auto")
+    runs = [run(made, Holdout(SPLIT_SEED, test=0.2, val=0.2, select=select)) for select in ("loss", "metric", "last")]
+    assert bits(runs[0])[2] == bits(runs[1])[2] == bits(runs[2])[2]
+    assert [one.diagnostics["selection"] for one in runs] == [
+        {"monitor": "val/loss", "mode": "min"}, {"monitor": "val/accuracy", "mode": "max"},
+        {"monitor": "val/loss", "mode": "last"},
+    ]  # fmt: skip
+
+
+def test_folds_begin_with_weights_of_their_own_where_it_is_said() -> None:
+    def weights(fold_seeds: str, fold: int, seed: int = 3) -> torch.Tensor:
+        made = config(seed=seed)
+        prepared = Prepared.of(RAW, CrossValidation(SPLIT_SEED, fold_seeds=fold_seeds), fold)
+        return torch.cat([p.detach().flatten() for p in Trainable.of(made, prepared).model.parameters()])
+
+    same = weights("shared", 0)
+    assert torch.equal(weights("shared", 1), same)
+    own = [weights("own", 0), weights("own", 1), weights("own", 0, seed=4), same]
+    assert not any(torch.equal(a, b) for a, b in itertools.combinations(own, 2))
+    assert torch.equal(weights("own", 1), own[1])
+
+
 def test_accuracy_is_over_graphs() -> None:
     outcome = run(config())  # batches of 16, the last one smaller
     split = Holdout(SPLIT_SEED, test=0.2, val=0.2).split(RAW.load().class_labels(), RAW.load().fingerprint())
@@ -227,10 +273,28 @@ def test_auxiliary_losses_reach_the_optimiser_with_their_weights() -> None:
     total = row["train/loss"] + 10 * (row["train/loss_cut_1"] + row["train/loss_ortho_1"])
     assert row["train/total_loss"] == pytest.approx(total, rel=1e-5)
     assert sum(weighted.losses.values()) < sum(plain.losses.values())
-    some = loss_weights({"cut": 0.5}, {"cut_1": torch.ones(()), "ortho_1": torch.ones(()), "cut_2": torch.ones(())})
+    some = by_loss(
+        "loss_weights", {"cut": 0.5}, {"cut_1": torch.ones(()), "ortho_1": torch.ones(()), "cut_2": torch.ones(())}, 1.0
+    )
     assert some == {"cut_1": 0.5, "ortho_1": 1.0, "cut_2": 0.5}
     with pytest.raises(PoolBenchError, match=r"loss_weights.ctu.*did you mean cut"):
-        loss_weights({"ctu": 1.0}, {"cut_1": torch.ones(())})
+        by_loss("loss_weights", {"ctu": 1.0}, {"cut_1": torch.ones(())}, 1.0)
+
+
+def test_weights_of_auxiliary_losses_rise_where_it_is_said(tmp_path: Path) -> None:
+    made = config(loss_weights={"cut": 2.0}, loss_ramp={"cut": 4}, callbacks__monitor="val/total_loss")
+    outcome = run(made)
+    for part in ("train", "val"):
+        rises = []
+        for row in outcome.curve:
+            of_cut = row[f"{part}/total_loss"] - row[f"{part}/loss"] - row[f"{part}/loss_ortho_1"]
+            rises.append(of_cut / row[f"{part}/loss_cut_1"])
+        assert rises == pytest.approx([1 - math.cos(math.pi * e / 4) for e in range(4)] + [2.0, 2.0], abs=1e-4)
+    assert bits(killed_at(made, tmp_path / "resume.ckpt", 2, 4)) == bits(outcome)
+
+
+def test_a_ramp_that_is_over_at_once_is_none() -> None:
+    assert bits(run(config(loss_ramp={"cut": 0}))) == bits(run(config()))
 
 
 def test_constraints_hold_after_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,6 +319,74 @@ def test_selection_takes_the_first_of_equals_and_counts_the_rest() -> None:
     assert (selection.epoch, selection.stale, selection.exhausted) == (1, 2, True)
     with pytest.raises(RunError, match="val/f1 is not measured"):
         Selection("val/f1").update(0, {"val/loss": 1.0}, model)
+
+
+@pytest.mark.parametrize(
+    ("rule", "selected", "stale"),
+    [
+        ({}, 3, 2),
+        ({"ties": "last"}, 5, 0),
+        ({"tolerance": 0.25}, 0, 5),  # the fourth is better by just that
+        ({"tolerance": 0.25, "ties": "last"}, 3, 2),
+        ({"tolerance": 0.2}, 3, 2),
+    ],
+)
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_how_much_better_an_epoch_must_be(rule: dict[str, Any], selected: int, stale: int, mode: str) -> None:
+    selection = Selection("val/x", mode, 9, **rule)
+    curve = [{"val/x": value if mode == "min" else -value} for value in (1.0, 1.0, 1.25, 0.75, 0.875, 0.75)]
+    for epoch, row in enumerate(curve):
+        selection.update(epoch, row, torch.nn.Linear(1, 1))
+    assert (selection.epoch, selection.stale) == (selected, stale)
+    assert claims._best(curve, "val/x", mode, selection.tolerance, selection.ties) == selected, "verify knows the rule"
+
+
+def test_patience_begins_anew_with_an_equal_epoch_where_ties_are_won_by_the_last() -> None:
+    still = {
+        "optimizer": {"_target_": "torch.optim.SGD", "lr": 0.0},
+        "callbacks__patience": 2,
+        "trainer__max_epochs": 7,
+    }
+    first, last = run(config(**still)), run(config(**still, callbacks__ties="last"))
+    assert (len(first.curve), first.selected_epoch) == (3, 0)
+    assert (len(last.curve), last.selected_epoch) == (7, 6)
+
+
+def test_the_loss_with_the_operators_may_select() -> None:
+    weights = {"cut": 0.5, "ortho": 2.0}
+    outcome = run(config(callbacks__monitor="val/total_loss", loss_weights=weights, trainer__max_epochs=8))
+    plain = run(config(loss_weights=weights, trainer__max_epochs=8))
+    totals = [row["val/loss"] + 0.5 * row["val/loss_cut_1"] + 2 * row["val/loss_ortho_1"] for row in outcome.curve]
+    assert [row["val/total_loss"] for row in outcome.curve] == pytest.approx(totals, rel=1e-12)
+    assert outcome.selected_epoch == min(range(8), key=totals.__getitem__)
+    assert not any("val/total_loss" in row for row in plain.curve), "curves of before have no such number"
+    assert [row["val/loss"] for row in plain.curve] == [row["val/loss"] for row in outcome.curve]
+
+
+def test_the_rate_warms_up_and_comes_to_nothing() -> None:
+    outcome = run(config(scheduler=WARMUP, trainer__max_epochs=12))
+    rates = [row["lr"] / 0.01 for row in outcome.curve]
+    down = [(1 + math.cos(math.pi * n / 8)) / 2 for n in range(8)]
+    assert rates == pytest.approx([0.25, 0.5, 0.75, 1.0, *down])
+
+
+def test_a_warm_up_longer_than_the_training_never_comes_down() -> None:
+    outcome = run(config(scheduler={**WARMUP, "warmup": 4, "T_max": 3}, trainer__max_epochs=3))
+    assert [row["lr"] for row in outcome.curve] == pytest.approx([0.0025, 0.005, 0.0075])
+
+
+@pytest.mark.parametrize(("k_from", "k"), [("mean", 9), ("largest", 20), (0.5, 6), (0.75, 8), (0.999, 20)])
+def test_k_is_a_share_of_the_size_that_is_said(k_from: str | float, k: int) -> None:
+    made = config(pool={**POOLS["mincut"], "ratio": 0.5}, k_from=k_from)
+    prepared = Prepared.of(RAW, Holdout(SPLIT_SEED, test=0.2, val=0.2), None)
+    sizes = torch.tensor([10] * 10 + [12] * 9 + [16] * 4 + [40] * 6)[: prepared.split.train.numel()]
+    raw = copy.copy(prepared.raw)
+    object.__setattr__(
+        raw, "num_nodes", torch.full_like(raw.num_nodes, 1000).index_copy(0, prepared.split.train, sizes)
+    )
+    facts = data_facts(replace(prepared, raw=raw), made.k_from)
+    (pool,) = (m for m in build_model(made.model, made.pool, facts).modules() if isinstance(m, MinCutPool))
+    assert pool.k == k
 
 
 def test_mixed_precision_trains() -> None:
@@ -300,9 +432,15 @@ def test_mixed_precision_trains() -> None:
         ("logger", {"_target_": "os.getcwd"}),
         ("logger", {"_target_": "poolbench.learn.loggers.WandbLogger", "tags": 3}),
         ("loss_weights", {"nope": 1.0}),
+        ("loss_ramp", {"nope": 3}),
         ("callbacks__monitor", "test/loss"),
+        ("protocol__select", "last"),  # the epoch is monitored
+        ("protocol__select", "best"),
         ("callbacks__monitor", "val/loss_nope_1"),
         ("scheduler", {"_target_": "torch.optim.lr_scheduler.StepLR"}),
+        ("scheduler", {**WARMUP, "warmup": 0}),
+        ("scheduler", {**WARMUP, "warmup": 2.5}),
+        ("scheduler", {**WARMUP, "T_max": 0}),
         ("pool", {"_target_": "poolbench.pool.readouts.globalpool.GlobalSumPool"}),
         ("pool", {"_target_": "torch.nn.Linear"}),
         ("model__readout", {"_target_": "poolbench.pool.nopool.NoPool"}),
@@ -326,14 +464,14 @@ def test_a_part_within_an_operator_is_made_for_each_level() -> None:
     assert math.isfinite(run(made).metrics["test"]["loss"])
 
 
-@pytest.mark.parametrize("monitor", ["val/nothing", "val/total_loss", "val/rocauc", "train/f1"])
+@pytest.mark.parametrize("monitor", ["val/nothing", "val/rocauc", "train/f1"])
 def test_a_monitor_that_is_not_measured_is_refused_before_training(monitor: str) -> None:
     with pytest.raises(PoolBenchError, match=f"callbacks.monitor={monitor} is not measured"):
         run(config(callbacks__monitor=monitor), on_start=lambda epoch: pytest.fail("it was trained"))
 
 
 @pytest.mark.parametrize(
-    "monitor", ["val/loss", "val/accuracy", "val/loss_cut_1", "train/total_loss", "train/accuracy"]
+    "monitor", ["val/loss", "val/total_loss", "val/accuracy", "val/loss_cut_1", "train/total_loss", "train/accuracy"]
 )
 def test_what_is_measured_may_be_monitored(monitor: str) -> None:
     made = config(callbacks__monitor=monitor, trainer__max_epochs=1, loss_weights={"cut": 0.5})

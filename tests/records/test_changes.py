@@ -28,9 +28,17 @@ OLD: dict[str, Any] = {
 NEW: dict[str, Any] = {
     "model": {"_target_": "poolbench.nn.trees.Hierarchical", "hidden": 64, "skip": False},
     "pool": {"_target_": "poolbench.pool.readouts.sortpool.SortPool", "k": [{"_target_": "poolbench.pool.base.src.X"}]},
-    "protocol": {"_target_": "poolbench.data.protocols.Holdout", "test": 0.1, "repeats": 1},
+    "protocol": {
+        "_target_": "poolbench.data.protocols.Holdout",
+        "test": 0.1,
+        "select": "loss",
+        "stratified": True,
+        "repeats": 1,
+    },
     "dataset": {"_target_": "poolbench.data.sources.tu.TUDataset", "name": "MUTAG"},
     "trainer": {"devices": 1},
+    "loss_ramp": 0,
+    "k_from": "mean",
     "seed": 0,
 }
 
@@ -95,7 +103,7 @@ def test_a_key_belongs_to_the_classes_that_have_it(changed: None) -> None:
     assert canonical(flat)["model"] == flat["model"], "it was there before, with a meaning of its own"
     del flat["model"]["skip"]
     assert "skip" not in upgrade(flat)["model"] and upgrade(flat)["protocol"]["repeats"] == 1
-    assert upgrade({"seed": 0}) == {"seed": 0}
+    assert upgrade({"seed": 0}) == {"seed": 0, "loss_ramp": 0, "k_from": "mean"}
 
 
 def test_names_of_classes_and_modules_are_followed_both_ways(changed: None) -> None:

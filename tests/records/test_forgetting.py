@@ -253,7 +253,7 @@ def test_of_two_who_forget_at_once_one_does(made: list[Record], tmp_path: Path) 
             return str(error)
 
     with ThreadPoolExecutor(2) as pool:
-        said = sorted(pool.map(one, (1, 2)))
+        said = sorted(pool.map(one, (1, 2)), key=lambda text: "was forgotten on" in text)
     assert f"run {made[0].id} was forgotten on" in said[1] and "moved from" in said[0]
     assert len((tmp_path / MARKS).read_bytes().splitlines()) == 2
 
@@ -321,3 +321,15 @@ def test_a_line_that_is_no_mark_is_named_and_left_out(
     assert f"{found.broken[0]}: it is left out" in caplog.messages
     forget(tmp_path, [made[1].id])
     assert len(Forgotten.read(tmp_path).marks) == 2, "a last line without its end is ended first"
+
+
+def test_a_line_that_is_no_mark_costs_one_warning_a_process(
+    made: list[Record], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    forget(tmp_path, [made[0].id])
+    with (tmp_path / MARKS).open("a") as file:
+        file.write('{"id": 1}\n')
+    for _ in range(3):
+        assert len(Forgotten.read(tmp_path).broken) == 1
+        assert {record.id for record in found_records(tmp_path)} == {record.id for record in made[1:]}
+    assert caplog.text.count("line 2: not a forgotten attempt") == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -102,6 +103,7 @@ def test_hardware() -> None:
     assert found["cores"] >= found["cores_usable"] >= 1
     assert found["memory"] > 2**28
     assert found["cpu"]
+    assert found["cpu_generation"] is None or re.fullmatch(r"\S+ \d+/\d+", found["cpu_generation"])
     assert isinstance(found["gpus"], list)
 
 

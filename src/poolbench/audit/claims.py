@@ -23,11 +23,14 @@ PROTOCOLS = {
     f"{_PROTOCOLS}{name}": facts for name, facts in {
         "Holdout": ("holdout", "val"), "CrossValidation": ("cv10", "val"), "Nested": ("nested10", "val"),
         "Official": ("ogb", "val"), "Transductive": ("cluster", "train"), "Nodes": ("nodes", "val"),
-        "LegacyCrossValidation": ("legacy-cv10", "test"), "LegacyHoldout": ("legacy-last", "val")}.items()
-}  # fmt: skip
-"""What the splits of a protocol are called, and the part on which it selects an epoch."""
+        "LegacyCrossValidation": ("legacy-cv10", "test")}.items()
+} | {"poolbench.data.shift.Shift": ("shift", "val")}  # fmt: skip
+"""What the splits of a protocol are called (those of other folds than ten by their number), and the part on which it
+selects an epoch."""
 
 _GRAPHS = ("graph-classification", "graph-regression")
+SCORED = (*_GRAPHS, "node-classification")
+"""Tasks of which a metric can select the epoch."""
 TASKS = {
     "poolbench.nn.hierarchical.Hierarchical": _GRAPHS,
     "poolbench.nn.flat.Global": _GRAPHS,
@@ -146,8 +149,11 @@ def _seeds(record: Record) -> Iterator[str]:
 
 def _what_was_run(record: Record) -> Iterator[str]:
     protocol, model = target(record, "protocol"), target(record, "model")
-    if protocol in PROTOCOLS and record.splits.protocol != PROTOCOLS[protocol][0]:
-        yield f"splits.protocol is {record.splits.protocol!r}, and config.protocol splits by {PROTOCOLS[protocol][0]}"
+    if protocol in PROTOCOLS:
+        folds = record.config["protocol"].get("folds", 10)  # nested10's are the name of published ones
+        name = PROTOCOLS[protocol][0].replace("10", str(folds) if isinstance(folds, int) else "10")
+        if record.splits.protocol != name:
+            yield f"splits.protocol is {record.splits.protocol!r}, and config.protocol splits by {name}"
     if record.task is not None and record.task not in TASKS.get(model, (record.task,)):
         yield f"task is {record.task!r}, and its model does {' or '.join(TASKS[model])}"
     if record.done and record.task is None:
@@ -170,7 +176,8 @@ def _measured(record: Record) -> Iterator[str]:
             if math.isfinite(value) and (bounded or negative):
                 yield f"metrics.{part}.{name} is {value}"
     if record.done:
-        for part in ("train", "val"):
+        tested = ("id_test",) if record.config.get("evaluate_test", True) else ()
+        for part in ("train", "val", *tested):
             if getattr(record.splits, part) and not getattr(metrics, part) and target(record, "protocol") in PROTOCOLS:
                 yield f"is done, and has no metrics.{part}"
         counts = _metric(record)
@@ -212,22 +219,39 @@ def _selection(record: Record) -> Iterator[str]:
             yield f"diagnostics.selection is {mode} of {monitor}, and callbacks say another"
     elif protocol in PROTOCOLS and monitor.partition("/")[0] != PROTOCOLS[protocol][1]:
         yield f"diagnostics.selection is by {monitor}, and its protocol selects on {PROTOCOLS[protocol][1]}"
+    elif protocol in PROTOCOLS and trains(record):
+        select = upgrade(record.config)["protocol"].get("select")
+        rule = _rule(record, select, PROTOCOLS[protocol][1])
+        if select is not None and [monitor, mode] != rule:
+            yield f"diagnostics.selection is {mode} of {monitor}, and select={select} means {rule[1]} of {rule[0]}"
+    if record.done and mode == "last" and not record.curve and record.selected_epoch != epochs - 1 >= 0:
+        yield f"selected_epoch is {record.selected_epoch}, and the last is {epochs - 1}"
     if record.done and record.curve and record.selected_epoch is not None:
-        best = _best(record.curve, monitor, mode)
+        rule = upgrade(record.config)["callbacks"]
+        best = _best(record.curve, monitor, mode, rule["tolerance"], rule["ties"])
         if best != record.selected_epoch:
             yield f"selected_epoch is {record.selected_epoch}, and by {mode} of {monitor} it is {best}"
     if record.done and record.selected is not None and _repeats(record) and measured_anew(record):
         yield "metrics.val are not those of the selected epoch's row"
 
 
-def _best(curve: list[dict[str, float]], monitor: str, mode: Any) -> int | None:
-    """As `learn.keeper.Selection` does it: the first of equals; not a number is never best."""
+def _rule(record: Record, select: Any, part: str) -> list[Any]:
+    """The number by which a protocol selects an epoch, and its mode, as `learn.train.build_selection` does it."""
+    metric = record.diagnostics.get("metric")
+    if select == "metric" and isinstance(metric, Mapping) and record.task in SCORED:
+        return [f"{part}/{metric.get('name')}", metric.get("mode")]
+    return [f"{part}/loss", "last" if select == "last" else "min"]
+
+
+def _best(curve: list[dict[str, float]], monitor: str, mode: Any, tolerance: float, ties: str) -> int | None:
+    """As `learn.keeper.Selection` does it; not a number is never best."""
     if mode == "last":
         return len(curve) - 1
     sign, best, epoch = (-1 if mode == "max" else 1), math.inf, None
     for number, row in enumerate(curve):
-        if sign * row.get(monitor, math.nan) < best:
-            best, epoch = sign * row[monitor], number
+        value, least = sign * row.get(monitor, math.nan), best - tolerance
+        if value < least or (value == least and ties == "last"):
+            best, epoch = value, number
     return epoch
 
 

@@ -26,8 +26,8 @@ GRAPHS = 150_000
 """Of a dataset, by the lists of collections; one that is in no list may have any number."""
 MADE = 100_000_000
 """Nodes, edges or numbers at nodes that a generator makes."""
-LARGE = 1000
-"""For an argument of a generator that is not given: above all defaults."""
+LARGE = 3000
+"""For an argument of a generator that is not given: no default is above."""
 
 DRAWN = "seed"
 """The name of an argument that is a number and no amount."""
@@ -62,7 +62,6 @@ def _run(config: Mapping[str, Any]) -> Iterator[str]:
     trainer = config.get("trainer") or {}
     yield from _over("trainer.max_epochs", trainer.get("max_epochs"), EPOCHS)
     yield from _over("batch_size", config.get("batch_size"), BATCH)
-    yield from _over("trainer.num_nodes", trainer.get("num_nodes"), 1)
     threads, cores = trainer.get("threads"), usable_cores()
     if isinstance(threads, int):
         yield from _over("trainer.threads for each of trainer.devices", threads * max(processes(trainer), 1), cores)
@@ -114,10 +113,35 @@ def _multipartite(given: _Given) -> float:
     return given("clusters") * given("graphs_per_class") * around * around
 
 
+def _only(given: _Given) -> float:
+    return 8 * given("num_graphs") * given("size") * max(given("degree"), 2)
+
+
+def _csl(given: _Given) -> float:
+    skips = given("skips")
+    return 4 * given("nodes") * given("copies") * (len(skips) if isinstance(skips, list | tuple) else skips)
+
+
+def _universe(given: _Given) -> float:
+    nodes, degree = (max(range_) if isinstance(range_, list | tuple) else range_
+                     for range_ in (given("nodes"), given("degree")))  # fmt: skip
+    return given("num_graphs") * nodes * max(nodes, degree, given("width"))  # it looks at all pairs of nodes
+
+
 _MADE: dict[str, Callable[[_Given], float]] = {
     "PlantedGraphs": _planted,
     "PlantedNodes": _planted_nodes,
     "Multipartite": _multipartite,
+    "ContextualSBM": lambda given: given("num_graphs") * given("nodes") * max(given("degree"), 4),
+    "OnlyFeatures": _only,
+    "OnlyNodes": _only,
+    "OnlyClusters": _only,
+    "OnlyStructure": _only,
+    "GoodMotif": lambda given: 200 * given("num_graphs"),
+    "BA2Motif": lambda given: 2 * given("num_graphs") * (given("base_nodes") + 6),
+    "CSL": _csl,
+    "GraphUniverse": _universe,
+    "BREC": lambda given: 230_000 * given("copies"),
     "Grid2d": lambda given: 8 * given("rows") * given("columns"),
     "Ring": lambda given: 2 * given("num_nodes"),
 }

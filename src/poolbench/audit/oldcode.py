@@ -19,7 +19,7 @@ from poolbench.config import Paths
 from poolbench.disk import create
 from poolbench.errors import RunError
 from poolbench.records.attempts import iter_records
-from poolbench.records.provenance import PACKAGE_ROOT, cpu_model, hardware, package_version
+from poolbench.records.provenance import PACKAGE_ROOT, cpu_generation, cpu_model, hardware, package_version
 from poolbench.records.record import Record, encode
 
 PACKAGES = ("torch", "numpy")
@@ -41,6 +41,8 @@ def _here() -> dict[str, str | None]:
 def elsewhere(record: Record) -> bool:
     """Whether a record was made on another kind of machine than this one, or by other packages: rounding differs."""
     then = record.provenance.hardware | record.provenance.packages
+    if then.get("cpu_generation", cpu_generation()) != cpu_generation():  # records from before do not say it
+        return True
     if any(_computes(then.get(fact)) != _computes(mine) for fact, mine in _here().items()):
         return True
     on_cpu = (record.config.get("trainer") or {}).get("accelerator") == "cpu"

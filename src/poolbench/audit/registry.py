@@ -18,7 +18,7 @@ from poolbench import conf_dir
 from poolbench.errors import PoolBenchError, one_line
 from poolbench.plugins import plugins
 
-GROUPS = ("pool", "model", "dataset", "protocol", "optimizer", "scheduler", "logger")
+GROUPS = ("pool", "model", "dataset", "protocol", "optimizer", "scheduler", "logger", "perturb")
 """The groups whose files name a class."""
 PEERS = "peers/"
 """The folder of operators of other libraries, which a name leaves out."""
@@ -44,6 +44,13 @@ class Registry:
     def targets(self, group: str) -> frozenset[str]:
         """The classes that a group has."""
         return self._targets[group]
+
+    @cached_property
+    def layers(self) -> frozenset[str]:
+        """The classes that operators have within, such as `gnn`."""
+        arguments = (value for file in self.files["pool"].values() for value in file.values())
+        return frozenset(str(value["_target_"]) for value in arguments
+                         if isinstance(value, Mapping) and "_target_" in value)  # fmt: skip
 
     @cached_property
     def _targets(self) -> dict[str, frozenset[str]]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from poolbench.audit.trust import Trust
 from poolbench.config import read
-from poolbench.errors import PoolBenchError, RunFailed, nearest
+from poolbench.errors import PoolBenchError, RunError, RunFailed, nearest
 from poolbench.records.attempts import attempts_of, iter_records
 from poolbench.records.changes import upgrade
 from poolbench.records.digests import unpack
@@ -31,7 +31,7 @@ from poolbench.report.leaderboard import flatten, value_at
 TOLERANCE = 0.03
 GROUPS = ("pool", "model", "dataset", "protocol")
 #: Keys with a word or number, or with a mapping, in its place.
-WHOLE = ("loss_weights", "model.readout")
+WHOLE = ("loss_weights", "loss_ramp", "model.mp", "model.readout")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,10 @@ def find(what: str, results: Path) -> Record:
     """
     path = Path(what)
     if path.is_file():
-        return read_record(path)
+        try:
+            return read_record(path)
+        except RunError as error:
+            raise PoolBenchError(str(error)) from error
     records = [record for _, record in attempts_of(results, what)] or gather(results)
     named = [record for record in records if what == record.id] or [r for r in records if what == r.setting]
     if not named and Forgotten.read(results).of(what):
@@ -132,14 +135,21 @@ def differences(record: Record, here: Mapping[str, Any], links: Links | None = N
              if was != here["packages"].get(name)]  # fmt: skip
     if other:
         found.append("packages: " + ", ".join(other))
-    if any(then.hardware.get(key) != here["hardware"][key] for key in ("cpu", "gpus", "platform")):
+    # Records from before do not say the generation of the CPU.
+    facts = ("cpu", "gpus", "platform", *({"cpu_generation"} & then.hardware.keys()))
+    if any(then.hardware.get(key) != here["hardware"][key] for key in facts):
         found.append(f"machine: {_machine(then.hardware)}; here {_machine(here['hardware'])}")
     return found
 
 
 def _machine(hardware: Mapping[str, Any]) -> str:
     return ", ".join(
-        str(part) for part in (hardware.get("cpu"), *(hardware.get("gpus") or []), hardware.get("platform"))
+        str(part)
+        for part in (
+            *(hardware[key] for key in ("cpu", "cpu_generation") if key in hardware),
+            *(hardware.get("gpus") or []),
+            hardware.get("platform"),
+        )
     )
 
 

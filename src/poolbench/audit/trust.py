@@ -43,9 +43,13 @@ PLACES = {
     "optimizer": "optimizer",
     "scheduler": "scheduler",
     "logger": "logger",
+    "perturb": "perturb",
 }
 """Where in a configuration a class may stand, and the group that knows it."""
-OPTIONAL = ("scheduler", "logger")
+WITHIN = ("pool", "model.readout")
+"""Of these, arguments may be layers: classes with arguments of their own."""
+LAYER = "layer"
+OPTIONAL = ("scheduler", "logger", "perturb")
 """Parts that may be none."""
 KINDS = {
     "pool": "poolbench.pool.base.src.Operator",
@@ -54,6 +58,8 @@ KINDS = {
     "protocol": "poolbench.data.protocols.Protocol",
     "optimizer": "torch.optim.Optimizer",
     "scheduler": "torch.optim.lr_scheduler.LRScheduler",
+    "perturb": "poolbench.data.perturb.Perturbation",
+    LAYER: "torch.nn.Module",
 }
 """What a class of a package that the user named must be."""
 
@@ -133,12 +139,13 @@ class Trust:
             raise Refused(f"{said}; {ALLOW}")
 
     def _check_class(self, key: str, target: Any) -> None:
-        group = PLACES.get(key)
+        group = LAYER if key.rpartition(".")[0] in WITHIN else PLACES.get(key)
         if group is None:
             raise Refused(f"{key}._target_={target!r}: no class is expected there")
         if not isinstance(target, str):
             raise Refused(f"{key}._target_={target!r}: module.Class is expected")
-        known = self.registry.targets(group) | FURTHER.get(group, frozenset())
+        known = self.registry.layers if group == LAYER else self.registry.targets(group)
+        known |= FURTHER.get(group, frozenset())
         if today(target) in known:
             return
         package = next((p for p in self.packages if target.startswith(f"{p}.")), None)

@@ -228,9 +228,10 @@ def _wrong_numbers(record: Record) -> Iterator[str]:
             elif name == "accuracy" and not _whole_number(value, part, record):
                 yield f"metrics.{part}.accuracy={value} is no share of {getattr(record.splits, part)} graphs"
     tested, evaluated = bool(record.metrics.test), record.config.get("evaluate_test", True)
-    if tested and not record.done:
+    looked = tested or bool(record.metrics.id_test)
+    if looked and not record.done:
         yield f"is {record.status} and has test metrics"
-    if tested and not evaluated:
+    if looked and not evaluated:
         yield "has test metrics, and evaluate_test is false"
     if record.done and evaluated and not tested and record.splits.test:
         yield "is done, and has no test metrics"

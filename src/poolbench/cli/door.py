@@ -13,9 +13,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from poolbench.cli import sweeping
+from poolbench.cli import arguments, sweeping
 from poolbench.cli.composing import Composer, compose, register
-from poolbench.cli.explain import HYDRA_ERRORS, explain, in_one_line
+from poolbench.cli.explain import HYDRA_ERRORS, explain, unresolved
 from poolbench.cli.folders import conf_dir, files
 from poolbench.cli.names import about, canonical, choices, offered, pools, some
 from poolbench.cli.terminal import TRACEBACKS
@@ -109,6 +109,12 @@ def run(task: Task, words: Sequence[str], flags: Sequence[str] = ()) -> int:
             raise task.error
     except HYDRA_ERRORS as error:
         raise PoolBenchError(explain(error, words, task.sweeps)) from error
+    except OSError as error:
+        if error is task.error or "--multirun" in flags:
+            raise
+        raise PoolBenchError(
+            f"hydra.run.dir: {error.filename} cannot be written ({error.strerror}); give a folder that can be"
+        ) from error
     finally:
         sys.argv = old_argv
         if old_full is None:
@@ -121,10 +127,11 @@ def run(task: Task, words: Sequence[str], flags: Sequence[str] = ()) -> int:
 def _check_package(flags: Sequence[str], words: Sequence[str]) -> None:
     """Refuse a part of the configuration to print that it has not: Hydra ends the process there."""
     package = flags[flags.index("--package") + 1] if "--package" in flags else "_global_"
-    if package != "_global_" and "--multirun" not in flags and flags[flags.index("--cfg") + 1] == "job":
-        config = compose(words)
-        if OmegaConf.select(config, package) is None:
-            keys: Any = OmegaConf.to_container(config, resolve=False)
+    if package != "_global_" and "--multirun" not in flags:
+        parts: dict[str, Any] = {"job": compose(words), "hydra": HydraConfig.instance().cfg}
+        what = flags[flags.index("--cfg") + 1]
+        if all(OmegaConf.select(part, package) is None for name, part in parts.items() if what in (name, "all")):
+            keys: Any = OmegaConf.to_container(parts["job"], resolve=False)
             raise PoolBenchError(f"--package {package}: {package} is no key of the configuration{hint(keys, package)}")
 
 
@@ -148,23 +155,30 @@ def resolve(config: DictConfig) -> Config:
             config, resolve=True, throw_on_missing=True
         )
     except HYDRA_ERRORS as error:
-        if missing := sorted(OmegaConf.missing_keys(config)):
-            raise PoolBenchError(f"{', '.join(missing)} must be given, such as {missing[0]}=VALUE") from error
-        raise PoolBenchError(in_one_line(error)) from error
+        raise PoolBenchError(unresolved(error, config)) from error
     plain.pop("hydra", None)
     model, names, paths = plain.get("model"), plain.get("names"), plain.get("paths")
-    readout = model.get("readout") if isinstance(model, Mapping) else None
-    if isinstance(readout, str):
-        found = _pool_file(readout) or _pool_file(canonical(f"pool={readout}").removeprefix("pool="))
-        if found is None:
-            known = [name for name in choices("pool") if about("pool", name).startswith("Readout")]
-            raise PoolBenchError(f"model.readout={readout} is unknown{nearest(readout, known) or some(known)}")
-        plain["model"]["readout"] = found
+    if isinstance(model, Mapping):
+        plain["model"] |= {"readout": _readout(model["readout"])} if "readout" in model else {}
     if isinstance(names, Mapping):
         _name_own_pool(plain)
     if isinstance(paths, Mapping):
         plain["paths"] = {name: _absolute(place) for name, place in paths.items()}
+    arguments.check(plain)
     return read(plain)
+
+
+def _readout(given: Any) -> Any:
+    """The readout that a name means, or the `name` of a mapping with arguments; what is neither, as it is."""
+    options = dict(given) if isinstance(given, Mapping) else {"name": given}
+    name = options.pop("name", None)
+    if not isinstance(name, str) or "_target_" in options:
+        return given
+    found = _pool_file(name) or _pool_file(canonical(f"pool={name}").removeprefix("pool="))
+    if found is None:
+        known = [known for known in choices("pool") if about("pool", known).startswith("Readout")]
+        raise PoolBenchError(f"model.readout={name} is unknown{nearest(name, known) or some(known)}")
+    return found | options
 
 
 def _absolute(place: Any) -> Any:

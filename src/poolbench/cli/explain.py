@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from hydra.errors import HydraException, OverrideParseException
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import GrammarParseError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from poolbench.cli.composing import compose
@@ -19,6 +22,10 @@ from poolbench.errors import nearest
 HYDRA_ERRORS = (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError)
 #: What Hydra says where a word means several runs and it was asked for one.
 SEVERAL = ("Ambiguous value for argument", "requires --multirun")
+#: How lines of their errors begin that do not say what is wrong.
+NO_REASONS = ("full_key:", "object_type=", "reference_type=", "See https", "Set the env")
+#: What reading a file raises that is none of a configuration.
+BROKEN = (YAMLError, UnicodeDecodeError, GrammarParseError)
 
 
 def explain(error: BaseException, words: Sequence[str], sweeps: bool = False) -> str:
@@ -28,10 +35,14 @@ def explain(error: BaseException, words: Sequence[str], sweeps: bool = False) ->
         sweeps: whether the command does several runs with -m.
     """
     text = in_one_line(error)
-    if isinstance(error, UnicodeDecodeError):
-        return f"{_undecodable()} is no YAML file in UTF-8: {text}"
-    if isinstance(error, OverrideParseException) and str(error.override) not in text:
-        return f"{error.override}: {text}"
+    if isinstance(error.__cause__ or error, BROKEN) and (path := _broken()):
+        return f"{path} is no file of a configuration: {text}"
+    if isinstance(error, OverrideParseException):
+        if "missing EQUAL" in text:
+            return f"{error.override}: GROUP=NAME or KEY=VALUE is expected"
+        if "LexerNoViableAlt" in text:
+            return f"{error.override}: a value with signs such as ; or a quote is put in quotes, as in \"tags=['a;b']\""
+        return text if str(error.override) in text else f"{error.override}: {text}"
     for word in words:
         key, equals, value = word.lstrip("+~").partition("=")
         if not equals:
@@ -40,6 +51,8 @@ def explain(error: BaseException, words: Sequence[str], sweeps: bool = False) ->
             return f"{word} means several runs: " + (
                 "add -m to do one for each" if sweeps else "this command takes one value: start it once for each"
             )
+        if text.startswith(f"Multiple values for {key}."):
+            return f"{word}: there is one already; {key}={value} takes its place"
         if "/" in key or key in groups():
             known = choices(key)
             for name in value.split(","):
@@ -47,31 +60,60 @@ def explain(error: BaseException, words: Sequence[str], sweeps: bool = False) ->
                     if broken := [plugin.broken for plugin in offered() if key == "pool" and plugin.name == name]:
                         return broken[0]
                     return f"{key}={name} is unknown{nearest(name, known) or some(known)}"
-        elif key.startswith("loss_weights."):
-            name = key.partition(".")[2]
-            return f"{key}={value}: weights of single losses are given together, as 'loss_weights={{{name}: {value}}}'"
-        elif not word.startswith("+") and f"'{key}'" in text and "override" in text.lower():
+        elif key.startswith(("loss_weights.", "loss_ramp.")):
+            whole, _, name = key.partition(".")
+            return f"{key}={value}: those of single losses are given together, as '{whole}={{{name}: {value}}}'"
+        elif not word.startswith("+") and text.startswith(f"Could not override '{key}'"):
             return f"{key} is no key of the configuration{nearest(key, _keys(words))}; see poolbench train --help"
-    return text
+    if found := re.search(r"Could not find '(\w+)/(\S+)'", text):  # asked for by a file
+        group, name = found.groups()
+        whose = f"{asking}: " if (asking := _holding(name)) else ""
+        return f"{whose}{group}={name} is unknown{nearest(name, known := choices(group)) or some(known)}"
+    where = getattr(error, "full_key", None)
+    return f"{where}: {text}" if where and where not in text else text
 
 
 def in_one_line(error: BaseException) -> str:
     """The lines of an error that say what is wrong, as one."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    kept = [line for line in lines if not line.startswith(("full_key:", "object_type=", "See https", "Set the env"))]
+    kept = [line for line in lines if not line.startswith(NO_REASONS)]
     cause = error.__cause__ or error.__context__
-    return "; ".join(kept[:2]) or (type(error).__name__ if cause is None else in_one_line(cause))
+    if cause is not None and (not kept or kept[0].startswith("Error merging override")):
+        return ": ".join([*kept[:1], in_one_line(cause)])
+    return "; ".join(kept[:2]) or type(error).__name__
 
 
-def _undecodable() -> str:
-    """The file of the configuration folders that holds something else than text."""
+def unresolved(error: BaseException, config: DictConfig) -> str:
+    """What is wrong with a value of the configuration that stands for another, and which file of one's own has it."""
+    text, key = in_one_line(error), getattr(error, "full_key", None) or ""
+    if isinstance(error, MissingMandatoryValue):
+        return f"{key} must be given, such as {key}=VALUE"
+    value: Any = OmegaConf.to_container(config, resolve=False)
+    with suppress(KeyError):  # of Hydra's own part
+        for name in re.findall(r"[^.\[\]]+", key):
+            value = value[int(name) if isinstance(value, list) else name]
+    return ": ".join(filter(None, (_holding(value) if isinstance(value, str) else "", key, text)))
+
+
+def _own() -> Iterator[Path]:
+    """The files of the configuration folders beside PoolBench's."""
     for folder in further():
-        for path in sorted(folder.rglob("*.yaml")):
-            try:
-                path.read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError):
-                return str(path)
-    return "a file of the configuration"
+        yield from sorted(folder.rglob("*.yaml"))
+
+
+def _broken() -> Path | None:
+    """The first of them that is none of a configuration."""
+    for path in _own():
+        try:
+            OmegaConf.load(path)
+        except BROKEN:
+            return path
+    return None
+
+
+def _holding(text: str) -> str:
+    """The first of them in which a text stands, or nothing."""
+    return next((str(path) for path in _own() if text in path.read_text(encoding="utf-8", errors="replace")), "")
 
 
 def _keys(words: Sequence[str]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -26,6 +26,9 @@ class GraphDataset:
     folder: Path | None = None
     #: Whether the arguments alone make the content, and no file is read.
     generated: ClassVar[bool] = False
+    #: What `raw.node_y` says that a pool might find: 1 for the `salient` nodes, which the graph's class is in, or the
+    #: cluster of each node (`clusters`); None where it says no such thing.
+    known: ClassVar[Literal["salient", "clusters"] | None] = None
 
     def load(self) -> RawGraphs:
         """The content. Raises `PoolBenchError` where it cannot be had or made."""
@@ -49,6 +52,11 @@ class GraphDataset:
 
     def official_split(self, raw: RawGraphs) -> dict[str, Tensor] | None:
         """`train`, `val` and `test`: the graphs of each part where the dataset's authors fixed them, else None."""
+        return None
+
+    def environment(self, raw: RawGraphs) -> Tensor | None:
+        """[G] int64, where each graph comes from, such as its scaffold, in the dataset's order; None where it does not
+        say."""
         return None
 
     def official_node_split(self, raw: RawGraphs) -> dict[str, Tensor] | None:

@@ -74,7 +74,7 @@ def recall(config: Config) -> Known | None:
 
 def note(config: Config, dataset: GraphDataset, protocol: Protocol, prepared: Prepared) -> None:
     """Note what `prepared` shows, where it is not known yet and can be told from files. Never fails."""
-    fingerprint, split = prepared.raw.fingerprint(), prepared.split.hash
+    fingerprint, split = prepared.fingerprint, prepared.split.hash
     key = _key(config.split.seed, config.fold)
     before = recall(config)
     if before is not None and before.fingerprint == fingerprint:

@@ -23,6 +23,8 @@ from poolbench.errors import PoolBenchError, one_line
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from poolbench.data.dataset import GraphDataset
+    from poolbench.data.raw import RawGraphs
     from poolbench.data.splits import Split
 
 Parts = dict[str, "Tensor"]
@@ -33,27 +35,47 @@ class Protocol:
 
     Args:
         seed: which split.
+        select: which epoch counts, one of `selects`; None: as the class says. With `last` nothing stops a run early.
+        fold_seeds: `shared`: all folds of a seed begin with the same weights and draw alike; `own`: each has its own.
+
+    Raises `PoolBenchError` for what is none of that.
     """
 
-    name: ClassVar[str]
+    name: str
     #: Rises when the same arguments draw other splits.
     version: ClassVar[int] = 1
     #: How many folds there are; None where a seed makes a single split.
-    folds: ClassVar[int | None] = None
+    folds: int | None = None
     #: Which epoch counts: the best by `loss`, the best by the target's `metric`, or the `last`.
     select: str = "loss"
+    #: Whether each part has its share of each class.
+    stratified: bool = True
+    #: What `select` may be.
+    selects: ClassVar[tuple[str, ...]] = ("loss", "metric", "last")
     #: The part that decides on it: `val`; `train` where nothing is held out; `test` in what old papers did.
     validates: ClassVar[str] = "val"
     #: What is split: `graphs`, or the `nodes` of all graphs.
     level: ClassVar[str] = "graphs"
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, select: str | None = None, fold_seeds: str = "shared") -> None:
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
             raise PoolBenchError(f"{self.name}: seed={seed!r} must be a whole number, 0 or more")
-        self.seed = seed
+        if select is not None and select not in self.selects:
+            raise PoolBenchError(f"{self.name}: select={select!r} is none of {', '.join(self.selects)}")
+        if fold_seeds not in ("shared", "own"):
+            raise PoolBenchError(f"{self.name}: fold_seeds={fold_seeds!r} is neither shared nor own")
+        self.seed, self.select, self.fold_seeds = seed, select or self.select, fold_seeds
 
     def parts(self, y: Tensor, fold: int | None, official: Parts | None) -> Parts:
         """`train`, `val` and `test` for graphs of the classes y [G]."""
+        raise NotImplementedError
+
+    def order(self, dataset: GraphDataset, raw: RawGraphs) -> Tensor | None:
+        """[G] what graphs are ordered by, of a protocol that splits them by it (`parts_by`); None of any other."""
+        return None
+
+    def parts_by(self, order: Tensor, y: Tensor) -> Parts:
+        """`parts`, of a protocol that splits graphs by their `order` [G]."""
         raise NotImplementedError
 
     def files(self) -> list[Path]:
@@ -72,13 +94,21 @@ class Protocol:
                                        or not 0 <= fold < self.folds):  # fmt: skip
             raise PoolBenchError(f"fold={fold!r}: protocol {self.name} has the folds 0 to {self.folds - 1}")
 
-    def split(self, y: Tensor, fingerprint: str, fold: int | None = None, official: Parts | None = None) -> Split:
+    def split(
+        self,
+        y: Tensor,
+        fingerprint: str,
+        fold: int | None = None,
+        official: Parts | None = None,
+        order: Tensor | None = None,
+    ) -> Split:
         """Split graphs of the dataset with that fingerprint.
 
         Args:
             y: [G] int64, what the parts keep in proportion (`Target.strata`).
             fold: which fold, None where the protocol has none.
             official: the parts that the dataset's authors fixed, where they did.
+            order: what `order` says of the dataset.
 
         Raises `PoolBenchError`: labels that are no classes, too few graphs, no such fold.
         """
@@ -89,7 +119,9 @@ class Protocol:
         if y.dim() != 1 or y.is_floating_point() or y.is_complex():
             raise PoolBenchError(f"{self.name}: expected one class a graph, got {y.dtype} of shape {tuple(y.shape)}")
         self.check_fold(fold)
-        parts = {name: part.to(torch.int64).sort().values for name, part in self.parts(y, fold, official).items()}
+        y = y if self.stratified else torch.zeros_like(y)
+        found = self.parts(y, fold, official) if order is None else self.parts_by(order, y)
+        parts = {name: part.to(torch.int64).sort().values for name, part in found.items()}
         return Split(self.name, self.version, self.drawn_by(official), fold, **parts, fingerprint=fingerprint)
 
     def drawn_by(self, official: Parts | None) -> int:
@@ -106,20 +138,19 @@ class Holdout(Protocol):
     Args:
         seed: which split.
         test, val: fractions of the graphs; training gets the rest.
+        select: which epoch counts. stratified: whether each part has its share of each class.
 
     Raises `PoolBenchError` for fractions that leave a part without graphs, or a negative seed.
     """
 
     name = "holdout"
 
-    def __init__(self, seed: int = 0, test: float = 0.1, val: float = 0.1) -> None:
-        for key, value in (("test", test), ("val", val)):
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
-                raise PoolBenchError(f"holdout: {key}={value!r} must be a fraction between 0 and 1, such as 0.1")
-        if Fraction(str(test)) + Fraction(str(val)) >= 1:
-            raise PoolBenchError(f"holdout: test={test} and val={val} leave nothing to train on; their sum must be < 1")
-        super().__init__(seed)
-        self.test, self.val = test, val
+    def __init__(
+        self, seed: int = 0, test: float = 0.1, val: float = 0.1, select: str = "loss", stratified: bool = True
+    ) -> None:
+        _check_fractions(self.name, test, val)
+        super().__init__(seed, select)
+        self.test, self.val, self.stratified = test, val, _flag(self.name, "stratified", stratified)
 
     def parts(self, y: Tensor, fold: int | None, official: Parts | None) -> Parts:
         if y.numel() < 3:
@@ -129,20 +160,52 @@ class Holdout(Protocol):
 
 
 class CrossValidation(Protocol):
-    """Stratified ten-fold cross-validation: the protocol `cv10`. Fold f tests, fold f + 1 validates, eight train.
+    """Stratified cross-validation: the protocol `cv10`. Of ten folds f tests, f + 1 validates, eight train.
 
     Of each class every fold gets the same number of graphs to within one, and so does every fold of graphs in all.
+    Its splits go by `cv10`, those of five folds by `cv5`. A repeat is another seed.
+
+    Args:
+        seed: which split.
+        select: which epoch counts. fold_seeds: see `Protocol`.
+        folds: how many.
+        val: what validates: the `next` fold, the `previous` one, or a fraction of the graphs outside fold f.
+        stratified: whether each part has its share of each class.
+
+    Raises `PoolBenchError` for too few folds, and where `val` is none of that.
     """
 
     name = "cv10"
-    folds = 10
+
+    def __init__(
+        self,
+        seed: int = 0,
+        select: str = "loss",
+        fold_seeds: str = "shared",
+        folds: int = 10,
+        val: str | float = "next",
+        stratified: bool = True,
+    ) -> None:
+        least = 3 if isinstance(val, str) else 2
+        if isinstance(folds, bool) or not isinstance(folds, int) or folds < least:
+            raise PoolBenchError(f"{self.name}: folds={folds!r} must be a whole number, {least} or more")
+        if val not in ("next", "previous"):
+            if isinstance(val, str):
+                raise PoolBenchError(f"{self.name}: val={val!r} is neither next nor previous, nor a fraction")
+            _check_fraction(self.name, "val", val)
+        self.name = self.name.replace("10", str(folds))
+        super().__init__(seed, select, fold_seeds)
+        self.folds, self.val, self.stratified = folds, val, _flag(self.name, "stratified", stratified)
 
     def parts(self, y: Tensor, fold: int | None, official: Parts | None) -> Parts:
         assert self.folds is not None and fold is not None
-        dealt = _folds(y, self.folds, f"{self.name}-{self.version}/{self.seed}", self.name)
-        after = (fold + 1) % self.folds
-        train = [graph for k, members in enumerate(dealt) if k not in (fold, after) for graph in members]
-        return _tensors({"train": train, "val": dealt[after], "test": dealt[fold]})
+        key = f"{self.name}-{self.version}/{self.seed}"
+        dealt = _folds(y, self.folds, key, self.name)
+        if not isinstance(self.val, str):
+            return _inner(y, dealt, fold, Fraction(str(self.val)), key)
+        held = (fold + (1 if self.val == "next" else -1)) % self.folds
+        train = [graph for k, members in enumerate(dealt) if k not in (fold, held) for graph in members]
+        return _tensors({"train": train, "val": dealt[held], "test": dealt[fold]})
 
 
 class Nested(Protocol):
@@ -158,6 +221,7 @@ class Nested(Protocol):
         folds_file: path of published folds, None to draw. folds: their name.
         runs: training runs with the chosen hyper-parameters, a fold.
         data, mirror: where named folds are found, as datasets are.
+        select: which epoch counts. fold_seeds: see `Protocol`.
     """
 
     name = "nested10"
@@ -171,8 +235,10 @@ class Nested(Protocol):
         folds: str | None = None,
         data: str | Path | None = None,
         mirror: str | None = None,
+        select: str = "loss",
+        fold_seeds: str = "shared",
     ) -> None:
-        super().__init__(seed if folds_file is None and folds is None else 0)
+        super().__init__(seed if folds_file is None and folds is None else 0, select, fold_seeds)
         if folds_file is not None and folds is not None:
             raise PoolBenchError("nested10: folds and folds_file are two ways to say one thing; give one of them")
         if isinstance(runs, bool) or not isinstance(runs, int) or runs < 1:
@@ -192,20 +258,14 @@ class Nested(Protocol):
         assert self.folds is not None and fold is not None
         if given := self.files():
             return published_fold(given[0], fold, y.numel())
-        import torch
-
         key = f"{self.name}-{self.version}/{self.seed}"
-        dealt = _folds(y, self.folds, key, self.name)
-        rest = torch.tensor(sorted(graph for k, graphs in enumerate(dealt) if k != fold for graph in graphs))
-        members = [[int(rest[j]) for j in own] for own in _members_by_class(y[rest])]
-        inner = _deal(members, Fraction(0), Fraction(1, 10), f"{key}/{fold}")
-        return _tensors({"train": inner["train"], "val": inner["val"], "test": dealt[fold]})
+        return _inner(y, _folds(y, self.folds, key, self.name), fold, Fraction(1, 10), key)
 
 
 _Graphs = list[Annotated[int, Meta(ge=0, le=2**53)]]
 
 
-class _Inner(Struct):
+class _Selection(Struct):
     train: _Graphs
     validation: _Graphs
 
@@ -214,7 +274,7 @@ class _Fold(Struct):
     """A published fold, as far as it is read."""
 
     test: _Graphs
-    model_selection: list[_Inner]
+    model_selection: list[_Selection]
 
 
 def published_fold(path: Path, fold: int, num_graphs: int) -> Parts:
@@ -242,17 +302,13 @@ class Official(Protocol):
 
     Args:
         seed: has no influence on the split.
-        select: `metric` (the official one) or `loss`.
+        select: which epoch counts; `metric` is the official one.
     """
 
     name = "ogb"
-    select = "metric"
 
     def __init__(self, seed: int = 0, select: str = "metric") -> None:
-        super().__init__(0)
-        if select not in ("metric", "loss"):
-            raise PoolBenchError(f"ogb: select={select!r} is neither metric nor loss")
-        self.select = select
+        super().__init__(0, select)
 
     def parts(self, y: Tensor, fold: int | None, official: Parts | None) -> Parts:
         if official is None:
@@ -270,13 +326,11 @@ class Transductive(Protocol):
     """
 
     name = "cluster"
+    selects = ("loss", "last")
     validates = "train"
 
     def __init__(self, seed: int = 0, select: str = "last") -> None:
-        super().__init__(0)
-        if select not in ("last", "loss"):
-            raise PoolBenchError(f"cluster: select={select!r} is neither last nor loss")
-        self.select = select
+        super().__init__(0, select)
 
     def parts(self, y: Tensor, fold: int | None, official: Parts | None) -> Parts:
         import torch
@@ -293,14 +347,17 @@ class Nodes(Protocol):
     Args:
         seed: which split, where one is drawn. official: take the fixed one where there is one.
         test, val: fractions of the nodes; training gets the rest.
+        select: which epoch counts.
     """
 
     name = "nodes"
     level = "nodes"
 
-    def __init__(self, seed: int = 0, official: bool = True, test: float = 0.2, val: float = 0.2) -> None:
-        Holdout(seed, test, val)  # refuses what is no pair of fractions
-        super().__init__(seed)
+    def __init__(
+        self, seed: int = 0, official: bool = True, test: float = 0.2, val: float = 0.2, select: str = "loss"
+    ) -> None:
+        _check_fractions(self.name, test, val)
+        super().__init__(seed, select)
         self.official, self.test, self.val = official, test, val
 
     def drawn_by(self, official: Parts | None) -> int:
@@ -326,17 +383,15 @@ class LegacyCrossValidation(CrossValidation):
 
     Args:
         seed: which split.
-        select: `metric` (the best test accuracy of any epoch) or `loss`.
+        select: which epoch counts; `metric` is the best test accuracy of any epoch. fold_seeds: see `Protocol`.
+        folds: how many.
     """
 
     name = "legacy-cv10"
     validates = "test"
 
-    def __init__(self, seed: int = 0, select: str = "metric") -> None:
-        super().__init__(seed)
-        if select not in ("metric", "loss"):
-            raise PoolBenchError(f"legacy-cv10: select={select!r} is neither metric nor loss")
-        self.select = select
+    def __init__(self, seed: int = 0, select: str = "metric", fold_seeds: str = "shared", folds: int = 10) -> None:
+        super().__init__(seed, select, fold_seeds, folds)
 
     def parts(self, y: Tensor, fold: int | None, official: Parts | None) -> Parts:
         import torch
@@ -345,19 +400,28 @@ class LegacyCrossValidation(CrossValidation):
         return {**parts, "train": torch.cat([parts["train"], parts["val"]]), "val": parts["val"][:0]}
 
 
-class LegacyHoldout(Holdout):
-    """`holdout` with the last epoch reported, whatever validation says: the protocol `legacy-last`.
-
-    What papers with a fixed number of epochs did.
-    """
-
-    name = "legacy-last"
-    select = "last"
-
-
 def shuffled(indices: list[int], key: str) -> list[int]:
     """`indices` in an order that depends on nothing but themselves and `key`."""
     return sorted(indices, key=lambda index: hashlib.sha256(f"{key}/{index}".encode()).digest())
+
+
+def _flag(name: str, key: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise PoolBenchError(f"{name}: {key}={value!r} is neither true nor false")
+    return value
+
+
+def _check_fraction(name: str, key: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
+        raise PoolBenchError(f"{name}: {key}={value!r} must be a fraction between 0 and 1, such as 0.1")
+
+
+def _check_fractions(name: str, test: float, val: float) -> None:
+    """Refuse what is no pair of fractions that leave something to train on."""
+    _check_fraction(name, "test", test)
+    _check_fraction(name, "val", val)
+    if Fraction(str(test)) + Fraction(str(val)) >= 1:
+        raise PoolBenchError(f"{name}: test={test} and val={val} leave nothing to train on; their sum must be < 1")
 
 
 def _tensors(parts: dict[str, list[int]]) -> Parts:
@@ -391,6 +455,16 @@ def _folds(y: Tensor, count: int, key: str, name: str) -> list[list[int]]:
             dealt[place % count].append(graph)
             place += 1
     return dealt
+
+
+def _inner(y: Tensor, dealt: Sequence[list[int]], fold: int, val: Fraction, key: str) -> Parts:
+    """Fold `fold` tests; of the graphs outside it a stratified share validates."""
+    import torch
+
+    rest = torch.tensor(sorted(graph for k, graphs in enumerate(dealt) if k != fold for graph in graphs))
+    members = [[int(rest[j]) for j in own] for own in _members_by_class(y[rest])]
+    inner = _deal(members, Fraction(0), val, f"{key}/{fold}")
+    return _tensors({"train": inner["train"], "val": inner["val"], "test": dealt[fold]})
 
 
 def _members_by_class(y: Tensor) -> list[list[int]]:

@@ -16,6 +16,10 @@ from poolbench.disk import put
 from poolbench.errors import PoolBenchError
 
 PARTS = ("train", "val", "test")
+MEASURED = (*PARTS, "id_test")
+"""The parts that a trained model is measured on, as far as a split has them."""
+NAMES = (*PARTS, "unused", "id_test")
+"""Where a graph may be. The order is that of hashes: what came later is left out where it is empty."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +33,7 @@ class Split:
         fold: the fold, or None where the protocol has none.
         train, val, test: int64 indices of graphs, sorted.
         unused: indices that are in no part: nodes whose class is never looked at.
+        id_test: where `test` is another domain than `train` and `val`: indices of that domain, tested on beside.
         fingerprint: the dataset's (`RawGraphs.fingerprint()`); a split means nothing for another dataset.
 
     Raises `PoolBenchError` where a graph is missing or stands in two parts.
@@ -43,9 +48,10 @@ class Split:
     test: Tensor
     fingerprint: str
     unused: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    id_test: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
 
     def __post_init__(self) -> None:
-        together = torch.cat([self.train, self.val, self.test, self.unused])
+        together = torch.cat([getattr(self, name) for name in NAMES])
         if not torch.equal(together.sort().values, torch.arange(together.numel())):
             raise PoolBenchError(
                 f"split {self.protocol} (seed {self.seed}): each graph must be in exactly one of train, val and test"
@@ -53,12 +59,12 @@ class Split:
 
     @property
     def num_graphs(self) -> int:
-        return self.train.numel() + self.val.numel() + self.test.numel() + self.unused.numel()
+        return sum(self.sizes.values())
 
     @property
     def sizes(self) -> dict[str, int]:
         """How many are in each part, and in none."""
-        return {name: getattr(self, name).numel() for name in (*PARTS, "unused")}
+        return {name: getattr(self, name).numel() for name in NAMES}
 
     @cached_property
     def hash(self) -> str:
@@ -68,8 +74,7 @@ class Split:
     def as_dict(self) -> dict[str, Any]:
         """The split in types that JSON knows, without its hash."""
         indices = {part: getattr(self, part).tolist() for part in PARTS}
-        if self.unused.numel():
-            indices["unused"] = self.unused.tolist()
+        indices |= {name: getattr(self, name).tolist() for name in NAMES[len(PARTS) :] if getattr(self, name).numel()}
         facts = {"protocol": self.protocol, "version": self.version, "seed": self.seed, "fold": self.fold}
         return {**facts, "dataset": self.fingerprint, **indices}
 
@@ -87,8 +92,9 @@ class Split:
         try:
             held = json.loads(Path(path).read_text(encoding="utf-8"))
             parts: dict[str, Any] = {part: torch.tensor(held[part], dtype=torch.int64) for part in PARTS}
-            if "unused" in held:
-                parts["unused"] = torch.tensor(held["unused"], dtype=torch.int64)
+            for name in NAMES[len(PARTS) :]:
+                if name in held:
+                    parts[name] = torch.tensor(held[name], dtype=torch.int64)
             facts: dict[str, Any] = {key: held[key] for key in ("protocol", "version", "seed", "fold")}
             split = cls(**facts, **parts, fingerprint=held["dataset"])
             stated = held["hash"]

@@ -94,7 +94,7 @@ def do(
 
     def write(status: Status, reason: str | None = None) -> tuple[Record, Path]:
         epoch, curve = outcome.selected_epoch, outcome.curve
-        data = {**raw.provenance, "fingerprint": raw.fingerprint(), "features": prepared.x.names}
+        data = {**raw.provenance, "fingerprint": prepared.fingerprint, "features": prepared.x.names}
         made = Record(
             schema=SCHEMA,
             id=id,
@@ -104,7 +104,7 @@ def do(
             task=outcome.task,
             config={key: value for key, value in values.items() if key != "paths"},  # where files lie is nobody's
             splits=Splits(hash=split.hash, **{**split.as_dict(), **split.sizes}),
-            metrics=Metrics(**{part: outcome.metrics.get(part, {}) for part in PARTS}),
+            metrics=Metrics(**{part: {} for part in PARTS} | outcome.metrics),
             selected_epoch=epoch,
             curve=curve,
             losses=outcome.losses,

@@ -66,7 +66,7 @@ def one_run(
     prepared = parts.prepared(config.fold)
     note(config, parts.dataset, parts.protocol, prepared)
     code = installed_code(plain(config))
-    id = run_identity(plain(config), dataset=prepared.raw.fingerprint(), split=prepared.split.hash)
+    id = run_identity(plain(config), dataset=prepared.fingerprint, split=prepared.split.hash)
     note_run(id)
     if int(os.environ.get("LOCAL_RANK", "0")) > 0:
         return attempt.follow(config, prepared, id, code)

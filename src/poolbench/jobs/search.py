@@ -2,10 +2,11 @@
 
     results/searches/<key>/journal.log   the study; it is continued where it was left, by any number of processes
 
-Trial n is drawn from (seed, n) and from the trials up to n - `search.concurrency` alone. So the search is the same
-whether one process does it or `concurrency` of them, whether it was killed and started again or not, and a search with
-more trials begins with those of a shorter one. A process holds the lock of the trial that it does: a trial that is
-begun, and that nobody holds, was left by a process that died, and is gone on with.
+Trial n is drawn from (seed, n), with `fold_seeds: own` from (seed, fold, n), and from the trials up to
+n - `search.concurrency` alone. So the search is the same whether one process does it or `concurrency` of them, whether
+it was killed and started again or not, and a search with more trials begins with those of a shorter one. A process
+holds the lock of the trial that it does: a trial that is begun, and that nobody holds, was left by a process that died,
+and is gone on with.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ Value = float | int | str | bool | None
 
 BOUNDS = {"low", "high", "log", "step"}
 #: What a run is measured on and by, which no search may choose.
-MEASURE = ("callbacks.mode", "callbacks.monitor", "dataset", "evaluate_test", "fold", "protocol", "search", "seed",
-           "split")  # fmt: skip
+MEASURE = ("callbacks.mode", "callbacks.monitor", "dataset", "evaluate_test", "fold", "perturb", "protocol", "search",
+           "seed", "split")  # fmt: skip
 
 
 class Pruned(Exception):
@@ -159,8 +160,16 @@ class Search:
         self.space = dimensions(config)
         self.key = search_key(config, code)
         self.folder = Path(config.paths.results) / "searches" / self.key
+        self._seed = self._drawn_by()
         self._points = self._grid() if self.search.sampler == "grid" else []
         self.budget = min(self.search.trials, len(self._points) or self.search.trials)
+
+    def _drawn_by(self) -> int:
+        """What the trials are drawn by: the seed, or another one in each fold (`Protocol.fold_seeds`)."""
+        from poolbench.data.store import mix
+
+        fold, own = self.config.fold, self.config.protocol.arguments.get("fold_seeds") == "own"
+        return mix(self.config.seed, fold) if own and fold is not None else self.config.seed
 
     def _grid(self) -> list[dict[str, Value]]:
         """The points of a grid, in an order drawn from the seed, so that some of them stand for all."""
@@ -170,7 +179,7 @@ class Search:
 
         values = [d.choices for d in self.space.values() if isinstance(d, CategoricalDistribution)]
         points = [dict(zip(self.space, point, strict=True)) for point in itertools.product(*values)]
-        return [points[i] for i in sorted(range(len(points)), key=lambda i: mix(self.config.seed, i))]
+        return [points[i] for i in sorted(range(len(points)), key=lambda i: mix(self._seed, i))]
 
     def finish(self, stopped: Callable[[], bool] = lambda: False) -> list[FrozenTrial]:
         """Do the trials that are missing, beside any other process, wait for those, and return all of them in order.
@@ -271,7 +280,7 @@ class Search:
 
         if self._points:
             return self._points[number]
-        seed = mix(self.config.seed, number) % 2**32
+        seed = mix(self._seed, number) % 2**32
         sampler: optuna.samplers.BaseSampler = optuna.samplers.RandomSampler(seed)
         if self.search.sampler == "tpe":
             sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=10)

@@ -86,7 +86,7 @@ class Books:
     def __init__(self, folder: Path, jobs: Sequence[Sequence[str]], at_once: int) -> None:
         self.at_once = at_once
         self.jobs = [tuple(job) for job in jobs]
-        self._texts = _texts(self.jobs)
+        self._texts = texts(self.jobs)
         self._kinds: dict[int, tuple[str, ...]] = {}
         self._times: dict[str, float] = {}
         self.folder = self._claim(folder)
@@ -109,7 +109,7 @@ class Books:
     def add(self, jobs: Sequence[Sequence[str]]) -> None:
         """Add a further batch of jobs."""
         self.jobs += [tuple(job) for job in jobs]
-        self._texts = _texts(self.jobs)
+        self._texts = texts(self.jobs)
         self._write()
 
     def expect(self, kinds: Mapping[int, tuple[str, ...]], times: Mapping[str, float]) -> None:
@@ -142,7 +142,7 @@ class Books:
         return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
 
 
-def _texts(jobs: Sequence[tuple[str, ...]]) -> list[str]:
+def texts(jobs: Sequence[Sequence[str]]) -> list[str]:
     """The number of each job and those of its overrides that not all jobs share."""
     shared = set.intersection(*map(set, jobs)) if len(jobs) > 1 else set()
     return [" ".join([f"[{n}]", *(word for word in job if word not in shared)]) for n, job in enumerate(jobs, 1)]
@@ -312,7 +312,7 @@ def read(folder: Path) -> Sweep:
     except (OSError, ValueError, RecursionError) as error:
         raise PoolBenchError(f"{folder / JOBS} cannot be read as the books of a sweep ({printable(error)})") from error
     kinds = dict(enumerate(content.kinds, 1))
-    jobs = (_read_job(folder, n, text, kinds.get(n, ())) for n, text in enumerate(_texts(content.jobs), 1))
+    jobs = (_read_job(folder, n, text, kinds.get(n, ())) for n, text in enumerate(texts(content.jobs), 1))
     return Sweep(folder, tuple(jobs), content.at_once, content.times)
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 MADE_BY = "# Found by poolbench tune: "
 #: Groups whose choice belongs to what was found.
-GROUPS = ("pool", "model", "protocol", "dataset", "optimizer", "scheduler", "trainer")
+GROUPS = ("pool", "model", "protocol", "dataset", "optimizer", "scheduler", "trainer", "perturb")
 
 
 def tune(config: Config, workers: int = 1) -> tuple[Search, list[FrozenTrial]]:

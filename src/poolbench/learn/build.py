@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from poolbench.config import Config, Part, Trainer
 from poolbench.data.dataset import GraphDataset
+from poolbench.data.perturb import Perturbation
 from poolbench.data.prepared import Loaded, Prepared
 from poolbench.data.protocols import Nested, Protocol
 from poolbench.errors import PoolBenchError, nearest
@@ -40,6 +41,7 @@ class Parts:
 
     dataset: GraphDataset
     protocol: Protocol
+    perturbation: Perturbation | None
     loggers: tuple[LoggerConfig, ...]
 
     @classmethod
@@ -52,6 +54,11 @@ class Parts:
         protocol = build_protocol(config.protocol, config.split.seed, config.paths.data, config.paths.mirror)
         if config.fold is not None:
             protocol.check_fold(config.fold)
+        if protocol.select == "last" and config.callbacks.monitor != "auto":
+            raise PoolBenchError(
+                f"callbacks.monitor={config.callbacks.monitor} selects an epoch, and protocol.select=last takes "
+                "the last: leave one of the two out"
+            )
         nested = isinstance(protocol, Nested)
         # A trial of the search looks at no test graphs, and brings no search of its own.
         if (config.search and not nested) or (nested and not config.search and config.evaluate_test):
@@ -66,7 +73,7 @@ class Parts:
             check_losses(config, model, protocol.validates)
         check_device(config.trainer)
         try_scheduler(config.scheduler, build_optimizer(config.optimizer, [nn.Parameter(torch.zeros(1))]))
-        return cls(dataset, protocol, build_loggers(config.logger))
+        return cls(dataset, protocol, build_perturbation(config.perturb), build_loggers(config.logger))
 
     @cached_property
     def _loaded(self) -> Loaded:
@@ -74,13 +81,23 @@ class Parts:
 
     def prepared(self, fold: int | None) -> Prepared:
         """The data of one fold, loaded for the first that asks. Raises `PoolBenchError` where that cannot be done."""
-        return self._loaded.split(self.protocol, fold)
+        return self._loaded.split(self.protocol, fold, self.perturbation)
 
 
 def build_dataset(part: Part, data: str | None = None, mirror: str | None = None) -> GraphDataset:
     """The dataset object; nothing is read yet. data, mirror: as in `config.Paths`; None for the environment's."""
     cls = locate("dataset", part)
     return construct("dataset", cls, **places(cls, data, mirror), **part.arguments)
+
+
+def build_perturbation(part: Part | None) -> Perturbation | None:
+    """What perturbs the graphs; None where nothing does."""
+    if part is None:
+        return None
+    made = construct("perturb", locate("perturb", part), **part.arguments)
+    if not isinstance(made, Perturbation):
+        raise PoolBenchError(f"perturb._target_={part.target} is no Perturbation of poolbench.data.perturb")
+    return made
 
 
 def build_model(model: Part, pool: Part, data: DataFacts, name: str | None = None) -> GraphModel:
@@ -179,10 +196,11 @@ def check_losses(config: Config, model: GraphModel, validates: str) -> None:
     if name and part not in ("train", validates):
         parts = " and ".join(dict.fromkeys(("train", validates)))
         raise PoolBenchError(f"callbacks.monitor={part}/{name}: this protocol measures {parts} after each epoch")
-    if isinstance(config.loss_weights, Mapping) or name.startswith("loss_"):
+    if isinstance(config.loss_weights, Mapping) or config.loss_ramp or name.startswith("loss_"):
         losses = _auxiliary_losses(model)
         if losses is not None:
-            loss_weights(config.loss_weights, losses)
+            by_loss("loss_weights", config.loss_weights, losses, 1.0)
+            by_loss("loss_ramp", config.loss_ramp, losses, 0)
             if name.startswith("loss_"):
                 check_monitor(config.callbacks.monitor, [f"loss_{loss}" for loss in losses])
 
@@ -210,12 +228,20 @@ def _auxiliary_losses(model: GraphModel) -> dict[str, Tensor] | None:
             return None
 
 
-def loss_weights(config: float | Mapping[str, float], losses: Mapping[str, Tensor]) -> dict[str, float]:
-    """The weight of each auxiliary loss: one number for all, or a mapping of names (without the level) to weights."""
+def by_loss(
+    key: str, config: float | Mapping[str, float], losses: Mapping[str, Tensor], others: float
+) -> dict[str, float]:
+    """A number for each auxiliary loss: one for all, or a mapping of names (without the level) to numbers.
+
+    Args:
+        key: of the configuration. others: what those get that the mapping does not name.
+
+    Raises `PoolBenchError` for a name that is none.
+    """
     if not isinstance(config, Mapping):
         return dict.fromkeys(losses, float(config))
     known = {name.rsplit("_", 1)[0] for name in losses}
     for name in config:
         if name not in known:
-            raise PoolBenchError(f"loss_weights.{name}: this pool has no such loss{nearest(name, known)}")
-    return {name: float(config.get(name.rsplit("_", 1)[0], 1.0)) for name in losses}
+            raise PoolBenchError(f"{key}.{name}: this pool has no such loss{nearest(name, known)}")
+    return {name: float(config.get(name.rsplit("_", 1)[0], others)) for name in losses}

@@ -12,11 +12,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from poolbench.data.prepared import Prepared
 from poolbench.data.store import Batch
 from poolbench.linalg import Matrix, Padded, Sparse
 from poolbench.pool.base.door import PoolOutput
@@ -32,7 +34,34 @@ SPECTRUM = 200
 #: Entries of a pooled adjacency smaller than this share of its graph's largest are no edges.
 EDGE = 1e-6
 
+#: Sums of a node's assignments may differ by this share of the largest and still be one constant.
+CONSTANT = 1e-3
+
 Values = dict[str, list[Tensor]]
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of the nodes of a dataset's graphs, and a pool might find (`GraphDataset.known`).
+
+    kind: salient or clusters. y: [N] of each node. ptr: [G + 1] where the nodes of each graph begin.
+    """
+
+    kind: str
+    y: Tensor
+    ptr: Tensor
+
+    @classmethod
+    def of(cls, prepared: Prepared) -> Known | None:
+        """Of a dataset; None where nothing is known."""
+        raw = prepared.raw
+        if prepared.known is None or raw.node_y is None:
+            return None
+        return cls(prepared.known, raw.node_y, torch.cat([raw.num_nodes.new_zeros(1), raw.num_nodes.cumsum(0)]))
+
+    def of_graphs(self, graphs: Tensor) -> list[Tensor]:
+        """[n] of the nodes of each graph."""
+        return [self.y[self.ptr[g] : self.ptr[g + 1]] for g in graphs.tolist()]
 
 
 def sample(sizes: Tensor) -> int:
@@ -41,7 +70,9 @@ def sample(sizes: Tensor) -> int:
 
 
 @torch.no_grad()
-def pooling(module: nn.Module, model: nn.Module, batches: Iterable[Batch]) -> dict[str, Any]:
+def pooling(
+    module: nn.Module, model: nn.Module, batches: Iterable[Batch], known: Known | None = None
+) -> dict[str, Any]:
     """The diagnostics of all levels, in plain numbers; None where a level has none of a kind.
 
     For each level, means over graphs (entropy and assigned: over nodes):
@@ -49,15 +80,23 @@ def pooling(module: nn.Module, model: nn.Module, batches: Iterable[Batch]) -> di
     * ratio: pooled nodes over nodes. assigned: share of the nodes that belong to a cluster (that are kept).
     * entropy: of a node's assignment, over the logarithm of its graph's clusters: 0 where it is hard, 1 where uniform.
     * clusters: of a graph. used: those that are the first choice of some node. collapsed: share of the others.
+    * constant: share of the graphs in which all nodes have the same sum over their clusters, and not 0, as a pool has
+      to that keeps apart what message passing has told apart (Bianchi & Lachi, NeurIPS 2023, arXiv 2304.01575, theorem
+      1). Weights count as they are, scores that features are multiplied with among them.
     * density: share of the pairs of pooled nodes with an edge. components: of the pooled graph. connected: share of the
       pooled graphs with one component. Loops count for none of them.
     * spectral_distance: first Wasserstein distance of the eigenvalues of the normalised Laplacians of the graph that
       came into the model and of the pooled one (Gu, Hua, Liu, "Spectral distances on graphs", 2015, arXiv 1402.6041).
     * losses: the operator's, unweighted.
 
+    At the first level, where something is known of the nodes:
+
+    * recall: share of the salient nodes that are kept. kept_salient: share of the kept nodes that are salient.
+    * nmi: normalised mutual information of the known clusters and those that nodes belong to most, of assigned nodes.
+
     Args:
         module: called with a batch, in evaluation mode. model: whose operators are looked at.
-        batches: of `sample` graphs.
+        batches: of `sample` graphs. known: what is known of the nodes of the dataset.
     """
     levels: list[Values] = []
     graphs = 0
@@ -71,6 +110,8 @@ def pooling(module: nn.Module, model: nn.Module, batches: Iterable[Batch]) -> di
                 levels = levels or [{} for _ in heard]
                 for level, (given, out) in zip(levels, heard, strict=True):
                     _measure(level, given, out, batch.a, max(0, SPECTRA - graphs))
+                if known is not None and heard:
+                    _match(levels[0], heard[0][1], known.kind, known.of_graphs(batch.graphs))
                 graphs += batch.num_graphs
     finally:
         module.train(was_training)
@@ -101,10 +142,11 @@ def _measure(level: Values, given: Matrix, out: PoolOutput, original: Sparse, sp
     _add(level, "ratio", (after / before)[there])
     _add(level, "clusters", after[there])
     if isinstance(out.s, DenseSelection | SparseSelection):
-        entropy, assigned, used = _assignment(out.s)
+        entropy, assigned, used, constant = _assignment(out.s)
         _add(level, "entropy", entropy)
         _add(level, "assigned", assigned.double())
         some = there & (after > 0)
+        _add(level, "constant", constant[there])
         _add(level, "used", used[some])
         _add(level, "collapsed", (1 - used / after)[some])
     pooled = _edges(out.a.sparse())
@@ -132,14 +174,56 @@ def _means(level: Values) -> dict[str, Any]:
     return found
 
 
-def _assignment(s: DenseSelection | SparseSelection) -> tuple[Tensor, Tensor, Tensor]:
-    """(entropy of each assigned node, whether each node is assigned, used clusters of each graph)."""
-    graph, k = s.nodes.index, s.pooled.sizes.double()
+def _match(level: Values, out: PoolOutput, kind: str, known: Sequence[Tensor]) -> None:
+    """What is known of the nodes of each graph, beside what the first pool made of them."""
+    if not isinstance(out.s, DenseSelection | SparseSelection):
+        return
+    assigned, cluster = (part.cpu().split([len(y) for y in known]) for part in _first(out.s))
+    kept = [(y[own], c[own]) for y, own, c in zip(known, assigned, cluster, strict=True)]
+    if kind == "salient":
+        pairs = [((y == 1).sum(), (mine == 1).sum(), len(mine)) for y, (mine, _) in zip(known, kept, strict=True)]
+        _add(level, "recall", torch.tensor([float(k / n) for n, k, _ in pairs if n]))
+        _add(level, "kept_salient", torch.tensor([float(k / m) for _, k, m in pairs if m]))
+        return
+    from sklearn.metrics import normalized_mutual_info_score
+
+    scores = [normalized_mutual_info_score(y.numpy(), c.numpy()) for y, c in kept if len(y)]
+    _add(level, "nmi", torch.tensor(scores, dtype=torch.float64))
+
+
+def _first(s: DenseSelection | SparseSelection) -> tuple[Tensor, Tensor]:
+    """Whether each node is assigned, and the cluster that it belongs to most: [n], [n]."""
     if isinstance(s, DenseSelection):
         p = s.s.double().abs().flatten(0, -2)
+        return p.sum(-1) > 0, p.argmax(-1)
+    w, n, none = _weights(s).abs(), s.nodes.index.numel(), torch.iinfo(torch.int64).max
+    best = w >= w.new_zeros(n).scatter_reduce(0, s.node, w, "amax")[s.node]
+    cluster = s.cluster.new_full((n,), none).scatter_reduce(0, s.node[best], s.cluster[best], "amin")
+    return cluster < none, cluster
+
+
+def _weights(s: SparseSelection) -> Tensor:
+    return torch.ones(s.node.numel(), device=s.node.device).double() if s.weight is None else s.weight.detach().double()
+
+
+def _constant(sums: Tensor, graph: Tensor, graphs: int) -> Tensor:
+    """[b] 1 where the sums [n] of a graph's nodes are one number other than 0, else 0."""
+    least = sums.new_full((graphs,), torch.inf).scatter_reduce(0, graph, sums, "amin")
+    most = sums.new_full((graphs,), -torch.inf).scatter_reduce(0, graph, sums, "amax")
+    size = torch.maximum(least.abs(), most.abs())
+    return ((most - least <= CONSTANT * size) & (size > 0)).double()
+
+
+def _assignment(s: DenseSelection | SparseSelection) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(entropy of each assigned node, whether each node is assigned, used clusters of each graph, whether its nodes'
+    assignments have one sum)."""
+    graph, k = s.nodes.index, s.pooled.sizes.double()
+    if isinstance(s, DenseSelection):
+        signed = s.s.double().flatten(0, -2)
         if isinstance(s.nodes, Padded) and s.nodes.mask is not None:
             real = s.nodes.mask.flatten()
-            p, graph = p[real], graph[real]
+            signed, graph = signed[real], graph[real]
+        p, sums = signed.abs(), signed.sum(-1)
         total = p.sum(-1)
         entropy = torch.special.entr(p / total.clamp(min=torch.finfo(p.dtype).tiny).unsqueeze(-1)).sum(-1)
         assigned = total > 0
@@ -147,13 +231,15 @@ def _assignment(s: DenseSelection | SparseSelection) -> tuple[Tensor, Tensor, Te
         used = torch.bincount(first // max(p.shape[1], 1), minlength=k.numel())
     else:
         n = graph.numel()
-        w = torch.ones(s.node.numel(), device=s.node.device) if s.weight is None else s.weight
-        w = w.detach().double().abs().clamp(min=torch.finfo(torch.float64).tiny)  # a score of 0 keeps its node, too
+        w = _weights(s)
+        sums = w.new_zeros(n).index_add(0, s.node, w)
+        w = w.abs().clamp(min=torch.finfo(torch.float64).tiny)  # a score of 0 keeps its node, too
         total = w.new_zeros(n).index_add(0, s.node, w)
         entropy = w.new_zeros(n).index_add(0, s.node, torch.special.entr(w / total[s.node]))
         assigned = total > 0
         used = torch.bincount(s.pooled.index[s.cluster.unique()], minlength=k.numel())
-    return (entropy / k[graph].clamp(min=2).log())[assigned], assigned, used.double()
+    constant = _constant(sums, graph, k.numel())
+    return (entropy / k[graph].clamp(min=2).log())[assigned], assigned, used.double(), constant
 
 
 def _edges(a: Sparse) -> Sparse:

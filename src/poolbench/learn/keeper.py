@@ -36,10 +36,20 @@ class Selection:
         monitor: a name in the curve's rows, such as val/loss.
         mode: min, max, or last: the last epoch counts, and nothing stops before it.
         patience: stop after so many epochs without a better one.
+        tolerance: an epoch is better that is so by more than this.
+        ties: which of epochs with the same value counts, the `first` or the `last`, which then is a better one.
     """
 
-    def __init__(self, monitor: str = "val/loss", mode: str = "min", patience: int = 50) -> None:
+    def __init__(
+        self,
+        monitor: str = "val/loss",
+        mode: str = "min",
+        patience: int = 50,
+        tolerance: float = 0.0,
+        ties: str = "first",
+    ) -> None:
         self.monitor, self.mode, self.patience = monitor, mode, patience
+        self.tolerance, self.ties = tolerance, ties
         self.epoch: int | None = None
         self.value = math.inf
         self.stale = 0
@@ -50,15 +60,16 @@ class Selection:
         if self.mode == "last":
             self._take(epoch, 0.0, model)
             return
-        value = self.score(row)
-        if value < self.value:
+        value, least = self.score(row), self.value - self.tolerance
+        if value < least or (value == least and self.ties == "last"):
             self._take(epoch, value, model)
         else:
             self.stale += 1
 
     def score(self, row: dict[str, float]) -> float:
-        """The monitored value, signed so that less is better; the loss that is minimised where only the last counts."""
-        if self.mode == "last":
+        """The monitored value, signed so that less is better; where the last epoch counts and nothing is held out,
+        the loss that is minimised."""
+        if self.mode == "last" and self.monitor.startswith("train/"):
             return row["train/total_loss"]
         if self.monitor not in row:
             raise RunError(f"callbacks.monitor={self.monitor} is not measured; there are {', '.join(sorted(row))}")
@@ -86,7 +97,7 @@ class Keeper(pl.Callback):
     Args:
         selection: which epoch counts, and when to stop.
         scheduler: stepped once an epoch, or None.
-        seed: the run's seed; the global generator is seeded anew from (seed, epoch).
+        seed: what the run draws by; the global generator is seeded anew from (seed, epoch).
         resume: file of the resume checkpoint; None writes none. every: seconds between two of them at the least.
         on_epoch: called with (epoch, row) after each epoch, for loggers; None for nobody.
         identity: of the run, checked when a checkpoint is read.
@@ -146,7 +157,8 @@ class Keeper(pl.Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         torch.manual_seed(mix(self.seed, 1 + self.epoch))
-        assert isinstance(trainer.train_dataloader, BatchLoader)
+        assert isinstance(trainer.train_dataloader, BatchLoader) and isinstance(pl_module, Learner)
+        pl_module.begin(self.epoch)
         trainer.train_dataloader.epoch = self.epoch
         self._clock = (time.perf_counter(), time.process_time())
 
@@ -197,7 +209,10 @@ class Keeper(pl.Callback):
             for batch in self._held_out:
                 module.evaluate(batch, module.tally)
         module.train()
-        return module.tally.means()
+        found = module.tally.means()
+        if self.selection.monitor == f"{self.validates}/total_loss":
+            found["total_loss"] = module.total(found)
+        return found
 
     # -- the resume checkpoint ------------------------------------------------------------------------------------
 

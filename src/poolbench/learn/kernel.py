@@ -17,7 +17,7 @@ from torch import Tensor
 
 from poolbench.data.prepared import Prepared
 from poolbench.data.raw import RawGraphs
-from poolbench.data.splits import PARTS
+from poolbench.data.splits import MEASURED
 from poolbench.errors import PoolBenchError
 from poolbench.learn.outcome import Outcome
 from poolbench.nn.model import DataFacts, Part
@@ -78,9 +78,9 @@ class KernelSVM:
         labels, source = node_labels(prepared.raw)
         chosen, predicted = self._choose(labelled(prepared.raw, labels), prepared)
         y = prepared.target.y
-        for part in PARTS:
+        for part in MEASURED:
             graphs = getattr(prepared.split, part)
-            if graphs.numel() and (part != "test" or evaluate_test):
+            if graphs.numel() and (part not in ("test", "id_test") or evaluate_test):
                 right = predicted[graphs] == y[graphs]
                 outcome.metrics[part] = {"accuracy": float(right.double().mean())}
                 if part == "test":

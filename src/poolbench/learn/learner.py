@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -17,7 +18,7 @@ from poolbench.data.store import Batch
 from poolbench.data.target import Target, nothing
 from poolbench.errors import PoolBenchError
 from poolbench.learn import clustering
-from poolbench.learn.build import loss_weights
+from poolbench.learn.build import by_loss
 from poolbench.learn.structure import signals
 from poolbench.learn.tally import Answers, Tally
 from poolbench.nn.model import GraphModel, ModelOutput
@@ -33,6 +34,7 @@ class Learner(pl.LightningModule):
         optimizer: built by `learn.build`; the scheduler is stepped by `Keeper`, once an epoch.
         weights: one number for all auxiliary losses, or a mapping by name.
         target: what is to be predicted.
+        ramp: epochs in which these weights rise from 0: one number for all, or a mapping by name.
     """
 
     #: The name that records carry.
@@ -46,9 +48,11 @@ class Learner(pl.LightningModule):
         optimizer: torch.optim.Optimizer,
         weights: float | Mapping[str, float],
         target: Target,
+        ramp: int | Mapping[str, int] = 0,
     ) -> None:
         super().__init__()
-        self.model, self.optimizer, self.weights, self.target = model, optimizer, weights, target
+        self.model, self.optimizer, self.weights, self.target, self.ramp = model, optimizer, weights, target, ramp
+        self.epoch = 0
         self._by_name: dict[str, float] | None = None
         self.tally = Tally(target)
         self._constrained = [m for m in model.modules() if isinstance(m, Operator)]
@@ -80,7 +84,7 @@ class Learner(pl.LightningModule):
         out = self(batch)
         task, answers = self.task_loss(out, batch)
         if self._by_name is None:
-            self._by_name = loss_weights(self.weights, out.losses)
+            self._by_name = self._weighted(out.losses)
         total = task
         for name, value in out.losses.items():
             weight = self._by_name[name]
@@ -93,6 +97,22 @@ class Learner(pl.LightningModule):
         """One batch of an evaluation, added to `tally`."""
         out = self(batch)
         tally.add(out, batch, *self.task_loss(out, batch))
+
+    def begin(self, epoch: int) -> None:
+        """Train with the weights of the auxiliary losses that an epoch has."""
+        self.epoch, self._by_name = epoch, None
+
+    def _weighted(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
+        weights = by_loss("loss_weights", self.weights, losses, 1.0)
+        for name, epochs in by_loss("loss_ramp", self.ramp, losses, 0).items():
+            if self.epoch < epochs:
+                weights[name] *= (1 - math.cos(math.pi * self.epoch / epochs)) / 2
+        return weights
+
+    def total(self, values: Mapping[str, float]) -> float:
+        """The loss that is minimised, of the means that an evaluation came to after training began."""
+        assert self._by_name is not None
+        return values["loss"] + sum(weight * values[f"loss_{name}"] for name, weight in self._by_name.items())
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -18,7 +18,7 @@ import torch
 from poolbench.config import Callbacks, Config
 from poolbench.data.coarsen import PackedCoarsenings, Recipe, coarsen_dataset
 from poolbench.data.prepared import Prepared
-from poolbench.data.splits import PARTS
+from poolbench.data.splits import MEASURED, PARTS
 from poolbench.data.store import GraphStore, mix
 from poolbench.data.target import Target
 from poolbench.learn import diagnostics, memory, metrics
@@ -48,6 +48,12 @@ def set_threads(threads: int) -> None:
         torch.set_num_threads(threads)
 
 
+def drawn_by(config: Config, prepared: Prepared) -> int:
+    """What a run draws its weights, batches and all else by: its seed, or another one in each fold."""
+    fold = prepared.split.fold
+    return config.seed if fold is None or prepared.fold_seeds == "shared" else mix(config.seed, 0xF01D, fold)
+
+
 @dataclass(frozen=True)
 class Trainable:
     """A model for its data, and what trains it. learner: the task; None for a graph kernel, which has no epochs."""
@@ -59,14 +65,14 @@ class Trainable:
 
     @classmethod
     def of(cls, config: Config, prepared: Prepared) -> Trainable:
-        """Build it; the weights are drawn by `seed`.
+        """Build it; the weights are drawn by `drawn_by`.
 
         Raises `PoolBenchError` where model, protocol and data do not go together, and for what Lightning refuses.
         """
         set_threads(config.trainer.threads)
         build_trainer(config.trainer, [])
-        torch.manual_seed(mix(config.seed, 0))
-        model: Any = build_model(config.model, config.pool, data_facts(prepared), config.names.pool)
+        torch.manual_seed(mix(drawn_by(config, prepared), 0))
+        model: Any = build_model(config.model, config.pool, data_facts(prepared, config.k_from), config.names.pool)
         learner, parameters = None, []
         if model.task == "kernel":
             model.check(prepared)
@@ -105,7 +111,7 @@ def train(
     """
     outcome = outcome or Outcome()
     started = time.perf_counter()
-    seed, model, learner = config.seed, trainable.model, trainable.learner
+    seed, model, learner = drawn_by(config, prepared), trainable.model, trainable.learner
     if learner is None:
         on_start(0)
         _fit_kernel(model, prepared, config.evaluate_test, outcome)
@@ -114,7 +120,7 @@ def train(
     prepared = learner.adapt(prepared, model)
     target, split = prepared.target, prepared.split
     outcome.parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    module = learner(model, trainable.optimizer, config.loss_weights, target)
+    module = learner(model, trainable.optimizer, config.loss_weights, target, config.loss_ramp)
     outcome.task = module.task
 
     store = partial(_store, config, prepared, model)
@@ -170,8 +176,8 @@ def train(
         outcome.weights = selection.weights
     module.to(data.store.device)
     answers = Answers(target, prepared.level == "nodes", split.num_graphs)
-    for number, part in enumerate(PARTS):
-        if getattr(split, part).numel() and (part != "test" or config.evaluate_test):
+    for number, part in enumerate(MEASURED):
+        if getattr(split, part).numel() and (part not in ("test", "id_test") or config.evaluate_test):
             kept = answers if part == "test" else None
             outcome.metrics[part] = evaluate(module, data.whole(part), mix(seed, 0x7E57, number), kept)
     outcome.outcomes = answers.packed()
@@ -186,7 +192,7 @@ def train(
     outcome.diagnostics = {"metric": {"name": metric, "mode": mode},
                            "selection": {"monitor": selection.monitor, "mode": selection.mode},
                            **_sizes(module, data),
-                           **_pooling(module, data, mix(seed, 0x7E57, len(PARTS) + 1))}  # fmt: skip
+                           **_pooling(module, data, prepared, mix(seed, 0x7E57, len(PARTS) + 1))}  # fmt: skip
     outcome.time["total"] = time.perf_counter() - started
     _measure_memory(outcome, module, data, mix(seed, 0x7E57, len(PARTS) + 2))
     return outcome
@@ -200,7 +206,7 @@ def _check_monitor(monitor: str, target: Target) -> None:
     if part == "train":  # sums alone
         check_monitor(monitor, ["loss", "total_loss", *(["accuracy"] if target.kind == "classes" else [])])
     else:
-        check_monitor(monitor, ["loss", *metrics.names(target)])
+        check_monitor(monitor, ["loss", "total_loss", *metrics.names(target)])
 
 
 def _fit_elsewhere(
@@ -247,14 +253,16 @@ def _fit_kernel(model: Any, prepared: Prepared, evaluate_test: bool, outcome: Ou
         outcome.time["epoch"] = outcome.time["epoch_cpu"] = None
 
 
-def data_facts(prepared: Prepared) -> DataFacts:
-    """What a model is told of the data."""
+def data_facts(prepared: Prepared, k_from: Literal["mean", "largest"] | float) -> DataFacts:
+    """What a model is told of the data. k_from: the size of graphs of which a ratio makes k, see `Config`."""
     raw, x, edges = prepared.raw, prepared.x, prepared.edges
+    sizes = raw.num_nodes[prepared.train_graphs].double()
+    size = sizes.mean() if k_from == "mean" else sizes.quantile(1.0 if k_from == "largest" else k_from)
     classes = None if raw.node_y is None else int(raw.node_y.max()) + 1
     return DataFacts(
         in_channels=x.values.shape[1],
         out_channels=prepared.target.outputs,
-        mean_nodes=float(raw.num_nodes[prepared.train_graphs].double().mean()),
+        mean_nodes=float(size),
         vocabulary=x.vocabulary,
         edges=None if edges is None else Channels(edges.values.shape[1], edges.vocabulary),
         classes=classes,
@@ -289,14 +297,14 @@ def _coarsen(pool: SRCPool, first: bool, a: Sparse | Dense) -> Coarsening:
 
 def build_selection(callbacks: Callbacks, prepared: Prepared, module: Learner) -> Selection:
     """Which epoch counts: the protocol's choice, where `callbacks.monitor` is `auto`."""
-    target = prepared.target
+    target, monitor, mode = prepared.target, f"{prepared.validates}/loss", "min"
     if callbacks.monitor != "auto":
-        return Selection(callbacks.monitor, callbacks.mode, callbacks.patience)
-    if prepared.select == "last":
-        return Selection(f"{prepared.validates}/loss", "last")
-    if prepared.select == "metric" and prepared.target.kind != "none":
-        return Selection(f"{prepared.validates}/{target.metric}", target.mode, callbacks.patience)
-    return Selection(f"{prepared.validates}/loss", "min", callbacks.patience)
+        monitor, mode = callbacks.monitor, callbacks.mode
+    elif prepared.select == "last":
+        mode = "last"
+    elif prepared.select == "metric" and target.kind != "none":
+        monitor, mode = f"{prepared.validates}/{target.metric}", target.mode
+    return Selection(monitor, mode, callbacks.patience, callbacks.tolerance, callbacks.ties)
 
 
 @torch.no_grad()
@@ -307,13 +315,14 @@ def judge(module: Learner, prepared: Prepared, data: GraphData, seed: int) -> tu
     return module.judge(prepared.raw, data.whole("train"))
 
 
-def _pooling(module: Learner, data: GraphData, seed: int) -> dict[str, Any]:
+def _pooling(module: Learner, data: GraphData, prepared: Prepared, seed: int) -> dict[str, Any]:
     """What the operators do to some validation graphs (`learn.diagnostics`); a failure there is none of the run."""
     graphs = data.graphs(data.validates)
     graphs = graphs[: diagnostics.sample(data.store.host_sizes[graphs])]
     torch.manual_seed(seed)
     try:
-        found = diagnostics.pooling(module, module.model, map(data.store.batch, graphs.split(data.batch_size)))
+        batches = map(data.store.batch, graphs.split(data.batch_size))
+        found = diagnostics.pooling(module, module.model, batches, diagnostics.Known.of(prepared))
     except Exception as error:
         log.warning("no pooling diagnostics: %s: %s", type(error).__name__, error)
         return {}

@@ -371,7 +371,7 @@ def to_flat(x: Tensor, a: Dense) -> tuple[Tensor, Sparse]:
     """The same graphs in the disjoint layout, padding nodes left out."""
     sparse = a.sparse()
     mask = a.nodes.mask
-    return (x.reshape(-1, *x.shape[2:]) if mask is None else x[mask]), sparse
+    return (x.flatten(0, 1) if mask is None else x[mask]), sparse
 
 
 def block_diagonal(a: Dense) -> Sparse:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
 from poolbench.linalg import Connectivity, Matrix
 from poolbench.linalg.coarsening import Coarsening
-from poolbench.nn.message_passing import LAYERS
-from poolbench.nn.model import Block, DataFacts, GraphModel, ModelOutput, Part, build_pool, check_choices
+from poolbench.nn.block import Block
+from poolbench.nn.message_passing import MessagePassing, Named, layer_of
+from poolbench.nn.mlp import MLP
+from poolbench.nn.model import DataFacts, GraphModel, ModelOutput, Part, build_pool, check_choices, head
 from poolbench.pool.base.src import GlobalPool, Operator
 
 
@@ -22,7 +25,12 @@ class Autoencoder(GraphModel):
     Args:
         data: widths of the data. pool: any hierarchical operator; pooled features are lifted with S, or with its
             pseudo-inverse where `inverse_lift` is true.
-        mp, depth, hidden, activation, norm, dropout: of the message passing before the pool and after the lift.
+        mp, depth, hidden, activation, norm, dropout, residual: of the message passing before the pool and after the
+            lift, see `Block`.
+        node_layers: linear layers on the nodes before all message passing, each with the activation and dropout.
+        head_layers: linear layers of the MLP at the end, or a list of the widths of its hidden ones; 0: a layer of
+            message passing in its place.
+        initializer: of the weights of all linear layers, see `GraphModel.draw`; None: each layer has its own.
     """
 
     task = "reconstruction"
@@ -31,24 +39,36 @@ class Autoencoder(GraphModel):
         self,
         data: DataFacts,
         pool: Part,
-        mp: str = "gcs",
+        mp: Named = "gcs",
         depth: int = 2,
         hidden: int = 32,
         activation: str = "tanh",
         norm: str = "none",
         dropout: float = 0.0,
         inverse_lift: bool = False,
+        residual: str = "none",
+        node_layers: int = 0,
+        head_layers: int | Sequence[int] = 0,
+        initializer: str | None = None,
     ) -> None:
-        super().__init__(data, hidden)
-        check_choices(mp=mp, depth=depth, hidden=hidden, activation=activation, norm=norm, dropout=dropout)
+        check_choices(mp=mp, depth=depth, hidden=hidden, activation=activation, norm=norm, dropout=dropout,
+                      residual=residual, node_layers=node_layers, head_layers=head_layers or 1)  # fmt: skip
         if data.vocabulary is not None:
             raise ValueError("model=autoencoder reconstructs numbers, and these node features are categories")
+        super().__init__(data, hidden, node_layers, activation, dropout)
         self.inverse_lift = inverse_lift
-        self.before = Block(mp, [self.in_channels, *[hidden] * depth], activation, norm, dropout, data.edges)
-        self.pool = build_pool(pool, 0, hidden, data.mean_nodes, lifts=True)
-        lifted = self.pool.out_channels(hidden)
-        self.after = Block(mp, [lifted, *[hidden] * depth], activation, norm, dropout)
-        self.last = LAYERS[mp](hidden, data.in_channels)
+        settings: dict[str, Any] = dict(mp=mp, activation=activation, norm=norm, dropout=dropout, residual=residual)
+        self.before = Block(widths=[self.in_channels, *[hidden] * depth], edges=data.edges, **settings)
+        self.pool = build_pool(pool, 0, self.before.channels, data.mean_nodes, lifts=True)
+        lifted = self.pool.out_channels(self.before.channels)
+        self.after = Block(widths=[lifted, *[hidden] * depth], **settings)
+        self.last: MessagePassing | MLP
+        if head_layers == 0:
+            layer, options = layer_of(mp)
+            self.last = layer(self.after.channels, data.in_channels, **options)
+        else:
+            self.last = head(self.after.channels, hidden, data.in_channels, head_layers, activation, dropout)
+        self.draw(initializer)
 
     @classmethod
     def refuses(cls, pool: type[Operator]) -> str | None:
@@ -62,6 +82,7 @@ class Autoencoder(GraphModel):
     def forward(
         self, x: Tensor, a: Matrix, edges: Tensor | None = None, coarsenings: Sequence[Coarsening] = ()
     ) -> ModelOutput:
-        out = self.pool_once(self.pool, self.before(x, a, edges), a, 0, coarsenings)
-        x = self.pool.lift(out.x, out.s, inverse=self.inverse_lift)
-        return ModelOutput(self.last(self.after(x, a), a), out.losses, [a.nodes.sizes, out.sizes])
+        out = self.pool_once(self.pool, self.before(self.encode(x), a, edges), a, 0, coarsenings)
+        x = self.after(self.pool.lift(out.x, out.s, inverse=self.inverse_lift), a)
+        y = self.last(x) if isinstance(self.last, MLP) else self.last(x, a)
+        return ModelOutput(y, out.losses, [a.nodes.sizes, out.sizes])

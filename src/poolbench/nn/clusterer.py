@@ -9,7 +9,9 @@ from torch import Tensor
 
 from poolbench.linalg import Connectivity, Matrix
 from poolbench.linalg.coarsening import Coarsening
-from poolbench.nn.model import Block, DataFacts, GraphModel, ModelOutput, Part, build_pool, check_choices
+from poolbench.nn.block import Block
+from poolbench.nn.message_passing import Named
+from poolbench.nn.model import DataFacts, GraphModel, ModelOutput, Part, build_pool, check_choices
 from poolbench.pool.base.src import DenseSelection, GlobalPool, Operator, SoftPool
 
 
@@ -22,8 +24,10 @@ class Clusterer(GraphModel):
     Args:
         data: widths of the data. pool: an operator with a dense assignment; `pool.k` clusters, as many as there are
             classes of nodes where it is null (`pool.ratio` plays no part).
-        mp: a message passing layer: gcn, gin, graphconv, gcs ... depth: how many. hidden: their width.
+        mp: a message passing layer: its name (see `poolbench.nn.message_passing.LAYERS`), or a mapping of its `name`
+            and arguments. depth: how many. hidden: their width.
         activation, norm (none, batch, layer), dropout: after each layer.
+        initializer: of the weights of all linear layers, see `GraphModel.draw`; None: each layer has its own.
     """
 
     task = "clusters"
@@ -32,12 +36,13 @@ class Clusterer(GraphModel):
         self,
         data: DataFacts,
         pool: Part,
-        mp: str = "gcs",
+        mp: Named = "gcs",
         depth: int = 1,
         hidden: int = 16,
         activation: str = "elu",
         norm: str = "none",
         dropout: float = 0.0,
+        initializer: str | None = None,
     ) -> None:
         super().__init__(data, hidden)
         check_choices(mp=mp, depth=depth, hidden=hidden, activation=activation, norm=norm, dropout=dropout)
@@ -49,6 +54,7 @@ class Clusterer(GraphModel):
             pool = replace(pool, args={**pool.args, "k": data.classes})
         self.block = Block(mp, [self.in_channels, *[hidden] * depth], activation, norm, dropout, data.edges)
         self.pool = build_pool(pool, 0, hidden, data.mean_nodes, lifts=True)
+        self.draw(initializer)
 
     @classmethod
     def refuses(cls, pool: type[Operator]) -> str | None:

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from poolbench.linalg import Connectivity, Matrix
 from poolbench.linalg.coarsening import Coarsening
+from poolbench.nn.block import Block, combined, combined_width
+from poolbench.nn.message_passing import Named
 from poolbench.nn.model import (
-    Block,
     DataFacts,
     GraphModel,
     ModelOutput,
@@ -18,26 +19,37 @@ from poolbench.nn.model import (
     build_pool,
     build_readout,
     check_choices,
-    combined,
+    check_levels,
     head,
     penalties,
     pooled_channels,
+    up_to_level,
 )
 from poolbench.pool.base.src import GlobalPool, Operator, SRCPool
 
 
 class Hierarchical(GraphModel):
-    """Levels of message passing and pooling, then a readout and an MLP.
+    """Levels of message passing and pooling, then a readout and an MLP. docs/models.md shows networks of papers in it.
 
     Args:
         data: widths of the data and the mean size of the training graphs.
         pool: the hierarchical operator, built once a level (`pool.ratio` and `pool.k` may be lists, one a level).
         readout: any global operator.
-        mp: a message passing layer: gcn, gin, gine (uses edge features), graphconv, gcs ...
+        node_layers: linear layers on the nodes before all message passing, each with the activation and dropout.
+        mp: a message passing layer: its name (see `poolbench.nn.message_passing.LAYERS`), or a mapping of its `name`
+            and arguments.
         levels: number of pools. depth: message passing layers before each pool and after the last.
         hidden: width of all layers. activation, norm (none, batch, layer), dropout: after each layer.
+        norm_at, residual, combine: see `Block`; block: once, before each pool and after the last layer.
         jumping: none: the readout sees the last level; cat, sum, max: readouts after every level, combined.
-        head_layers: linear layers of the MLP.
+        jumping_over: levels; layers: readouts after every message passing layer; pools: after every pool, and after the
+            last layer where one follows the last pool.
+        head_layers: linear layers of the MLP, halving from `hidden`, or a list of the widths of its hidden layers.
+        head_dropout: between its layers; None: `dropout`.
+        initializer: of the weights of all linear layers, see `GraphModel.draw`; None: each layer has its own.
+
+    mp, depth, hidden and norm may be lists: one value a level, the last one for all that follow, levels + 1 in all. A
+    level of depth 0 pools what it is given. The readouts and the MLP have the width of the last level.
     """
 
     def __init__(
@@ -45,36 +57,69 @@ class Hierarchical(GraphModel):
         data: DataFacts,
         pool: Part,
         readout: Part,
-        mp: str = "gcn",
+        mp: Named | Sequence[Named] = "gcn",
         levels: int = 2,
-        depth: int = 1,
-        hidden: int = 64,
+        depth: int | Sequence[int] = 1,
+        hidden: int | Sequence[int] = 64,
         activation: str = "relu",
-        norm: str = "none",
+        norm: str | Sequence[str] = "none",
         dropout: float = 0.0,
         jumping: str = "none",
-        head_layers: int = 2,
+        head_layers: int | Sequence[int] = 2,
+        norm_at: str = "before",
+        residual: str = "none",
+        combine: str = "none",
+        jumping_over: str = "levels",
+        node_layers: int = 0,
+        head_dropout: float | None = None,
+        initializer: str | None = None,
     ) -> None:
-        super().__init__(data, hidden)
-        check_choices(mp=mp, levels=levels, depth=depth, hidden=hidden, activation=activation, norm=norm,
-                      dropout=dropout, jumping=jumping, head_layers=head_layers)  # fmt: skip
-        self.jumping = jumping
+        check_choices(levels=levels, activation=activation, dropout=dropout, jumping=jumping,
+                      head_layers=head_layers, norm_at=norm_at, residual=residual, combine=combine,
+                      jumping_over=jumping_over, node_layers=node_layers, head_dropout=head_dropout)  # fmt: skip
+        check_levels(mp=mp, depth=depth, hidden=hidden, norm=norm)
+        if jumping == "none" and jumping_over != "levels":
+            raise ValueError(
+                f"model.jumping_over={jumping_over}: say how readouts are combined, by model.jumping=cat, sum or max"
+            )
+        hiddens = up_to_level("model.hidden", hidden, levels)
+        super().__init__(data, hiddens[0], node_layers, activation, dropout)
+        self.jumping, self.jumping_over = jumping, jumping_over
         self.blocks = nn.ModuleList()
         width, edges = self.in_channels, data.edges
         pools: list[SRCPool] = []
-        for level in range(levels):
-            self.blocks.append(Block(mp, [width, *[hidden] * depth], activation, norm, dropout, edges))
-            op = build_pool(pool, level, hidden, data.mean_nodes)
-            pools.append(op)
-            width, edges = op.out_channels(hidden), pooled_channels(op, edges)
+        widths: list[int] = []  # of what the readouts see
+        for level in range(levels + 1):
+            if jumping_over == "pools" and level:
+                widths.append(width)
+            layers = up_to_level("model.depth", depth, level)[-1]
+            block = Block(up_to_level("model.mp", mp, level)[-1], [width, *[hiddens[level]] * layers], activation,
+                          up_to_level("model.norm", norm, level)[-1], dropout, edges, norm_at, residual,
+                          combine)  # fmt: skip
+            self.blocks.append(block)
+            if jumping_over == "layers":
+                widths += block.widths
+            elif self._read_out(level == levels, layers > 0):
+                widths.append(block.channels)
+            if level < levels:
+                op = build_pool(pool, level, block.channels, data.mean_nodes)
+                pools.append(op)
+                width, edges = op.out_channels(block.channels), pooled_channels(op, edges)
         self.pools = nn.ModuleList(pools)
-        self.blocks.append(Block(mp, [width, *[hidden] * depth], activation, norm, dropout, edges))
-        widths = [hidden] * (levels + 1) if jumping != "none" else [hidden]
-        readouts = [build_readout(readout, w, hidden, data) for w in widths]
+        if not widths:
+            raise ValueError("model.depth=0 at all levels: model.jumping_over=layers finds no layer to read out after")
+        readouts = [build_readout(readout, w, hiddens[-1], data) for w in widths]
         self.readouts = nn.ModuleList(readouts)
         out = [r.out_channels(w) for r, w in zip(readouts, widths, strict=True)]
-        self.head = head(sum(out) if jumping == "cat" else out[0], hidden, data.out_channels, head_layers,
-                         activation, dropout)  # fmt: skip
+        self.head = head(combined_width("model.jumping", out, jumping), hiddens[-1], data.out_channels, head_layers,
+                         activation, dropout if head_dropout is None else head_dropout)  # fmt: skip
+        self.draw(initializer)
+
+    def _read_out(self, last: bool, layers: bool) -> bool:
+        """Whether there is a readout of what the block of a level hands on, other than of each of its layers."""
+        if self.jumping_over == "pools":
+            return last and layers
+        return last or self.jumping != "none"
 
     @classmethod
     def refuses(cls, pool: type[Operator]) -> str | None:
@@ -93,15 +138,22 @@ class Hierarchical(GraphModel):
         x = self.encode(x)
         losses: dict[str, Tensor] = {}
         sizes, summaries = [a.nodes.sizes], []
-        for level, (block, pool) in enumerate(zip(self.blocks[:-1], self.pools, strict=True)):
-            x = block(x, a, edges)
-            if self.jumping != "none":
-                summaries.append(self.readouts[level](x, a.nodes))
-            out = self.pool_once(pool, x, a, level, coarsenings, edges)
-            x, a, edges = out.x, out.a, out.edge_attr
-            sizes.append(out.sizes)
-            losses |= at_level(out.losses, level)
-        x = self.blocks[-1](x, a, edges)
-        summaries.append(self.readouts[-1](x, a.nodes))
+        readouts = iter(self.readouts)
+        for level, block in enumerate(self.blocks):
+            assert isinstance(block, Block)
+            last = level == len(self.pools)
+            if self.jumping_over == "pools" and level:
+                summaries.append(next(readouts)(x, a.nodes))
+            outputs: list[Tensor] = []
+            x = block(x, a, edges, outputs)
+            if self.jumping_over == "layers":
+                summaries += [next(readouts)(y, a.nodes) for y in outputs]
+            elif self._read_out(last, bool(outputs)):
+                summaries.append(next(readouts)(x, a.nodes))
+            if not last:
+                out = self.pool_once(self.pools[level], x, a, level, coarsenings, edges)
+                x, a, edges = out.x, out.a, out.edge_attr
+                sizes.append(out.sizes)
+                losses |= at_level(out.losses, level)
         losses |= penalties(self.readouts)
         return ModelOutput(self.head(combined(summaries, self.jumping)), losses, sizes)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,7 @@ def _none(x: Tensor) -> Tensor:
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu_,  # what it is given was made for it and is kept by nobody
     "elu": F.elu,
+    "selu": F.selu,
     "gelu": F.gelu,
     "silu": F.silu,
     "leaky_relu": F.leaky_relu,
@@ -27,6 +29,8 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "none": _none,
 }
 NORMS = ("none", "batch", "layer")
+NORM_AT = ("before", "after")
+"""Where a normalisation stands: before the activation of a layer, or after it."""
 
 
 class Norm(nn.Module):
@@ -53,6 +57,20 @@ class Norm(nn.Module):
         return self.norm(x.reshape(-1, x.shape[-1])).reshape(x.shape)
 
 
+def activated(
+    x: Tensor, activation: Callable[[Tensor], Tensor], norm: Norm, norm_at: str, nodes: Nodes | None = None
+) -> Tensor:
+    """What a layer gave, normalised before its activation or, where `norm_at` says so, after it."""
+    return norm(activation(x), nodes) if norm_at == "after" else activation(norm(x, nodes))
+
+
+def among(name: str, value: Any, choices: Iterable[str]) -> str:
+    """`value` of the argument `name`, one of some words; else ValueError that names them."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name}={value!r} is not one of {', '.join(choices)}")
+    return value
+
+
 def affine(x: Tensor, layer: nn.Linear, bias: Tensor | None = None) -> Tensor:
     """x W' + b: [.., n] -> [.., m] with the layer's W [m, n], and its bias or the one that is given.
 
@@ -67,16 +85,29 @@ def affine(x: Tensor, layer: nn.Linear, bias: Tensor | None = None) -> Tensor:
 
 
 class MLP(Module):
-    """Linear layers of the given widths with an activation and dropout between them, none after the last."""
+    """Linear layers of the given widths with normalisation, activation and dropout between them, none after the last.
 
-    def __init__(self, widths: Sequence[int], activation: str = "relu", dropout: float = 0.0) -> None:
+    x is [.., f]; `nodes` says which rows are padding, where a batch normalisation must know.
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        activation: str = "relu",
+        dropout: float = 0.0,
+        norm: str = "none",
+        norm_at: str = "before",
+    ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(nn.Linear(n, m) for n, m in pairwise(widths))
-        self.activation = ACTIVATIONS[activation]
+        self.norms = nn.ModuleList(Norm(among("norm", norm, NORMS), m) for m in widths[1:-1])
+        self.norm_at = among("norm_at", norm_at, NORM_AT)
+        self.activation = ACTIVATIONS[among("activation", activation, ACTIVATIONS)]
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, nodes: Nodes | None = None) -> Tensor:
         *hidden, last = (layer for layer in self.layers if isinstance(layer, nn.Linear))
-        for layer in hidden:
-            x = self.dropout(self.activation(affine(x, layer)))
+        for layer, norm in zip(hidden, self.norms, strict=True):
+            assert isinstance(norm, Norm)
+            x = self.dropout(activated(affine(x, layer), self.activation, norm, self.norm_at, nodes))
         return affine(x, last)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -14,9 +13,11 @@ from torch import Tensor, nn
 from poolbench.errors import whole
 from poolbench.linalg import RAW, Connectivity, Matrix
 from poolbench.linalg.coarsening import Coarsening
+from poolbench.nn.block import BLOCK_NORM_AT, JUMPING, RESIDUAL, Block
 from poolbench.nn.encoder import Channels, Encoder
-from poolbench.nn.message_passing import LAYERS, MessagePassing
-from poolbench.nn.mlp import ACTIVATIONS, MLP, NORMS, Norm
+from poolbench.nn.message_passing import layer_of
+from poolbench.nn.mlp import ACTIVATIONS, MLP, NORMS, among
+from poolbench.pool.base.layers import INITIALIZERS
 from poolbench.pool.base.module import Module
 from poolbench.pool.base.src import GlobalPool, Operator, SRCPool, constructor_arguments
 
@@ -45,7 +46,8 @@ class Part:
 class DataFacts:
     """What a model needs to know of the data.
 
-    in_channels, out_channels: widths of node features and of the answer. mean_nodes: mean size of the training graphs.
+    in_channels, out_channels: widths of node features and of the answer. mean_nodes: mean size of the training graphs,
+        or the size that `k_from` says.
     vocabulary: categories of each column of the node features, None where they are numbers. edges: the edge features,
     None where there are none. classes: of the nodes, where they have any. sizes: of the training graphs.
     """
@@ -63,7 +65,8 @@ class GraphModel(Module):
     """Base of the templates: (x, a, edges, coarsenings) -> `ModelOutput`.
 
     A template is constructed with `data` and `pool` and its own keyword arguments, and says in `refuses` which pools
-    it cannot take. Node features that are categories are embedded first, at width `hidden`.
+    it cannot take. Node features that are categories are embedded first, at width `hidden`; `node_layers` linear layers
+    follow, each with its activation.
 
     Edge features follow the edges through pools that keep or merge them (`SRCPool.pooled_edges`). Where edges are
     merged, the features are their means: of categories, the share of each among the merged edges.
@@ -73,12 +76,18 @@ class GraphModel(Module):
     #: own losses), `reconstruction` (the node features again), `nodes` (an answer a node).
     task = "graphs"
 
-    def __init__(self, data: DataFacts, hidden: int) -> None:
+    def __init__(
+        self, data: DataFacts, hidden: int, node_layers: int = 0, activation: str = "relu", dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.encoder = None if data.vocabulary is None else Encoder(Channels(data.in_channels, data.vocabulary), hidden)
         #: Width of the node features that the first layer sees.
         self.in_channels = data.in_channels if self.encoder is None else hidden
         self.edges = data.edges
+        self.nodes: MLP | None = None
+        if node_layers:
+            self.nodes = MLP([self.in_channels, *[hidden] * node_layers], activation, dropout)
+            self.in_channels = hidden
 
     @property
     def takes_edges(self) -> bool:
@@ -86,8 +95,30 @@ class GraphModel(Module):
         return any(isinstance(module, Block) and module.takes_edges for module in self.modules())
 
     def encode(self, x: Tensor) -> Tensor:
-        """Node features as numbers: [n, in_channels]."""
-        return x if self.encoder is None else self.encoder(x)
+        """Node features as numbers, after the layers on nodes: [n, in_channels]."""
+        x = x if self.encoder is None else self.encoder(x)
+        return x if self.nodes is None else self.nodes.activation(self.nodes(x))
+
+    def draw(self, initializer: str | None) -> None:
+        """Draw the weights of all linear layers anew, but for those of operators, which have initialisers of their own.
+
+        initializer: a Keras name (`poolbench.pool.base.layers`), biases 0 then, or torch; None leaves each layer its
+        own. Raises ValueError for an unknown one.
+        """
+        if initializer is None:
+            return
+        among("model.initializer", initializer, (OWN, *INITIALIZERS))
+        pooled = {inner for module in self.modules() if isinstance(module, Operator) for inner in module.modules()}
+        for layer in self.modules():
+            if not isinstance(layer, nn.Linear) or layer in pooled:
+                continue
+            if initializer == OWN:
+                layer.reset_parameters()
+                continue
+            with torch.no_grad():
+                INITIALIZERS[initializer](layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
     #: Message passing layers and operators of level 0 ask for these matrices; they are computed once a dataset.
     def requirements(self) -> set[Connectivity]:
@@ -136,53 +167,54 @@ class GraphModel(Module):
         return pool(x, a, **asked)
 
 
-class Block(nn.Module):
-    """Message passing layers of the given widths, each with normalisation, activation and dropout.
-
-    Args:
-        edges: the edge features that the layers will see; None on a graph that has none.
-    """
-
-    def __init__(
-        self, mp: str, widths: Sequence[int], activation: str, norm: str, dropout: float, edges: Channels | None = None
-    ) -> None:
-        super().__init__()
-        pairs, layer = list(pairwise(widths)), LAYERS[mp]
-        self.takes_edges = layer.takes_edges
-        self.layers = nn.ModuleList(layer(n, m, edges) if self.takes_edges else layer(n, m) for n, m in pairs)
-        self.norms = nn.ModuleList(Norm(norm, m) for _, m in pairs)
-        self.activation, self.dropout = ACTIVATIONS[activation], nn.Dropout(dropout)
-
-    @property
-    def connectivities(self) -> set[Connectivity]:
-        return {layer.connectivity for layer in self.layers if isinstance(layer, MessagePassing)}
-
-    def forward(self, x: Tensor, a: Matrix, edges: Tensor | None = None) -> Tensor:
-        for layer, norm in zip(self.layers, self.norms, strict=True):
-            y = layer(x, a, edges) if self.takes_edges else layer(x, a)
-            x = self.dropout(self.activation(norm(y, a.nodes)))
-        return x
-
-
 def check_choices(**values: Any) -> None:
     """Raise ValueError for an impossible value of an argument that the templates share, naming the choices."""
-    for name, choices in (("mp", LAYERS), ("activation", ACTIVATIONS), ("norm", NORMS), ("jumping", JUMPING)):
-        if name in values and values[name] not in choices:
-            raise ValueError(f"model.{name}={values[name]!r} is not one of {', '.join(choices)}")
-    for name in ("levels", "depth", "hidden", "head_layers"):
+    for name, choices in CHOICES.items():
+        if name in values:
+            among(f"model.{name}", values[name], choices)
+    if "mp" in values:
+        layer_of(values["mp"])
+    for name in ("levels", "depth", "hidden"):
         if name in values:
             whole(f"model.{name}", values[name])
-    if not 0.0 <= values.get("dropout", 0.0) < 1.0:
-        raise ValueError(f"model.dropout={values['dropout']!r}: a share in [0, 1) is expected")
+    for width in each(values.get("head_layers", 1)):
+        whole("model.head_layers", width)
+    whole("model.node_layers", values.get("node_layers", 0), 0)
+    for name in ("dropout", "head_dropout"):
+        if (value := values.get(name)) is not None and not 0.0 <= value < 1.0:
+            raise ValueError(f"model.{name}={value!r}: a share in [0, 1) is expected")
 
 
-JUMPING = ("none", "cat", "sum", "max")
+def check_levels(**values: Any) -> None:
+    """`check_choices` of arguments that may be lists, one value a level. A level of a list may be of depth 0."""
+    for name, value in values.items():
+        up_to_level(f"model.{name}", value, 0)
+        for one in each(value):
+            if name == "depth" and isinstance(value, list | tuple):
+                whole("model.depth", one, 0)
+            else:
+                check_choices(**{name: one})
 
 
-def head(in_channels: int, hidden: int, out_channels: int, layers: int, activation: str, dropout: float) -> MLP:
-    """The classifier: `layers` linear layers, halving from `hidden`."""
-    widths = [in_channels, *(max(hidden // 2**j, 1) for j in range(1, layers)), out_channels]
-    return MLP(widths, activation, dropout)
+CHOICES: dict[str, Sequence[str]] = {
+    "activation": tuple(ACTIVATIONS), "norm": NORMS, "norm_at": BLOCK_NORM_AT, "residual": RESIDUAL, "combine": JUMPING,
+    "jumping": JUMPING, "jumping_over": ("levels", "layers", "pools"),
+}  # fmt: skip
+OWN = "torch"
+"""The initialiser of `torch.nn.Linear`: U(-r, r), r = 1 / sqrt(fan in), biases too."""
+
+
+def each(value: Any) -> Sequence[Any]:
+    """The values of a list, or the one value that is none."""
+    return value if isinstance(value, list | tuple) else [value]
+
+
+def head(
+    in_channels: int, hidden: int, out_channels: int, layers: int | Sequence[int], activation: str, dropout: float
+) -> MLP:
+    """The classifier: `layers` linear layers, halving from `hidden`; or with hidden layers of the widths `layers`."""
+    inner = [max(hidden // 2**j, 1) for j in range(1, layers)] if isinstance(layers, int) else layers
+    return MLP([in_channels, *inner, out_channels], activation, dropout)
 
 
 def build_pool(part: Part, level: int, in_channels: int, mean_nodes: float, lifts: bool = False) -> SRCPool:
@@ -194,8 +226,8 @@ def build_pool(part: Part, level: int, in_channels: int, mean_nodes: float, lift
     gets k = floor(ceil(mean) * ratio_1 ... ratio_level), as MinCutPool's authors do, where k is null.
     """
     args, names = dict(part.args), constructor_arguments(part.cls)
-    ratios = _levels(args.get("ratio"), level)
-    args = {**args, **{n: _levels(args[n], level)[-1] for n in ("ratio", "k") if n in args}}
+    ratios = up_to_level("pool.ratio", args.get("ratio"), level)
+    args = {**args, **{n: up_to_level(f"pool.{n}", args[n], level)[-1] for n in ("ratio", "k") if n in args}}
     if "k" in names and "ratio" not in names:
         args.pop("ratio", None)
         if args.get("k") is None:
@@ -225,16 +257,6 @@ def penalties(readouts: Iterable[nn.Module]) -> dict[str, Tensor]:
     """The weight penalties of readouts (hierarchical operators return theirs with their losses)."""
     found = [readout.penalty() if isinstance(readout, Operator) else None for readout in readouts]
     return {f"regularization_readout_{number + 1}": p for number, p in enumerate(found) if p is not None}
-
-
-def combined(parts: list[Tensor], jumping: str) -> Tensor:
-    """Features or readouts of several layers, each [.., f], as one: side by side, their sum or maximum, or the last."""
-    if jumping == "none":
-        return parts[-1]
-    if jumping == "cat":
-        return torch.cat(parts, -1)
-    stacked = torch.stack(parts)
-    return stacked.sum(0) if jumping == "sum" else stacked.amax(0)
 
 
 def clusters(mean_nodes: float, ratios: Sequence[float | None]) -> int:
@@ -270,9 +292,10 @@ def sorted_rows(data: DataFacts) -> int:
     return max(10, sizes[int(0.4 * len(sizes))])
 
 
-def _levels(value: Any, level: int) -> list[Any]:
-    """The values of levels 0 .. level: a list gives one a level, its last one for all that follow."""
-    values = list(value) if isinstance(value, list | tuple) else [value]
+def up_to_level(name: str, value: Any, level: int) -> list[Any]:
+    """The values of levels 0 .. level of the argument `name`: a list gives one a level, its last one for all that
+    follow. Raises ValueError for an empty list."""
+    values = list(each(value))
     if not values:
-        raise ValueError("an empty list for pool.ratio or pool.k: give one value a level")
+        raise ValueError(f"{name}=[]: give one value a level")
     return [values[min(j, len(values) - 1)] for j in range(level + 1)]

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from poolbench.errors import whole
 from poolbench.linalg import Connectivity, Matrix
 from poolbench.linalg.coarsening import Coarsening
-from poolbench.nn.mlp import ACTIVATIONS, MLP
 from poolbench.nn.model import DataFacts, GraphModel, ModelOutput, Part, build_readout, check_choices, head, penalties
 from poolbench.pool.base.src import GlobalPool, Operator
 
@@ -24,7 +22,8 @@ class StructureFree(GraphModel):
     Args:
         data: widths of the data. pool: the readout.
         node_layers: layers of the MLP on nodes. hidden: width of all layers. activation, dropout: after each layer.
-        head_layers: linear layers of the MLP on the graph.
+        head_layers: linear layers of the MLP on the graph, halving from `hidden`, or a list of the widths of its hidden
+            layers.
     """
 
     def __init__(
@@ -35,14 +34,12 @@ class StructureFree(GraphModel):
         hidden: int = 64,
         activation: str = "relu",
         dropout: float = 0.0,
-        head_layers: int = 2,
+        head_layers: int | Sequence[int] = 2,
     ) -> None:
-        super().__init__(data, hidden)
-        check_choices(hidden=hidden, activation=activation, dropout=dropout, head_layers=head_layers)
-        node_layers = whole("model.node_layers", node_layers, 0)
-        self.nodes = MLP([self.in_channels, *[hidden] * node_layers], activation, dropout) if node_layers else None
-        self.activation = ACTIVATIONS[activation]
-        width = hidden if node_layers else self.in_channels
+        check_choices(hidden=hidden, activation=activation, dropout=dropout, head_layers=head_layers,
+                      node_layers=node_layers)  # fmt: skip
+        super().__init__(data, hidden, node_layers, activation, dropout)
+        width = self.in_channels
         self.readout = build_readout(pool, width, hidden, data)
         self.head = head(self.readout.out_channels(width), hidden, data.out_channels, head_layers, activation, dropout)
 
@@ -58,8 +55,5 @@ class StructureFree(GraphModel):
     def forward(
         self, x: Tensor, a: Matrix, edges: Tensor | None = None, coarsenings: Sequence[Coarsening] = ()
     ) -> ModelOutput:
-        x = self.encode(x)
-        if self.nodes is not None:
-            x = self.activation(self.nodes(x))
         losses = penalties([self.readout])
-        return ModelOutput(self.head(self.readout(x, a.nodes)), losses, [a.nodes.sizes])
+        return ModelOutput(self.head(self.readout(self.encode(x), a.nodes)), losses, [a.nodes.sizes])

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from poolbench.linalg import Connectivity, Matrix
 from poolbench.linalg.coarsening import Coarsening
+from poolbench.nn.block import Block
+from poolbench.nn.message_passing import Named
 from poolbench.nn.model import (
-    Block,
     DataFacts,
     GraphModel,
     ModelOutput,
@@ -42,7 +43,9 @@ class UNet(GraphModel):
         nodes: an answer a node (node classification) instead of one a graph.
         mp, hidden, activation, norm, dropout: of the message passing layers. levels: number of pools.
         skip: `sum` or `cat`, how the way down joins the way up.
-        head_layers: linear layers of the MLP at the end.
+        head_layers: linear layers of the MLP at the end, halving from `hidden`, or a list of the widths of its hidden
+            layers. head_dropout: between them; None: `dropout`.
+        initializer: of the weights of all linear layers, see `GraphModel.draw`; None: each layer has its own.
     """
 
     def __init__(
@@ -51,18 +54,20 @@ class UNet(GraphModel):
         pool: Part,
         readout: Part,
         nodes: bool = False,
-        mp: str = "gcn",
+        mp: Named = "gcn",
         levels: int = 3,
         hidden: int = 64,
         activation: str = "relu",
         norm: str = "none",
         dropout: float = 0.0,
         skip: str = "sum",
-        head_layers: int = 1,
+        head_layers: int | Sequence[int] = 1,
+        head_dropout: float | None = None,
+        initializer: str | None = None,
     ) -> None:
         super().__init__(data, hidden)
         check_choices(mp=mp, levels=levels, hidden=hidden, activation=activation, norm=norm, dropout=dropout,
-                      head_layers=head_layers)  # fmt: skip
+                      head_layers=head_layers, head_dropout=head_dropout)  # fmt: skip
         if skip not in ("sum", "cat"):
             raise ValueError(f"model.skip={skip!r} is not one of sum, cat")
         self.skip = skip
@@ -84,7 +89,9 @@ class UNet(GraphModel):
         )
         self.readout = None if nodes else build_readout(readout, hidden, hidden, data)
         width = hidden if self.readout is None else self.readout.out_channels(hidden)
-        self.head = head(width, hidden, data.out_channels, head_layers, activation, dropout)
+        self.head = head(width, hidden, data.out_channels, head_layers, activation,
+                         dropout if head_dropout is None else head_dropout)  # fmt: skip
+        self.draw(initializer)
         self.task = "nodes" if nodes else "graphs"
 
     @classmethod

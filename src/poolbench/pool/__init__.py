@@ -25,10 +25,13 @@ def _homes() -> dict[str, str]:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__all__":
+        return __dir__()
     if name in _homes():
         return getattr(importlib.import_module(_homes()[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted(_homes())
+    """Without `peers`, whose libraries need not be there."""
+    return sorted(name for name, home in _homes().items() if not home.startswith(f"{__name__}.peers."))

@@ -164,7 +164,7 @@ class ASAPPool(SRCPool):
 
     def attend(self, h: Tensor, egos: Sparse) -> Tensor:
         """alpha of each entry of `egos`: [e]."""
-        first, second = as_wide(self.attention.weight, h).squeeze(0).split(h.shape[-1])
+        first, second = as_wide(self.attention.weight, h).reshape(2, h.shape[-1]).unbind()
         bias = as_wide(self.query.bias, h) @ first + as_wide(self.attention.bias, h)
         master = call(_Masters, h, first @ as_wide(self.query.weight, h), egos) + bias
         return F.dropout(pair_softmax(master, h @ second, egos, self.negative_slope), self.dropout, self.training)

@@ -30,7 +30,8 @@ class DiffPool(SoftPool):
 
     each a mean over graphs, over real nodes alone. Where sources differ: the filter has self-loops, as paper and
     Spektral's code have (its document leaves them out); `activation` comes after the reduction, as documented
-    (Spektral's code applies it to F X W_emb); the link loss is the norm of each graph, not of the batch, and not
+    (Spektral's code applies it to F X W_emb); 1e-7 in the logarithm is Keras's epsilon, as in Spektral (PyTorch
+    Geometric has 1e-15); the link loss is the norm of each graph, not of the batch, and not
     divided by its number of entries (PyTorch Geometric divides by the entries of the padded batch). The paper's GNNs
     are deeper; here, as in Spektral, they are one linear filter, and a model puts its own layers before.
 

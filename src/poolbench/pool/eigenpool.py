@@ -48,7 +48,7 @@ class EigenSelection(DenseSelection):
         b, k = self.pooled.num_graphs, self.pooled.width
         order = torch.argsort(self.cluster, stable=True)
         index, ptr = self.cluster[order], pointers(self.cluster, b * k)
-        rows = x.reshape(-1, x.shape[-1]).index_select(0, self.node[order])
+        rows = x.flatten(0, -2).index_select(0, self.node[order])
         terms = self.weight.to(x.dtype)[order].unsqueeze(-1) * rows.unsqueeze(1)
         return segment_sum(terms, ptr, index).reshape(b, k, self.weight.shape[1] * x.shape[-1])
 
@@ -57,7 +57,7 @@ class EigenSelection(DenseSelection):
         order = torch.argsort(self.cluster, stable=True)
         blocks = self._blocks(x)
         index, ptr = self.cluster[order], pointers(self.cluster, blocks.shape[0] * blocks.shape[1])
-        modes = expand(blocks.reshape(-1, self.weight.shape[1], x.shape[-1] // self.weight.shape[1]), ptr, index)
+        modes = expand(blocks.flatten(0, 1).unflatten(-1, (self.weight.shape[1], -1)), ptr, index)
         rows = (self.weight.to(x.dtype)[order].unsqueeze(-1) * modes).sum(1)
         out = rows.new_zeros(self.nodes.index.numel(), rows.shape[1]).index_copy(0, self.node[order], rows)
         return as_layout(out, self.nodes)

@@ -137,11 +137,14 @@ class GatedPool(ScorePool):
 class TopKPool(GatedPool):
     """Keeps the nodes with the largest projection on a trainable vector: y = X p / ||p||.
 
+    With `min_score`, y = softmax(X p) as in PyTorch Geometric: the length of p then says how far apart the nodes are.
     Cost O(n f + n log n + E). No losses. The arguments are those of `GatedPool`; A is never squared (Gao & Ji do).
     """
 
     def project(self, x: Tensor, a: Matrix) -> Tensor:
         y = self.projection(x).squeeze(-1)
+        if self.min_score is not None:
+            return y
         return y * self.projection.weight.square().sum().clamp(min=1e-12).rsqrt()
 
 

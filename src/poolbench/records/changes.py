@@ -31,7 +31,17 @@ _SOFT = tuple(
     f"poolbench.pool.{name}" for name in ("mincut.MinCutPool", "justbalance.JustBalancePool", "dmon.DMoNPool",
                                           "asymcheegercut.AsymCheegerCutPool", "diffpool.DiffPool")
 )  # fmt: skip
+_HIERARCHICAL, _GLOBAL, _CLUSTERER, _AUTOENCODER, _UNET = (
+    f"poolbench.nn.{name}" for name in ("hierarchical.Hierarchical", "flat.Global", "clusterer.Clusterer",
+                                        "autoencoder.Autoencoder", "unet.UNet")
+)  # fmt: skip
+_MLP = (*(name for name in _SOFT if "diffpool" not in name), "poolbench.pool.hosc.HOSCPool")
 _GATED = ("poolbench.pool.topk.TopKPool", "poolbench.pool.sag.SAGPool")
+
+
+def _protocols(*names: str) -> tuple[str, ...]:
+    return tuple(f"poolbench.data.protocols.{name}" for name in names)
+
 
 ADDED: tuple[Added, ...] = (
     Added("pool.remove_self_loops", None, "0.1.0", _SOFT),
@@ -39,6 +49,24 @@ ADDED: tuple[Added, ...] = (
     Added("pool.min_score", None, "0.1.0", _GATED),
     Added("pool.multiplier", 1.0, "0.1.0", _GATED),
     Added("pool.nonlinearity", "tanh", "0.1.0", _GATED),
+    Added("protocol.select", "loss", "0.1.0", _protocols("Holdout", "CrossValidation", "Nested", "Nodes")),
+    Added("protocol.fold_seeds", "shared", "0.1.0", _protocols("CrossValidation", "LegacyCrossValidation", "Nested")),
+    Added("protocol.folds", 10, "0.1.0", _protocols("CrossValidation", "LegacyCrossValidation")),
+    Added("protocol.val", "next", "0.1.0", _protocols("CrossValidation")),
+    Added("protocol.stratified", True, "0.1.0", _protocols("Holdout", "CrossValidation")),
+    Added("loss_ramp", 0, "0.1.0"),
+    Added("callbacks.tolerance", 0.0, "0.1.0"),
+    Added("callbacks.ties", "first", "0.1.0"),
+    Added("k_from", "mean", "0.1.0"),
+    Added("pool.mlp_dropout", 0.0, "0.1.0", _MLP),
+    Added("model.norm_at", "before", "0.1.0", (_HIERARCHICAL, _GLOBAL)),
+    Added("model.residual", "none", "0.1.0", (_HIERARCHICAL, _GLOBAL, _AUTOENCODER)),
+    Added("model.combine", "none", "0.1.0", (_HIERARCHICAL,)),
+    Added("model.jumping_over", "levels", "0.1.0", (_HIERARCHICAL,)),
+    Added("model.node_layers", 0, "0.1.0", (_HIERARCHICAL, _GLOBAL, _AUTOENCODER)),
+    Added("model.head_layers", 0, "0.1.0", (_AUTOENCODER,)),
+    Added("model.head_dropout", None, "0.1.0", (_HIERARCHICAL, _GLOBAL, _UNET)),
+    Added("model.initializer", None, "0.1.0", (_HIERARCHICAL, _GLOBAL, _CLUSTERER, _AUTOENCODER, _UNET)),
 )
 """Keys that came, oldest first. A key is never taken out of this table again."""
 

@@ -14,9 +14,12 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_warned: set[str] = set()
+
 
 def read(path: Path, decoded: Callable[[bytes], T], what: str, broken: list[str] | None = None) -> Iterator[T]:
-    """What each line of a file holds. A line that holds none is left out: it costs a warning, and is added to `broken`.
+    """What each line of a file holds. A line that holds none is left out: it costs a warning, the first time that this
+    process reads it, and is added to `broken`.
 
     Args:
         decoded: of a line; raises ValueError. what: a line is, for people.
@@ -28,7 +31,9 @@ def read(path: Path, decoded: Callable[[bytes], T], what: str, broken: list[str]
             yield decoded(line)
         except (ValueError, RecursionError) as error:
             said = f"{path}, line {number}: not {what} ({printable(error)})"
-            log.warning("%s: it is left out", said)
+            if said not in _warned:
+                _warned.add(said)
+                log.warning("%s: it is left out", said)
             if broken is not None:
                 broken.append(said)
 

@@ -121,6 +121,7 @@ def _machine() -> Mapping[str, Any]:
     return {
         "platform": platform.platform(),
         "cpu": cpu_model(),
+        "cpu_generation": cpu_generation(),
         "cores": os.cpu_count(),
         "cores_usable": usable_cores(),
         "memory": _memory(),
@@ -129,19 +130,36 @@ def _machine() -> Mapping[str, Any]:
 
 
 def hardware() -> dict[str, Any]:
-    """The machine: platform, CPU model, cores (all and usable by this process), memory in bytes, names of the GPUs."""
+    """The machine: platform, name and generation of the CPU, cores (all and usable by this process), memory in bytes,
+    names of the GPUs."""
     return {**_machine(), "gpus": list(_machine()["gpus"])}
 
 
 def cpu_model() -> str | None:
     """The name of the processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine() or None
-    fields = (line.partition(":") for line in lines)
-    names = {key.strip().lower(): value.strip() for key, _, value in fields}
+    names = _cpuinfo()
     return names.get("model name") or names.get("hardware") or platform.processor() or platform.machine() or None
+
+
+def cpu_generation() -> str | None:
+    """Vendor, family and model of the processor, such as `AuthenticAMD 26/2`; None where the system does not say.
+
+    One name may stand for several generations (virtual machines hide it), and libraries of linear algebra choose their
+    kernels by the generation: eigenvectors on the host then differ in their last bits.
+    """
+    names = _cpuinfo()
+    parts = [names.get(key) for key in ("vendor_id", "cpu family", "model")]
+    return "{} {}/{}".format(*parts) if all(parts) else None
+
+
+def _cpuinfo() -> dict[str, str]:
+    """What Linux says of the processors; empty elsewhere."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return {}
+    fields = (line.partition(":") for line in text.splitlines())
+    return {key.strip().lower(): value.strip() for key, _, value in fields}
 
 
 def usable_cores() -> int:

@@ -43,7 +43,8 @@ Hex = Annotated[str, Meta(pattern="^[0-9a-f]{16}$")]
 class Splits(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """The split that was drawn: by which protocol, of which data (fingerprint), with its hash and sizes.
 
-    unused: how many are in no part; schema 1 says which.
+    unused: how many are in no part; schema 1 says which. id_test: how many are tested on that are like the training
+    graphs, where `test` is another domain.
     """
 
     protocol: str
@@ -56,21 +57,24 @@ class Splits(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=Tru
     val: Count
     test: Count
     unused: Count | list[Count] = 0
+    id_test: Count = 0
 
 
-class Metrics(Struct, kw_only=True, forbid_unknown_fields=True):
+class Metrics(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What was measured at the selected epoch, by part."""
 
     train: Row
     val: Row
     test: Row
+    id_test: Row = {}
 
     def of(self, part: str) -> dict[str, float]:
-        """The metrics of `train`, `val` or `test`."""
+        """The metrics of `train`, `val`, `test` or `id_test`."""
         return getattr(self, part)
 
     def parts(self) -> dict[str, dict[str, float]]:
-        return {part: self.of(part) for part in PARTS}
+        """The metrics by part; `id_test` where there are such graphs."""
+        return {part: self.of(part) for part in (*PARTS, *(["id_test"] if self.id_test else []))}
 
 
 class Time(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -276,8 +280,8 @@ def encode(record: Record) -> bytes:
 
 def _numbers(record: Record) -> None:
     """Put numbers in the place of the words for them."""
-    for part in PARTS:
-        setattr(record.metrics, part, _from_words(record.metrics.of(part)))
+    for part, row in record.metrics.parts().items():
+        setattr(record.metrics, part, _from_words(row))
     record.curve = [_from_words(row) for row in record.curve]
     record.losses = _from_words(record.losses)
     record.selected = None if record.selected is None else _from_words(record.selected)

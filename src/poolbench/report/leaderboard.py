@@ -1,7 +1,8 @@
 """From records to what a leaderboard says: settings by datasets under one protocol, and who beats no pooling.
 
 A board is one protocol. A row is a setting: everything in the configuration but dataset, protocol and seeds. A column
-is a dataset with its options and its content. The runs of a cell differ in their seeds and splits alone, and all come
+is a dataset with its options and its content; where the content follows the dataset's own seed, it is what draws
+it. The runs of a cell differ in their seeds and splits alone, and all come
 from one version of the code. Whatever was tried and has no number (failed, pruned, missing where another row has a
 run) is counted in the cell.
 """
@@ -123,7 +124,7 @@ class Column:
     dataset: str
     metric: Metric
     unit: str
-    """What n counts: `splits` that were resampled, or `seeds` on one fixed split."""
+    """What n counts: `splits` that were resampled, independent `draws` of a dataset, or `seeds` on one fixed split."""
 
 
 MEMORY = {
@@ -414,7 +415,7 @@ class Place:
     """Where a record belongs, worked out of its configuration as its run was first written.
 
     board: the protocol with its arguments and its version. row: see `setting`, with the names of pool and model.
-    column: the dataset with its options and its content.
+    column: the dataset with its options and its content, or what draws it.
     """
 
     setting: Mapping[str, Any] = field(hash=False, compare=False)
@@ -426,12 +427,12 @@ class Place:
     @classmethod
     def of(cls, record: Record) -> Place:
         config, splits = canonical(record.config), record.splits
-        setting = _setting(config)
+        setting, (dataset, content) = _setting(config), contents(record)
         return cls(
             setting,
             canonical_json([config.get("protocol"), splits.protocol, splits.version]),
             canonical_json({"pool": pool_name(record), "model": model_name(record), "config": setting}),
-            canonical_json([dataset_name(record), config["dataset"], splits.dataset]),
+            canonical_json([dataset_name(record), dataset, content]),
         )
 
 
@@ -451,6 +452,20 @@ def dataset_name(record: Gist | Record) -> str:
     return str(value_at(record.config, "dataset.name") or value_at(record.config, "names.dataset") or "?")
 
 
+def contents(record: Record) -> tuple[dict[str, Any], str]:
+    """The options of a dataset, and what says which content they make: its fingerprint.
+
+    A dataset with a seed of its own has another content for each: its options are those without the seed, and what is
+    said is what draws it, the version of the generator or the files that it starts from.
+    """
+    dataset, data = dict(canonical(record.config)["dataset"]), record.provenance.data
+    if "seed" not in dataset:
+        return dataset, record.splits.dataset
+    seed = dataset.pop("seed")
+    files = data.get("sha256") or data.get("files_sha256")
+    return dataset, str(files or data.get("where")).removesuffix(f", seed {seed}")
+
+
 def _setting(config: Mapping[str, Any]) -> dict[str, Any]:
     # The number of devices is execution to a configuration, and yet part of what a run is.
     execution = [key for key in EXECUTION_KEYS if key != "trainer.devices"]
@@ -461,7 +476,7 @@ def _setting(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _context(setting: Mapping[str, Any]) -> str:
-    return canonical_json(without(setting, ["pool", "loss_weights"]))
+    return canonical_json(without(setting, ["pool", "loss_weights", "loss_ramp"]))
 
 
 def value_at(config: Any, dotted: str) -> Any:
@@ -564,7 +579,7 @@ def _rows(entries: Sequence[_Entry]) -> dict[tuple[str, str], Row]:
 
 
 def _of_pool(name: str) -> bool:
-    return name.startswith(("pool.", "loss_weights"))
+    return name.startswith(("pool.", "loss_weights", "loss_ramp"))
 
 
 def _kept(flat: Mapping[str, Any], wanted: Callable[[str], bool]) -> dict[str, Any]:
@@ -603,19 +618,26 @@ def _columns(entries: Sequence[_Entry]) -> dict[str, Column]:
     for entry in entries:
         by_key[entry.place.column].append(entry.record)
     firsts = {key: found[0] for key, found in by_key.items()}
-    options = _differences(
-        {
-            k: (dataset_name(r), {**flatten(canonical(r.config)["dataset"]), "data": r.splits.dataset[:8]})
-            for k, r in firsts.items()
-        }
-    )
+    facts = {}
+    for key, record in firsts.items():
+        dataset, content = contents(record)
+        data = content[:8] if re.fullmatch("[0-9a-f]+", content) else content
+        facts[key] = (dataset_name(record), {**flatten(dataset), "data": data})
+    options = _differences(facts)
     columns = {}
     for key, found in by_key.items():
         name = dataset_name(firsts[key])
         title = f"{name} ({options[key]})" if options[key] else name
-        fixed = len({r.splits.hash for r in found}) == 1 and len({_seed(r) for r in found}) > 1
-        columns[key] = Column(key, title, _metric(found), "seeds" if fixed else "splits")
+        columns[key] = Column(key, title, _metric(found), _unit(found))
     return columns
+
+
+def _unit(records: Sequence[Record]) -> str:
+    """What the runs of a column differ in: see `Column.unit`."""
+    splits, draws = {r.splits.hash for r in records}, {r.splits.dataset for r in records}
+    if len(splits) == 1 and len({_seed(r) for r in records}) > 1:
+        return "seeds"
+    return "draws" if len(draws) > 1 and len(draws) == len(splits) else "splits"
 
 
 def _metric(records: Sequence[Record]) -> Metric:

@@ -10,7 +10,8 @@ from poolbench.cli.names import about, choices, offered, refuse_taken
 from poolbench.cli.options import Choice, config_dir
 from poolbench.errors import PoolBenchError, nearest
 
-GROUPS = {"pools": "pool", "models": "model", "datasets": "dataset", "protocols": "protocol"}
+GROUPS = {"pools": "pool", "models": "model", "datasets": "dataset", "protocols": "protocol",
+          "perturbations": "perturb"}  # fmt: skip
 #: How to get the libraries whose operators PoolBench knows and does not bring.
 INSTALL = {"tgp": "pip install torch-geometric-pool torch_scatter"}
 
@@ -20,9 +21,9 @@ INSTALL = {"tgp": "pip install torch-geometric-pool torch_scatter"}
 @click.argument("words", nargs=-1, metavar="[WORD]...")
 @config_dir
 def command(kind: str, words: tuple[str, ...]) -> None:
-    """Print the pools, models, datasets or protocols that there are, each with a sentence.
+    """Print the pools, models, datasets, protocols or perturbations that there are, each with a sentence.
 
-    KIND is one of these four words. With WORDs only lines are printed in which all of them stand.
+    KIND is one of these words. With WORDs only lines are printed in which all of them stand.
 
     \b
     Examples:

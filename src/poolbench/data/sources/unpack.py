@@ -34,7 +34,8 @@ def unpack(archive: Archive, target: Path, wanted: Callable[[str], bool], folder
         with zips.opened(archive.path) as held:
             members = held.infolist()
             _refuse_dangerous(archive, members)
-            chosen = [m for m in members if not m.is_dir() and wanted(_member_name(m, folders))]
+            # zipfile's is_dir looks at a name's last character, and fails where there is none.
+            chosen = [m for m in members if m.filename and not m.is_dir() and wanted(_member_name(m, folders))]
             for member in chosen:
                 place = target / _member_name(member, folders)
                 place.parent.mkdir(parents=True, exist_ok=True)

@@ -57,7 +57,7 @@ def width(how: str | nn.Module, in_channels: int) -> int:
 def disjoint(x: Tensor, nodes: Nodes) -> tuple[Tensor, Ragged]:
     """The real nodes of either layout as one disjoint union."""
     if isinstance(nodes, Padded):
-        flat, index = x.reshape(-1, x.shape[-1]), nodes.index
+        flat, index = x.flatten(0, 1), nodes.index
         if nodes.mask is not None:
             real = nodes.mask.reshape(-1)
             flat, index = flat[real], index[real]

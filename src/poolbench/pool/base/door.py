@@ -19,6 +19,10 @@ the type of the pooled x. Nodes of a disjoint batch may stand in any order: they
 for each of them is in the order in which they came in. Where a mask says what is padding, x and a are 0 there, whatever
 was handed in.
 
+Weights are taken as they are. NaN and infinite ones are not looked for: they come out as NaN wherever they are added
+up; operators that make clusters on the host (EigenPool, NDP, NMF, SEP) refuse them. Products of very large ones (1e30
+in float32) may overflow: scale them, or hand in float64.
+
 `validate` checks what must be read from the tensors: indices out of range, the order of `batch`, edges between two
 graphs. None stands for True, but False in a trace of torch.compile or torch.export. With False the caller vouches that
 all this is in order and that `batch` is sorted; with `batch_size` as well, nothing is read back from the device.
@@ -29,10 +33,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from poolbench.linalg import Dense, Matrix, Nodes, Padded, Ragged, Sparse, block_diagonal, to_flat, to_padded
+from poolbench.linalg.plain import traced
 from poolbench.linalg.products import invert, rows
 from poolbench.linalg.showing import brief, listed
 
@@ -127,6 +133,21 @@ def one_of(owner: str, **named: Any) -> Any:
     return given[0] if given else None
 
 
+def check_call(batch_size: Any, validate: Any) -> None:
+    """Raises TypeError for what is no number of graphs, ValueError for what is no flag."""
+    whole = batch_size is None or isinstance(batch_size, int | torch.SymInt | np.integer)
+    if not whole or isinstance(batch_size, bool):
+        raise TypeError(f"batch_size={batch_size!r}: the number of graphs, a whole number, is expected")
+    if validate is not None:
+        check_flag("validate", validate)
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Raises ValueError for what is neither True nor False."""
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name}={value!r}: True or False is expected")
+
+
 def enter(
     x: Tensor,
     a: Matrix | Tensor,
@@ -137,6 +158,7 @@ def enter(
     validate: bool | None = None,
 ) -> tuple[Tensor, Matrix, Tensor | None, Form]:
     """(x, a, i) in any of the forms above as (x, Matrix, i, form). Raises ValueError or TypeError with the shapes."""
+    check_call(batch_size, validate)
     if isinstance(a, Matrix):
         if edge_weight is not None or mask is not None:
             raise ValueError("edge_weight and mask go with tensors: a Matrix carries its own values and padding")
@@ -162,6 +184,8 @@ def enter(
             raise ValueError("a mask goes with batch or single mode; a disjoint batch has no padding")
         x, dense = _batch(x.unsqueeze(0), a, kind, edge_weight, mask, validate)
         return x, dense, None, Form("single", kind, dense, squeeze=True, validate=validate)
+    if i is not None and batch_size is None and traced():
+        _refuse_unknown()
     x, nodes, order = _disjoint(x, i, batch_size, validate)
     matrix, ends = _sparse(a, kind, edge_weight, x, nodes, order, validate)
     form = Form("single" if i is None else "disjoint", kind, matrix, False, ends, edge_weight, order, validate)
@@ -184,7 +208,7 @@ def leave(form: Form, x: Tensor, a: Matrix) -> tuple[Tensor, Matrix | Tensor, Te
         return x, _batch_as(a.value, form.kind), mask, sizes, None
     if isinstance(a, Dense):
         if a.nodes.mask is None:
-            x, a = x.reshape(-1, *x.shape[2:]), block_diagonal(a)
+            x, a = x.flatten(0, 1), block_diagonal(a)
         else:
             x, a = to_flat(x, a)
     assert isinstance(a, Sparse)
@@ -202,6 +226,7 @@ def enter_readout(
     validate: bool | None = None,
 ) -> tuple[Tensor, Nodes]:
     """x and the nodes of its graphs, for a readout: as `enter`, without a graph."""
+    check_call(batch_size, validate)
     if isinstance(i, Nodes):
         if mask is not None:
             raise ValueError("a mask goes with tensors: the nodes of a matrix carry their own padding")
@@ -216,8 +241,18 @@ def enter_readout(
         return nodes.zero_padding(x), nodes
     if mask is not None:
         raise ValueError("a mask goes with x [b, n, f]")
+    if i is not None and batch_size is None and traced() and not torch.compiler.is_dynamo_compiling():
+        _refuse_unknown()  # dynamo knows sizes that are not known
     x, ragged, _ = _disjoint(x, i, batch_size, _may_read(validate))
     return x, ragged
+
+
+def _refuse_unknown() -> None:
+    """A trace that would have to read the number of graphs ends in one line; without fullgraph=True it goes on."""
+    line = "torch.compile(fullgraph=True) and torch.export need batch_size=, the number of graphs, which batch= hides"
+    if torch.compiler.is_exporting():
+        raise ValueError(line)
+    torch._dynamo.graph_break(msg=line)
 
 
 def _may_read(validate: bool | None) -> bool:

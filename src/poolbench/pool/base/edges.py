@@ -33,6 +33,12 @@ def ends_of(form: Form, attributes: Tensor | None) -> tuple[Tensor, Tensor]:
     return ends
 
 
+def check_reduction(how: str) -> None:
+    """Raises ValueError for what is not one of `REDUCTIONS`."""
+    if how not in REDUCTIONS:
+        raise ValueError(f"edge_reduce={how!r}: one of {', '.join(REDUCTIONS)}")
+
+
 def follow(
     ends: tuple[Tensor, Tensor], s: Selection, a: Matrix, pooled: Matrix, attributes: Tensor | None, how: str
 ) -> tuple[Tensor, Tensor | None]:
@@ -42,10 +48,8 @@ def follow(
         ends: from `ends_of`. s: the selection. a, pooled: the matrix before and after.
         attributes: [e] or [e, d] of the edges at `ends`. how: one of `REDUCTIONS`.
 
-    Raises ValueError for another reduction, TypeError for a selection that neither keeps edges nor merges them.
+    Raises TypeError for a selection that neither keeps edges nor merges them.
     """
-    if how not in REDUCTIONS:
-        raise ValueError(f"edge_reduce={how!r}: one of {', '.join(REDUCTIONS)}")
     if pooled is a:  # nothing was pooled: edge by edge, as `door.leave` has it
         return torch.arange(ends[0].numel(), device=ends[0].device).repeat(2, 1), attributes
     if isinstance(s, OverlapSelection) or not (isinstance(s, SparseSelection) and isinstance(pooled, Sparse)):

@@ -10,7 +10,7 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from poolbench.linalg import Dense, Matrix, Nodes
+from poolbench.linalg import Dense, Matrix, Nodes, Padded
 from poolbench.pool.base.hostgraph import (
     Array,
     canonical_order,
@@ -22,8 +22,8 @@ from poolbench.pool.base.hostgraph import (
     to_numpy,
 )
 from poolbench.pool.base.postprocess import post_process
-from poolbench.pool.base.precomputed import as_layout, real_rows
-from poolbench.pool.base.selection import DenseSelection
+from poolbench.pool.base.precomputed import real_rows
+from poolbench.pool.base.selection import DenseSelection, node_level
 from poolbench.pool.base.src import SoftPool
 
 
@@ -84,10 +84,7 @@ class HostDensePool(SoftPool):
 
     def node_level(self, rows: Tensor, nodes: Nodes) -> Tensor:
         """Rows of real nodes -> node level, with zeros for padding."""
-        real = real_rows(nodes)
-        if real is not None:
-            rows = rows.new_zeros(nodes.index.numel(), *rows.shape[1:]).index_copy(0, real, rows)
-        return as_layout(rows, nodes)
+        return node_level(rows, nodes) if isinstance(nodes, Padded) else rows
 
     @on_host
     def connect(self, a: Matrix, s: DenseSelection) -> Dense:  # type: ignore[override]

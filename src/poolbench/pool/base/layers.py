@@ -186,11 +186,11 @@ class Linear(nn.LazyLinear):
         return F.linear(x, as_wide(self.weight, x), bias)
 
     def reset_parameters(self) -> None:
-        if not hasattr(self, "_parameters") or self.has_uninitialized_params() or self.in_features == 0:
+        if not hasattr(self, "_parameters") or self.has_uninitialized_params():
             return
         with torch.no_grad():
             for fill, tensor in zip(self._fill, (self.weight, self.bias), strict=True):
-                if fill is not None and tensor is not None:
+                if fill is not None and tensor is not None and tensor.numel():  # torch makes it of no width at first
                     fill(tensor)
 
     def penalty(self) -> Tensor | None:
@@ -267,8 +267,19 @@ def root(x: Tensor) -> Tensor:
 
 
 def penalised(module: nn.Module) -> list[Linear]:
-    """The layers of a module that have a weight penalty."""
-    return [m for m in module.modules() if isinstance(m, Linear) and any(m._penalties)]
+    """The layers of a module that have a weight penalty, each once."""
+    found: dict[Linear, None] = {}
+    _penalised(module, found)
+    return list(found)
+
+
+def _penalised(module: nn.Module, found: dict[Linear, None]) -> None:
+    # every call of an operator comes here, and `modules()`, which makes names, takes ten times as long
+    if isinstance(module, Linear) and any(module._penalties):
+        found[module] = None
+    for child in module._modules.values():
+        if child is not None:
+            _penalised(child, found)
 
 
 def apply_constraints(module: nn.Module) -> None:

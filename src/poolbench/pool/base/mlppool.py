@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from poolbench.linalg import Dense, Matrix
@@ -28,6 +29,7 @@ class MLPPool(SoftPool):
             bias_constraint: of every layer of the MLP, under Keras's names (`poolbench.pool.base.layers`).
         use_bias: whether the layers of the MLP have a bias.
         in_channels: f, inferred at the first call where it is None.
+        mlp_dropout: probability with which a logit of S is set to 0 in training, the others divided by what is left.
     """
 
     def __init__(
@@ -44,9 +46,13 @@ class MLPPool(SoftPool):
         bias_constraint: Constraint = None,
         use_bias: bool = True,
         in_channels: int | None = None,
+        mlp_dropout: float = 0.0,
         **unknown: Any,
     ) -> None:
+        if not 0.0 <= mlp_dropout < 1.0:
+            raise ValueError(f"mlp_dropout={mlp_dropout!r}: a probability, at least 0 and below 1")
         super().__init__(k, return_selection, **unknown)
+        self.mlp_dropout = mlp_dropout
         self.mlp = AssignmentMLP(
             self.k,
             mlp_hidden,
@@ -62,7 +68,10 @@ class MLPPool(SoftPool):
         )
 
     def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> DenseSelection:
-        return self.assign(self.mlp(x), a.nodes)
+        logits = self.mlp(x)
+        if self.mlp_dropout:
+            logits = F.dropout(logits, self.mlp_dropout, self.training)
+        return self.assign(logits, a.nodes)
 
     def assess(self, s: DenseSelection, x: Tensor, a: Matrix) -> None:  # type: ignore[override]
         self.expect(s, x, a)

@@ -29,7 +29,7 @@ class PairScore(Linear):
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """x, y [n, f] -> (w1 . x + b, w2 . y), each [n]."""
-        first, second = as_wide(self.weight, x).squeeze(0).split(self.weight.shape[-1] // 2)
+        first, second = as_wide(self.weight, x).reshape(2, self.weight.shape[-1] // 2).unbind()
         return x @ first + as_wide(self.bias, x), y @ second
 
 

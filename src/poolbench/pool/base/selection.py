@@ -152,7 +152,7 @@ class DenseSelection(Selection):
         if x.ndim == 2 and mask is not None:  # the flat clusters of graphs that have their own number
             (place,) = mask.reshape(-1).nonzero(as_tuple=True)
             x = x.new_zeros(b * k, x.shape[1]).index_copy(0, place, x)
-        return x.reshape(b, k, -1)
+        return x.reshape(b, k, x.shape[-1])
 
 
 @dataclass(frozen=True)
@@ -394,8 +394,11 @@ class OverlapSelection(SparseSelection):
         flat = x.reshape(x.shape[0], -1)
         parts = zip(self._blocks(x.dtype), flat.split(rows.host_sizes), strict=True)
         with torch.autocast(x.device.type, enabled=False):
-            out = [product(s, y) for s, y in parts]
-        return torch.cat(out).reshape(-1, *x.shape[1:]) if out else x
+            products = [product(s, y) for s, y in parts]
+        if not products:
+            return x
+        out = torch.cat(products)
+        return out.reshape(out.shape[0], *x.shape[1:])
 
     def _connect_blocks(self, a: Sparse) -> Sparse:
         k, bounds = self.pooled.sizes, zip(self.nodes.ptr.tolist(), a.crow[self.nodes.ptr].tolist(), strict=True)
@@ -427,31 +430,42 @@ class OverlapSelection(SparseSelection):
         return torch.promote_types(a.value.dtype, self.weight.dtype)
 
 
-class Reordered(Selection):
-    """A selection of nodes that were not given graph by graph, seen from the order in which they were.
+class AsGiven(Selection):
+    """A selection seen from the form in which its nodes were given, which the operator did not see.
 
     Args:
-        sorted: the selection of the nodes graph by graph.
-        order: [n] which of the given nodes each of these is.
+        sorted: the selection of the real nodes graph by graph, one after the other.
     """
 
-    def __init__(self, sorted: Selection, order: Tensor) -> None:
-        self.sorted, self.order = sorted, order
+    def __init__(self, sorted: Selection) -> None:
+        self.sorted = sorted
         self.nodes, self.pooled = sorted.nodes, sorted.pooled
 
+    @abstractmethod
+    def numbered(self, node: Tensor) -> Tensor:
+        """The numbers of nodes of `sorted`, as they are given out."""
+
+    @abstractmethod
+    def of_nodes(self, x: Tensor) -> Tensor:
+        """What was given for each node, as `sorted` has it."""
+
+    @abstractmethod
+    def of_pooled(self, x: Tensor) -> Tensor:
+        """What there is for each pooled node in the form of the answer, as `sorted` has it."""
+
+    @abstractmethod
     def as_given(self, rows: Tensor) -> Tensor:
-        """A row for each of the sorted nodes, in the given order."""
-        return rows.index_select(0, invert(self.order))
+        """A row for each node of `sorted`, in the form in which nodes were given."""
 
     @property
     def perm(self) -> Tensor | None:
         perm = self.sorted.perm
-        return None if perm is None else self.order.index_select(0, perm)
+        return None if perm is None else self.numbered(perm)
 
     @property
     def node(self) -> Tensor:
         """As of `SparseSelection`."""
-        return self.order.index_select(0, self.sorted.node)  # type: ignore[attr-defined]
+        return self.numbered(self.sorted.node)  # type: ignore[attr-defined]
 
     kept = node
 
@@ -466,41 +480,117 @@ class Reordered(Selection):
         return self.sorted.weight  # type: ignore[attr-defined]
 
     @property
-    def mask(self) -> Tensor:
-        """As of `SparseSelection`."""
-        return self.as_given(self.sorted.mask)  # type: ignore[attr-defined]
-
-    @property
     def index(self) -> Tensor:
         return self.sorted.index
 
-    def dense(self) -> Tensor:
-        return self.as_given(self.sorted.dense())
-
     def reduce(self, x: Tensor) -> Tensor:
-        return self.sorted.reduce(x.index_select(0, self.order))
+        return self.sorted.reduce(self.of_nodes(x))
 
     def connect(self, a: Matrix) -> Matrix:
         """S'AS of a matrix of the sorted nodes."""
         return self.sorted.connect(a)
 
     def lift(self, x: Tensor) -> Tensor:
-        return self.as_given(self.sorted.lift(x))
+        return self.as_given(self.sorted.lift(self.of_pooled(x)))
 
     def lift_inverse(self, x: Tensor) -> Tensor:
-        return self.as_given(self.sorted.lift_inverse(x))
+        return self.as_given(self.sorted.lift_inverse(self.of_pooled(x)))
 
 
-def rows_as_given(lift: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """A method lift(x, s, ...) that knows sorted nodes alone, for a `Reordered` s too."""
+class Reordered(AsGiven):
+    """A selection of nodes that were not given graph by graph.
+
+    Args:
+        sorted: as of `AsGiven`.
+        order: [n] which of the given nodes each of its nodes is.
+    """
+
+    def __init__(self, sorted: Selection, order: Tensor) -> None:
+        super().__init__(sorted)
+        self.order = order
+
+    def numbered(self, node: Tensor) -> Tensor:
+        return self.order.index_select(0, node)
+
+    def of_nodes(self, x: Tensor) -> Tensor:
+        return x.index_select(0, self.order)
+
+    def of_pooled(self, x: Tensor) -> Tensor:
+        return x
+
+    def as_given(self, rows: Tensor) -> Tensor:
+        return rows.index_select(0, invert(self.order))
+
+    @property
+    def mask(self) -> Tensor:
+        """As of `SparseSelection`."""
+        return self.as_given(self.sorted.mask)  # type: ignore[attr-defined]
+
+    def dense(self) -> Tensor:
+        return self.as_given(self.sorted.dense())
+
+
+class Repadded(AsGiven):
+    """A selection of the nodes of a batch [b, n] that was pooled as a disjoint union, or of one graph with a mask.
+
+    Numbers count the real nodes, one graph after the other.
+
+    Args:
+        sorted: as of `AsGiven`.
+        batch: the nodes as they were given.
+        single: whether they were those of one graph, [n].
+    """
+
+    def __init__(self, sorted: Selection, batch: Padded, single: bool) -> None:
+        super().__init__(sorted)
+        self.batch, self.single = batch, single
+
+    def numbered(self, node: Tensor) -> Tensor:
+        return node
+
+    def of_nodes(self, x: Tensor) -> Tensor:
+        x = x.unsqueeze(0) if self.single else x
+        if isinstance(self.nodes, Padded):
+            return x
+        return x.flatten(0, 1) if self.batch.mask is None else x[self.batch.mask]
+
+    def of_pooled(self, x: Tensor) -> Tensor:
+        if x.ndim == 2 or isinstance(self.pooled, Padded):
+            return x
+        return x[torch.arange(x.shape[1], device=x.device) < self.pooled.sizes.unsqueeze(-1)]
+
+    def as_given(self, rows: Tensor) -> Tensor:
+        if isinstance(self.nodes, Ragged):
+            rows = node_level(rows, self.batch)
+        return rows.squeeze(0) if self.single else rows
+
+    @property
+    def mask(self) -> Tensor:
+        """As of `SparseSelection`."""
+        return self.sorted.mask  # type: ignore[attr-defined]
+
+    def dense(self) -> Tensor:
+        return self.sorted.dense()
+
+
+def as_given(lift: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A method lift(x, s, ...) that knows the nodes of a `Matrix` alone, for an `AsGiven` s too."""
 
     @functools.wraps(lift)
     def call(self: Any, x: Tensor, s: Selection, *args: Any, **keywords: Any) -> Tensor:
-        if isinstance(s, Reordered):
-            return s.as_given(lift(self, x, s.sorted, *args, **keywords))
+        if isinstance(s, AsGiven):
+            return s.as_given(lift(self, s.of_pooled(x), s.sorted, *args, **keywords))
         return lift(self, x, s, *args, **keywords)
 
     return call
+
+
+def node_level(rows: Tensor, nodes: Padded) -> Tensor:
+    """A row for each real node, one graph after the other -> [b, n, ...], zeros in the padding."""
+    if nodes.mask is not None:
+        (real,) = nodes.mask.reshape(-1).nonzero(as_tuple=True)
+        rows = rows.new_zeros(nodes.num_graphs * nodes.width, *rows.shape[1:]).index_copy(0, real, rows)
+    return rows.reshape(nodes.num_graphs, nodes.width, *rows.shape[1:])
 
 
 def _block(a: Sparse, node: int, entry: int, node_end: int, entry_end: int) -> Sparse:
@@ -511,13 +601,16 @@ def _block(a: Sparse, node: int, entry: int, node_end: int, entry_end: int) -> S
 
 
 __all__ = [
+    "AsGiven",
     "DenseSelection",
     "Identity",
     "KeptSelection",
     "OverlapSelection",
     "Reordered",
+    "Repadded",
     "Selection",
     "SparseSelection",
+    "as_given",
+    "node_level",
     "rows",
-    "rows_as_given",
 ]

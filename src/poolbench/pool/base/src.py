@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Mapping
+from types import EllipsisType
 from typing import Any, ClassVar
 
 import torch
@@ -18,8 +19,8 @@ from poolbench.linalg import RAW, Connectivity, Dense, Matrix, Nodes, Padded, Ra
 from poolbench.linalg.coarsening import Coarsening
 from poolbench.linalg.plain import traced
 from poolbench.linalg.products import invert
-from poolbench.pool.base.door import Form, PoolOutput, enter, enter_readout, leave, one_of
-from poolbench.pool.base.edges import ends_of, follow
+from poolbench.pool.base.door import Form, PoolOutput, check_flag, enter, enter_readout, leave, one_of
+from poolbench.pool.base.edges import check_reduction, ends_of, follow
 from poolbench.pool.base.layers import apply_constraints, penalised, row_softmax
 from poolbench.pool.base.module import Module, parameters_of
 from poolbench.pool.base.postprocess import as_narrow
@@ -29,9 +30,10 @@ from poolbench.pool.base.selection import (
     Identity,
     KeptSelection,
     Reordered,
+    Repadded,
     Selection,
     SparseSelection,
-    rows_as_given,
+    as_given,
 )
 
 
@@ -108,10 +110,10 @@ class SRCPool(Operator):
         self._routes = {name: _routed(getattr(self, name)) for name in ("select", "reduce", "connect", "reduce_index")}
 
     def __init_subclass__(cls, **keywords: Any) -> None:
-        """A `lift` of the class's own sees the nodes sorted by graph, and what it returns is put in the given order."""
+        """A `lift` of the class's own sees nodes as `select` does; what it returns is put in the form of the call."""
         super().__init_subclass__(**keywords)
         if "lift" in vars(cls):
-            cls.lift = rows_as_given(vars(cls)["lift"])  # type: ignore[method-assign]
+            cls.lift = as_given(vars(cls)["lift"])  # type: ignore[method-assign]
 
     @property
     def n_nodes(self) -> int:
@@ -142,7 +144,7 @@ class SRCPool(Operator):
         mask: Tensor | None = None,
         validate: bool | None = None,
         coarsening: Coarsening | None = None,
-        s: Selection | Tensor | None = None,
+        s: Selection | Tensor | EllipsisType | None = ...,
         edge_reduce: str = "sum",
         return_edge: bool = False,
         **kwargs: Any,
@@ -161,12 +163,14 @@ class SRCPool(Operator):
         coarsening: what `coarsen` made of the same `a`, used in place of select and connect.
         s: what `select` may return, used in its place: whole numbers [k], the nodes to keep, which stay in
             input order; floats, an assignment [n, k] ([b, n, k] in a batch), taken as it is; or a selection, such as
-            the `s` of another operator's answer.
+            the `s` of another operator's answer. None is refused: it is the `s` of an answer without one.
         """
         owner = type(self).__name__
         a, i = one_of(owner, a=a, edge_index=edge_index), one_of(owner, i=i, batch=batch)
         if a is None:
             raise TypeError(f"{owner} needs a graph: give edge_index, or a matrix as a")
+        check_flag("return_edge", return_edge)
+        check_reduction(edge_reduce)
         x, matrix, i, form = enter(x, a, i, edge_weight, mask, batch_size, validate)
         ends = self._ends(form, edge_attr) if return_edge or edge_attr is not None else None
         self._n_nodes, self._losses, self._score = x.shape[-2], {}, None
@@ -176,12 +180,12 @@ class SRCPool(Operator):
         self._check(kwargs)
 
         if coarsening is None:
-            if s is None:
+            if s is ...:
                 s = self._selection(self.select(x, matrix, i, **self._take("select", given, kwargs)), matrix.nodes)
             else:
                 s = self._handed_in(s, matrix.nodes, form.order)
             self.assess(s, x, matrix)
-        elif s is not None:
+        elif s is not ...:
             raise ValueError("s and coarsening both say which nodes go where: give one of them")
         else:
             self._refuse_unless_precomputable()
@@ -229,7 +233,11 @@ class SRCPool(Operator):
         return s.index
 
     def lift(self, x: Tensor, s: Selection, inverse: bool = False) -> Tensor:
-        """Pooled features [k, f] back on the nodes: S X', or (S+)' X' with `inverse=True`."""
+        """Pooled features back on the nodes: S X', or (S+)' X' with `inverse=True`.
+
+        Of x as `out.x` stands and the `s` of that `out`, rows as the nodes were given: [n, f] in their order, or
+        [b, n, f] with zeros in the padding.
+        """
         return s.lift_inverse(x) if inverse else s.lift(x)
 
     @torch.no_grad()
@@ -260,6 +268,8 @@ class SRCPool(Operator):
         x, given, mask, sizes, edge_weight = leave(form, x, a)
         if form.order is not None:
             s = Reordered(s, form.order)
+        elif isinstance(form.matrix, Dense) and (form.squeeze or not self.batched):
+            s = Repadded(s, form.matrix.nodes, form.squeeze)
         selection = s if self.return_selection else None
         score, losses = form.in_given_order(self._score), dict(self._losses)
         return PoolOutput(x, given, i, selection, score, mask, sizes, losses, edge_weight, perm=s.perm)
@@ -283,7 +293,7 @@ class SRCPool(Operator):
         device = nodes.ptr.device
         return SparseSelection.keep(torch.as_tensor(s, dtype=torch.int64, device=device), None, nodes)
 
-    def _handed_in(self, s: Selection | Tensor, nodes: Nodes, order: Tensor | None) -> Selection:
+    def _handed_in(self, s: Selection | Tensor | None, nodes: Nodes, order: Tensor | None) -> Selection:
         """The selection that was handed in. Raises ValueError for one of other nodes, TypeError for another kind.
 
         order: [n] which of the given nodes each is, None where they stand graph by graph.
@@ -294,13 +304,16 @@ class SRCPool(Operator):
                 s = s.index_select(0, order) if s.is_floating_point() else invert(order).index_select(0, s)
             s = SRCPool._selection(self, s if s.is_floating_point() else s.sort().values, nodes)
         elif not isinstance(s, Selection):
+            hint = ", which has one with return_selection=True" if s is None else ""
             raise TypeError(
-                f"s is a {type(s).__name__}: a tensor or a selection, such as the `s` of another operator's answer, is "
-                "expected"
+                f"s is a {type(s).__name__}: a tensor or a selection, such as the `s` of another operator's answer"
+                f"{hint}, is expected"
             )
         elif isinstance(s, Reordered) or order is not None:
             if not (isinstance(s, Reordered) and order is not None and torch.equal(s.order, order)):
                 raise ValueError("s is of nodes in another order: give the one of the same batch, nodes in its order")
+            s = s.sorted
+        if isinstance(s, Repadded):  # its nodes are numbered as those of a disjoint union
             s = s.sorted
         check_fits("s", s.nodes, nodes)
         if not isinstance(s, self.selects):

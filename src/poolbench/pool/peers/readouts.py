@@ -37,6 +37,8 @@ class PyGAggregation(AggregatedPool):
     Raises: ValueError for a class that there is not or that takes no two widths, TypeError for an unknown option.
     """
 
+    sees_empty = True
+
     def __init__(
         self,
         aggregation: str,

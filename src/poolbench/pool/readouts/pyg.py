@@ -4,7 +4,7 @@ any order. The others are in `poolbench.pool.peers.readouts`."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,8 @@ class AggregatedPool(GlobalPool):
     """
 
     aggregation: str | nn.Module
+    #: Whether it sees graphs without nodes, on which PyG's median and quantiles fail.
+    sees_empty: ClassVar[bool] = False
 
     def out_channels(self, in_channels: int) -> int:
         return width(self.aggregation, in_channels)
@@ -33,7 +35,11 @@ class AggregatedPool(GlobalPool):
         rows, sets = disjoint(x, nodes)
         if not rows.shape[0]:  # of no rows some make an error
             return rows.new_zeros(nodes.num_graphs, self.out_channels(rows.shape[1]))
-        return aggregated(self.aggregation, rows, sets).masked_fill((sets.sizes == 0).unsqueeze(-1), 0.0)
+        if self.sees_empty or traced() or sets.num_filled == sets.num_graphs:
+            return aggregated(self.aggregation, rows, sets).masked_fill((sets.sizes == 0).unsqueeze(-1), 0.0)
+        (filled,) = (sets.sizes > 0).nonzero(as_tuple=True)
+        out = aggregated(self.aggregation, rows, Ragged(sets.ptr[torch.cat([filled, filled[-1:] + 1])]))
+        return out.new_zeros(sets.num_graphs, *out.shape[1:]).index_copy(0, filled, out)
 
 
 class AggregationPool(AggregatedPool):
@@ -49,15 +55,6 @@ class AggregationPool(AggregatedPool):
     def __init__(self, aggregation: Aggregation, **unknown: Any) -> None:
         super().__init__(**unknown)
         self.aggregation = resolved("aggregation", aggregation)
-
-    def readout(self, x: Tensor, nodes: Nodes) -> Tensor:
-        rows, sets = disjoint(x, nodes)
-        if traced() or sets.num_filled in (0, sets.num_graphs):
-            return super().readout(x, nodes)
-        # PyG's median and quantiles fail on an empty set
-        (filled,) = (sets.sizes > 0).nonzero(as_tuple=True)
-        out = aggregated(self.aggregation, rows, Ragged(sets.ptr[torch.cat([filled, filled[-1:] + 1])]))
-        return out.new_zeros(sets.num_graphs, *out.shape[1:]).index_copy(0, filled, out)
 
 
 class GlobalMulPool(AggregatedPool):
