@@ -163,7 +163,8 @@ def _reached(a: Sparse, hops: int) -> Sparse:
     reached = eye_array(n, dtype=bool, format="csr")
     while hops:
         reached = reached @ power if hops & 1 else reached
-        power, hops = power @ power, hops >> 1
+        hops >>= 1
+        power = power @ power if hops else power
     reached.sort_indices()
     crow, col = (torch.from_numpy(v).to(a.col) for v in (reached.indptr, reached.indices))
     return Sparse(crow, col, None, a.nodes, a.symmetric, distinct=True).without_diagonal()
