@@ -90,6 +90,8 @@ class Potentials(nn.Module):
 
     def __init__(self, k: int, hidden: Sequence[int], in_channels: int | None) -> None:
         super().__init__()
+        if not isinstance(hidden, Sequence):
+            raise ValueError(f"hidden={hidden!r}: a list of widths is expected")
         widths = [whole("hidden", width) for width in hidden]
         inputs: list[int | None] = [in_channels, *widths]
         self.layers = nn.ModuleList(Linear(n, m) for n, m in zip(inputs, [*widths, k], strict=True))
