@@ -67,6 +67,8 @@ class CoPool(SRCPool):
         in_channels: f, inferred at the first call where it is None.
 
     Raises: ValueError for an argument out of these.
+
+    A selection that is handed in brings the M of its own graph: give it with that graph, whose edges are not looked at.
     """
 
     selects = (CutSelection,)
