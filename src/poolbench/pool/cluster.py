@@ -165,8 +165,8 @@ class EdgeScore(PairScore):
     """A `PairScore` that starts as torch's linear layers do, as far as no initialiser is given."""
 
     def reset_parameters(self) -> None:
-        if hasattr(self, "_parameters") and not self.has_uninitialized_params() and self.in_features:
-            bound = self.in_features**-0.5
+        if hasattr(self, "_parameters") and not self.has_uninitialized_params():
+            bound = self.in_features**-0.5 if self.in_features else 0.0
             for weight in self.parameters():
                 torch.nn.init.uniform_(weight, -bound, bound)
         super().reset_parameters()
