@@ -28,7 +28,7 @@ from poolbench.report.figures import Drawn
 from poolbench.report.leaderboard import Board, Cell, Column, Row, differences, flatten, p_number
 from poolbench.report.panels import COLOURS, EDGE, GAP, HEAD, TITLE, Panel, linear, names_axis, names_size
 from poolbench.report.tables import Table
-from poolbench.statistics import LEVEL, MARGIN
+from poolbench.statistics import LEVEL, MARGIN, Scores
 
 ASPECTS = {"ReplaceGraph": "structure", "ReplaceFeatures": "features"}
 """Perturbations of a mode, and what they take away."""
@@ -60,7 +60,7 @@ MODES = tuple(Mode(aspect, kind) for aspect, kinds in KINDS.items() for kind in 
 # ------------------------------------------------------------------------------------------------------------ the tests
 
 
-def smirnov(a: Sequence[float], b: Sequence[float]) -> float | None:
+def smirnov(a: Scores, b: Scores) -> float | None:
     """p of the Kolmogorov-Smirnov statistic, the largest distance of the two distribution functions, by permutation."""
     from scipy.stats import permutation_test, rankdata
 
@@ -80,7 +80,7 @@ def smirnov(a: Sequence[float], b: Sequence[float]) -> float | None:
     return float(found.pvalue)
 
 
-def rank_sum(a: Sequence[float], b: Sequence[float]) -> float | None:
+def rank_sum(a: Scores, b: Scores) -> float | None:
     """p of Wilcoxon's rank sum, two-sided, by permutation."""
     from scipy.stats import permutation_test, rankdata
 
@@ -95,7 +95,7 @@ def rank_sum(a: Sequence[float], b: Sequence[float]) -> float | None:
     return float(permutation_test(parts, gap, vectorized=True, n_resamples=RESAMPLES, batch=BLOCK, rng=0).pvalue)
 
 
-def _rounded(values: Sequence[float]) -> np.ndarray[Any, Any]:
+def _rounded(values: Scores) -> np.ndarray[Any, Any]:
     """Scores that are equal but for the order of their sums are ties."""
     return np.round(values, 12)
 
