@@ -61,6 +61,8 @@ class ClusterPool(PartitionPool):
         reduce: how h of the nodes of a cluster becomes a row of X', see `PartitionPool`.
 
     Raises: ValueError for an argument out of these.
+
+    A selection that is handed in brings the edges and scores of its own graph: give it with that graph.
     """
 
     def __init__(
