@@ -108,10 +108,19 @@ def test_another_generator_or_other_files_are_another_column(record: Maker) -> N
     assert {c.dataset for c in one(files).columns} == {"csbm (data=00000000)", "csbm (data=11111111)"}
 
 
-def test_several_splits_of_a_draw_share_graphs(record: Maker) -> None:
+def test_the_splits_of_a_draw_are_one_unit(record: Maker) -> None:
     made = [drawn(record, 0, 0.7), drawn(record, 1, 0.8), drawn(record, 1, 0.9)]
     made[2].config["seed"], made[2].splits.hash = 2, "another"
-    assert one(made).columns[0].unit == "splits"
+    (cell,) = one(made).cells.values()
+    assert one(made).columns[0].unit == "draws" and cell.test_over_train == 0
+    assert list(cell.scores.values()) == pytest.approx([0.7, 0.85])
+
+
+def test_splits_of_one_draw_alone_share_graphs(record: Maker) -> None:
+    made = [drawn(record, 0, score) for score in (0.7, 0.8)]
+    made[1].config["seed"], made[1].splits.hash = 1, "another"
+    (cell,) = one(made).cells.values()
+    assert one(made).columns[0].unit == "splits" and cell.test_over_train == 1 / 8 and len(cell.scores) == 2
 
 
 def test_protocols_are_boards_of_their_own(record: Maker) -> None:
@@ -197,37 +206,6 @@ def test_seeds_on_a_fixed_split_are_independent_units(record: Maker) -> None:
     assert board.columns[0].unit == "seeds" and cell.test_over_train == 0
     assert cell.estimate is not None
     assert cell.estimate.half == pytest.approx(3.182446 * np.std([0.7, 0.71, 0.72, 0.73], ddof=1) / 2, rel=1e-6)
-
-
-def drawn(record: Maker, draw: int, score: float, fold: int | None = None) -> Record:
-    """A run on a set that is generated anew for each seed."""
-    made = record(draw, score, dataset="csbm", fold=fold, split=f"{draw}-{fold}", sizes=(80, 20))
-    made.config["dataset"] = {"_target_": "poolbench.data.generators.csbm.ContextualSBM", "mu": 0.4, "seed": draw}
-    made.splits = replace(made.splits, dataset=f"{draw:064x}")
-    data = {"kind": "generated", "where": f"poolbench csbm 1, seed {draw}"}
-    made.provenance = replace(made.provenance, data=data)
-    return made
-
-
-def test_draws_of_a_generated_set_are_one_column_of_independent_units(record: Maker) -> None:
-    board = one([drawn(record, draw, 0.7 + 0.01 * draw) for draw in range(4)])
-    ((_, column),) = board.cells
-    (cell,) = board.cells.values()
-    assert (column.dataset, column.unit) == ("csbm", "draws")
-    assert cell.estimate is not None and (cell.estimate.n, cell.test_over_train) == (4, 0.0)
-    assert cell.estimate.half == pytest.approx(3.182446 * np.std([0.7, 0.71, 0.72, 0.73], ddof=1) / 2, rel=1e-6)
-
-
-def test_the_folds_of_a_draw_are_one_unit(record: Maker) -> None:
-    board = one([drawn(record, draw, 0.7 + 0.1 * draw + 0.02 * fold, fold) for draw in range(2) for fold in range(5)])
-    (cell,) = board.cells.values()
-    assert board.columns[0].unit == "draws" and cell.test_over_train == 0.0
-    assert list(cell.scores.values()) == pytest.approx([0.74, 0.84])
-
-
-def test_one_draw_on_several_splits_is_resampled(record: Maker) -> None:
-    (cell,) = one([drawn(record, 0, 0.7 + 0.02 * fold, fold) for fold in range(5)]).cells.values()
-    assert cell.estimate is not None and (cell.estimate.n, cell.test_over_train) == (5, 0.25)
 
 
 def test_the_domain_of_training_is_beside_that_of_test(record: Maker) -> None:
