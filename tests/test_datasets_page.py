@@ -112,6 +112,14 @@ def test_figures_are_those_of_the_files(name: str) -> None:
         assert raw.provenance["sha256"] == expected
 
 
+@pytest.mark.slow
+def test_readers_reach_what_the_page_says(tmp_path: Path) -> None:
+    """Of the dataset that takes least, the kernels, which are the same on every machine."""
+    reached = page.known()["csl"].reach
+    assert reached is not None
+    assert page.reach("csl", str(tmp_path), ("wl", "paths")) == {key: reached[key] for key in ("wl", "paths")}
+
+
 def test_a_difference_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = page.Facts(graphs=1, nodes=65.0, edges=112.0, largest=64, features=2)
     monkeypatch.setattr(page, "known", lambda: {"grid2d": wrong})

@@ -11,7 +11,6 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from poolbench.linalg import Matrix, Ragged, Sparse
-from poolbench.linalg.products import invert
 from poolbench.pool import MagEdgePool, ParsPool
 from poolbench.pool.base.geometry import DIVERSITIES, METRICS, edge_scores
 from poolbench.pool.base.partition import CentredPartition, neighbourhoods
@@ -39,7 +38,7 @@ def parspool(case: PeerCase) -> Arrays:
     edges, (row, col) = case.tensor("in/edge_index"), cluster[case.tensor("in/edge_index")]
     links = torch.bincount(row[row == col], minlength=len(order))
     links = links + torch.bincount(cluster, minlength=len(order)) * args["self_loops"]
-    links, factor = links.clamp(min=1).double()[order], run.s.weight[invert(run.s.node)][run.s.centres][order]
+    links, factor = links.clamp(min=1).double()[order], run.s.factor[order]
     found = {"out/x": run.out.x[order], "out/edge_index": number[run.out.a], **run.common(names)}
     found |= {"s/cluster_index": number[cluster], "s/link_counts": links, "s/cluster_score": factor / links}
     found |= {"s/edge_score": learned(pool, run.x, edges), "s/more": torch.tensor(len(order) < len(cluster))}

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+import torch
 
-from poolbench.pool import ClusterPool, MemPool
+from poolbench.pool import ClusterPool, HGPSLPool, MemPool
+from poolbench.pool.hgpsl import StructurePool
 from reference.compare import Arrays
+from reference.keeping import by_falling_score, kept_nodes, kept_ratio, ranked
 from reference.peercase import PeerCase, Run, as_arrays, in_batch
 
 
@@ -49,3 +53,38 @@ def mem(case: PeerCase) -> Arrays:
     found |= run.common(names)
     found |= {f"grad/{name}": found[f"grad/{name}"].reshape(case.arrays[f"param/{name}"].shape) for name in shapes}
     return as_arrays(found)
+
+
+def hgpsl(case: PeerCase) -> Arrays:
+    known = {"ratio": 0.8, "sample": False, "sparse": False, "sl": True, "lamb": 1.0, "negative_slop": 0.2}
+    args = case.arguments(known)
+    pool = HGPSLPool(
+        kept_ratio(case, args["ratio"]),
+        structure_learning=args["sl"],
+        **{name: args[name] for name in ("sample", "sparse", "lamb")},
+        negative_slope=args["negative_slop"],
+        return_selection=True,
+        in_channels=case.arrays["in/x"].shape[1],
+    )
+    found = structured(case, pool, {"att": "attention.weight"})
+    del found["s/weight"]
+    return found
+
+
+def structured(case: PeerCase, pool: StructurePool, names: Mapping[str, str]) -> Arrays:
+    """Rows by falling score, ties settled as the case did. Without structure learning theirs has an attention that is
+    not used, and ours none.
+    """
+    choose, own = pool.choose, dict(pool.named_parameters())
+    pool.choose = lambda y, nodes: choose(-ranked(case, y).double(), nodes)  # type: ignore[method-assign]
+    names = {name: path for name, path in names.items() if path in own}
+    arrays = {n: v for n, v in case.arrays.items() if not n.startswith("param/") or n.removeprefix("param/") in names}
+    shaped = {f"param/{name}": case.arrays[f"param/{name}"].reshape(own[path].shape) for name, path in names.items()}
+    run = Run.of(replace(case, arrays={**arrays, **shaped}), pool.eval(), names)
+    score, learned = run.out.score, run.out.edge_weight
+    assert score is not None and learned is not None
+    kept, also = run.s.kept, [learned] if learned.requires_grad else []
+    weight = torch.ones(len(kept), dtype=torch.float64) if run.s.weight is None else run.s.weight
+    found = kept_nodes(run, kept, weight, by_falling_score(run.out, -ranked(case, score)[kept]))
+    found |= {"s/score": score, **run.common(names, *also)}
+    return {n: v.reshape(case.arrays[n].shape) if n.startswith("grad/") else v for n, v in as_arrays(found).items()}

@@ -410,6 +410,26 @@ list pools --nosuch
 status nowhere
 report nowhere/at-all
 verify nowhere
+rerun /etc/passwd
+pool=topk;ls
+hydra/job_logging=nosuch
+hydra.run.dir=null
+hydra.run.dir=/proc/x
+hydra.output_subdir=/proc/x
+hydra.sweeper.params={a:1} -m seed=1,2
++hydra.sweeper.params.seed=[1,2] -m
+hydra.sweeper._target_=os.system -m seed=1,2
+hydra.launcher._target_=os.system -m seed=1,2
+hydra.sweep.dir=/proc/x -m seed=1,2
+-m seed=
+-m pool=topk,null
+-m ~pool
+-m trainer.max_epochs=1,0
+--cfg hydra -p nosuch
+--cfg all -p nosuch
+--experimental-rerun nosuch
++optimizer.amsgrad=abc
++optimizer.betas=[a,b]
 paths.results=s3://bucket/x -m seed=1,2
 -m seed=1,2 pool=nosuch
 -m seed=1,2 batch_size=a
@@ -541,6 +561,10 @@ def test_a_file_whose_values_stand_for_nothing_is_named(
         ("scheduler=plateau scheduler.mode=fast", "mode fast is unknown"),
         ("pool=topk pool.ratio=[0.5,0.4,0.3]", "pool.ratio=[0.5, 0.4, 0.3]: 3 values for model.levels=2"),
         ("pool=mincut pool.k=[8,4] model.levels=1", "pool.k=[8, 4]: 2 values for model.levels=1"),
+        ("+optimizer.amsgrad=abc", "optimizer.amsgrad='abc': torch's optimisers take numbers"),
+        ("topk", "topk: GROUP=NAME or KEY=VALUE is expected"),
+        ("+pool=topk", "+pool=topk: there is one already; pool=topk takes its place"),
+        ("pool=topk;ls", "pool=topk;ls: a value with signs such as ;"),
         ("trainer.num_nodes=2", "trainer.num_nodes is no key of the configuration"),
     ],
 )

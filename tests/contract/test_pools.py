@@ -54,7 +54,7 @@ def single(pool: SRCPool, graph: Graphs, g: int, x: Tensor | None = None, seed: 
 
 
 def objective(out: Any) -> Tensor:
-    return out.x.square().sum() + sum(out.losses.values())
+    return out.x.square().sum() + dense(out).square().sum() + sum(out.losses.values())
 
 
 def readout_of(readout: nn.Module, graph: Graphs) -> Tensor:
@@ -162,7 +162,7 @@ def test_the_gradient_is_the_same_in_every_mode(pool: Registered) -> None:
 
     parts = [part.detach().requires_grad_() for part in graph.xs]
     outs = [single(module, graph, g, part) for g, part in enumerate(parts)]
-    total = sum(o.x.square().sum() + sum(o.losses.values()) / len(SIZES) for o in outs)
+    total = sum(objective(o) + (1 / len(SIZES) - 1) * sum(o.losses.values()) for o in outs)
     singles = torch.autograd.grad(total, [*parts, *parameters])
     close(torch.cat(singles[: len(parts)]), disjoint[0])
     for p, q in zip(singles[len(parts) :], disjoint[1:], strict=True):
@@ -342,7 +342,7 @@ def _finite(module: SRCPool, graph: Graphs, **how: Any) -> Any:
     assert dense(out).isfinite().all()
     assert all(v.isfinite() for v in out.losses.values()), out.losses
     leaves = [x, weight, *module.parameters()]
-    value = objective(out) + dense(out).square().sum()
+    value = objective(out)
     if value.requires_grad:
         for g in torch.autograd.grad(value, leaves, allow_unused=True):
             assert g is None or g.isfinite().all()
@@ -513,7 +513,10 @@ def test_the_width_of_a_readout(readout: Registered) -> None:
 def test_a_symmetric_graph_stays_symmetric(pool: Registered) -> None:
     module, graph = pool.make(), graphs(8)
     pooled = dense(module(graph.x, graph.a))
-    close(pooled, pooled.T)
+    if getattr(module, "directs", False):  # as the operator says of itself
+        assert not torch.allclose(pooled, pooled.T)
+    else:
+        close(pooled, pooled.T)
 
 
 def test_lift_and_its_inverse(pool: Registered) -> None:
@@ -549,7 +552,7 @@ def test_lift_gives_back_the_form_of_the_nodes(pool: Registered, inverse: bool) 
     def same(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], real: Tensor | None = None) -> None:
         back, reduced = one
         if not pool.cls.stochastic:
-            close(back.reshape(other[0].shape) if real is None else back[real], other[0])
+            close(back.reshape(other[0].shape) if real is None else back[real], other[0], 1e-6 if inverse else 1e-8)
             close(reduced.reshape(other[1].shape), other[1])
         assert real is None or not back[~real].any()
 
@@ -679,15 +682,14 @@ def test_autocast(operator: Registered, dtype: torch.dtype) -> None:
     want = answer(operator, module, graph).item()
     with torch.autocast("cpu", dtype=dtype):
         if operator.is_readout:
-            x_pool, losses = readout_of(module, graph), {}
+            found, losses = [readout_of(module, graph)], {}
         else:
             out = call(module, graph)
-            x_pool, losses = out.x, out.losses
-            assert dense(out).isfinite().all()
-        assert x_pool.isfinite().all()
+            found, losses = [out.x, dense(out)], out.losses
+        assert all(v.isfinite().all() for v in found)
         for name, loss in losses.items():
             assert loss.dtype == torch.float32, f"{name} is {loss.dtype}"
-        value = x_pool.float().square().sum() + sum(losses.values())
+        value = sum(v.float().square().sum() for v in found) + sum(losses.values())
     if value.requires_grad:
         value.backward()
         assert all(p.grad is None or p.grad.isfinite().all() for p in module.parameters())

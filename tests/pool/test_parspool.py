@@ -83,9 +83,9 @@ def test_the_networks_of_the_sets() -> None:
     pool = ParsPool(in_channels=4, return_selection=True).double()
     x, edges = torch.randn(6, 4, dtype=F64), undirected((0, 1), (1, 2), (3, 4))
     out = pool(x, edges)
-    s = out.s.dense()
-    sums = (s != 0).to(F64).T @ pool.before(x)
-    torch.testing.assert_close(out.x, s.amax(0).unsqueeze(-1) * pool.after(sums))
+    sums = out.s.dense().double().T @ pool.before(x)
+    torch.testing.assert_close(out.x, out.s.factor.unsqueeze(-1) * pool.after(sums))
+    torch.testing.assert_close(pool.lift(out.x, out.s), out.x[out.s.of_node])
     layer = torch.nn.functional.layer_norm
     first, second, third = pool.before.layers
     torch.testing.assert_close(pool.before(x), layer(x + third(second(first(x).relu()).relu()), (4,)))

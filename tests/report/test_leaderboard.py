@@ -76,6 +76,44 @@ def test_other_options_or_contents_of_a_dataset_are_other_columns(record: Maker)
     assert {c.dataset for c in one([plain, other]).columns} == {"MUTAG (data=ffffffff)", "MUTAG (data=00000000)"}
 
 
+def drawn(record: Maker, seed: int, score: float, pool: str = "mincut", **changed: Any) -> Record:
+    """Of a dataset that is another draw for each seed."""
+    made = record(seed, score, pool, "csbm", dataset_x=0)
+    made.config["dataset"] = {"name": "csbm", "lam": 1.5, "seed": seed}
+    made.splits.dataset = f"{seed}" * 64
+    made.provenance.data.update(
+        {"kind": "generated", "where": f"poolbench csbm 1, seed {seed}", "sha256": None}, **changed
+    )
+    return made
+
+
+def test_draws_of_a_dataset_are_one_column_and_independent(record: Maker) -> None:
+    made = [drawn(record, seed, score, pool) for seed, score in enumerate((0.7, 0.8, 0.9))
+            for pool in ("mincut", "none")]  # fmt: skip
+    board = one(made)
+    (column,) = board.columns
+    assert (column.dataset, column.unit) == ("csbm", "draws")
+    # no variance is corrected for shared training graphs: there are none
+    assert all(cell.test_over_train == 0 and len(cell.scores) == 3 for cell in board.cells.values())
+    assert board.versus[0].counted == "n = 3 draws"
+
+
+def test_another_generator_or_other_files_are_another_column(record: Maker) -> None:
+    newer = drawn(record, 1, 0.8, where="poolbench csbm 2, seed 1")
+    assert {c.dataset for c in one([drawn(record, 0, 0.7), newer]).columns} == {
+        "csbm (data=poolbench csbm 1)", "csbm (data=poolbench csbm 2)",
+    }  # fmt: skip
+    files = [drawn(record, seed, 0.7, kind=kind, where=kind, files_sha256=f"{seed // 2}" * 64)
+             for seed, kind in enumerate(("mirror", "host", "cache"))]  # fmt: skip
+    assert {c.dataset for c in one(files).columns} == {"csbm (data=00000000)", "csbm (data=11111111)"}
+
+
+def test_several_splits_of_a_draw_share_graphs(record: Maker) -> None:
+    made = [drawn(record, 0, 0.7), drawn(record, 1, 0.8), drawn(record, 1, 0.9)]
+    made[2].config["seed"], made[2].splits.hash = 2, "another"
+    assert one(made).columns[0].unit == "splits"
+
+
 def test_protocols_are_boards_of_their_own(record: Maker) -> None:
     other = record(1, 0.8)
     other.config["protocol"] = {"_target_": "holdout", "test": 0.2}

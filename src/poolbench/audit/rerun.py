@@ -14,7 +14,7 @@ from typing import Any
 
 from poolbench.audit.trust import Trust
 from poolbench.config import read
-from poolbench.errors import PoolBenchError, RunFailed, nearest
+from poolbench.errors import PoolBenchError, RunError, RunFailed, nearest
 from poolbench.records.attempts import attempts_of, iter_records
 from poolbench.records.changes import upgrade
 from poolbench.records.digests import unpack
@@ -49,7 +49,10 @@ def find(what: str, results: Path) -> Record:
     """
     path = Path(what)
     if path.is_file():
-        return read_record(path)
+        try:
+            return read_record(path)
+        except RunError as error:
+            raise PoolBenchError(str(error)) from error
     records = [record for _, record in attempts_of(results, what)] or gather(results)
     named = [record for record in records if what == record.id] or [r for r in records if what == r.setting]
     if not named and Forgotten.read(results).of(what):

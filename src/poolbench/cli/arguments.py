@@ -12,6 +12,7 @@ from poolbench.errors import PoolBenchError
 
 OF_TORCH = ("optimizer", "scheduler")
 """Groups whose classes are torch's, which names no argument: it compares, and Python says what it cannot."""
+OPTIMISERS = "torch.optim."
 A_LEVEL = ("ratio", "k")
 """Arguments of an operator that may be lists, one value a level."""
 
@@ -19,10 +20,12 @@ A_LEVEL = ("ratio", "k")
 def check(config: Mapping[str, Any]) -> None:
     """Raise `PoolBenchError` for such an argument of a configuration's plain dictionaries."""
     for group in OF_TORCH:
-        part = config.get(group)
+        part: Any = config.get(group)
         for name, value in part.items() if isinstance(part, Mapping) else ():
             if name != "_target_" and not isinstance(value, bool | int | float):
                 _check_kind(group, name, value)
+                if group == "optimizer" and str(part.get("_target_")).startswith(OPTIMISERS) and _says(value):
+                    raise PoolBenchError(f"{group}.{name}={value!r}: torch's optimisers take numbers, true and false")
     pool, model = config.get("pool"), config.get("model")
     if isinstance(pool, Mapping) and isinstance(model, Mapping):
         _check_levels(pool, model.get("levels"))
@@ -36,6 +39,11 @@ def _check_kind(group: str, name: str, value: Any) -> None:
         raise PoolBenchError(f"{group}.{name}={value!r}: a number is expected")
     if kinds == {bool} and value is not None:
         raise PoolBenchError(f"{group}.{name}={value!r}: true or false is expected")
+
+
+def _says(value: Any) -> bool:
+    """Whether a value is a word, or a list with one."""
+    return isinstance(value, str) or (isinstance(value, list) and any(isinstance(one, str) for one in value))
 
 
 def _check_levels(pool: Mapping[str, Any], levels: Any) -> None:

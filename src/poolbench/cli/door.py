@@ -112,6 +112,12 @@ def run(task: Task, words: Sequence[str], flags: Sequence[str] = ()) -> int:
             raise task.error
     except HYDRA_ERRORS as error:
         raise PoolBenchError(explain(error, words, task.sweeps)) from error
+    except OSError as error:
+        if error is task.error or "--multirun" in flags:
+            raise
+        raise PoolBenchError(
+            f"hydra.run.dir: {error.filename} cannot be written ({error.strerror}); give a folder that can be"
+        ) from error
     finally:
         sys.argv = old_argv
         if old_full is None:
@@ -124,10 +130,11 @@ def run(task: Task, words: Sequence[str], flags: Sequence[str] = ()) -> int:
 def _check_package(flags: Sequence[str], words: Sequence[str]) -> None:
     """Refuse a part of the configuration to print that it has not: Hydra ends the process there."""
     package = flags[flags.index("--package") + 1] if "--package" in flags else "_global_"
-    if package != "_global_" and "--multirun" not in flags and flags[flags.index("--cfg") + 1] == "job":
-        config = compose(words)
-        if OmegaConf.select(config, package) is None:
-            keys: Any = OmegaConf.to_container(config, resolve=False)
+    if package != "_global_" and "--multirun" not in flags:
+        parts: dict[str, Any] = {"job": compose(words), "hydra": HydraConfig.instance().cfg}
+        what = flags[flags.index("--cfg") + 1]
+        if all(OmegaConf.select(part, package) is None for name, part in parts.items() if what in (name, "all")):
+            keys: Any = OmegaConf.to_container(parts["job"], resolve=False)
             raise PoolBenchError(f"--package {package}: {package} is no key of the configuration{hint(keys, package)}")
 
 

@@ -22,6 +22,8 @@ from poolbench.errors import nearest
 HYDRA_ERRORS = (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError)
 #: What Hydra says where a word means several runs and it was asked for one.
 SEVERAL = ("Ambiguous value for argument", "requires --multirun")
+#: How lines of their errors begin that do not say what is wrong.
+NO_REASONS = ("full_key:", "object_type=", "reference_type=", "See https", "Set the env")
 #: What reading a file raises that is none of a configuration.
 BROKEN = (YAMLError, UnicodeDecodeError, GrammarParseError)
 
@@ -35,8 +37,12 @@ def explain(error: BaseException, words: Sequence[str], sweeps: bool = False) ->
     text = in_one_line(error)
     if isinstance(error.__cause__ or error, BROKEN) and (path := _broken()):
         return f"{path} is no file of a configuration: {text}"
-    if isinstance(error, OverrideParseException) and str(error.override) not in text:
-        return f"{error.override}: {text}"
+    if isinstance(error, OverrideParseException):
+        if "missing EQUAL" in text:
+            return f"{error.override}: GROUP=NAME or KEY=VALUE is expected"
+        if "LexerNoViableAlt" in text:
+            return f"{error.override}: a value with signs such as ; or a quote is put in quotes, as in \"tags=['a;b']\""
+        return text if str(error.override) in text else f"{error.override}: {text}"
     for word in words:
         key, equals, value = word.lstrip("+~").partition("=")
         if not equals:
@@ -45,6 +51,8 @@ def explain(error: BaseException, words: Sequence[str], sweeps: bool = False) ->
             return f"{word} means several runs: " + (
                 "add -m to do one for each" if sweeps else "this command takes one value: start it once for each"
             )
+        if text.startswith(f"Multiple values for {key}."):
+            return f"{word}: there is one already; {key}={value} takes its place"
         if "/" in key or key in groups():
             known = choices(key)
             for name in value.split(","):
@@ -55,7 +63,7 @@ def explain(error: BaseException, words: Sequence[str], sweeps: bool = False) ->
         elif key.startswith(("loss_weights.", "loss_ramp.")):
             whole, _, name = key.partition(".")
             return f"{key}={value}: those of single losses are given together, as '{whole}={{{name}: {value}}}'"
-        elif not word.startswith("+") and f"'{key}'" in text and "override" in text.lower():
+        elif not word.startswith("+") and text.startswith(f"Could not override '{key}'"):
             return f"{key} is no key of the configuration{nearest(key, _keys(words))}; see poolbench train --help"
     if found := re.search(r"Could not find '(\w+)/(\S+)'", text):  # asked for by a file
         group, name = found.groups()
@@ -68,9 +76,11 @@ def explain(error: BaseException, words: Sequence[str], sweeps: bool = False) ->
 def in_one_line(error: BaseException) -> str:
     """The lines of an error that say what is wrong, as one."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    kept = [line for line in lines if not line.startswith(("full_key:", "object_type=", "See https", "Set the env"))]
+    kept = [line for line in lines if not line.startswith(NO_REASONS)]
     cause = error.__cause__ or error.__context__
-    return "; ".join(kept[:2]) or (type(error).__name__ if cause is None else in_one_line(cause))
+    if cause is not None and (not kept or kept[0].startswith("Error merging override")):
+        return ": ".join([*kept[:1], in_one_line(cause)])
+    return "; ".join(kept[:2]) or type(error).__name__
 
 
 def unresolved(error: BaseException, config: DictConfig) -> str:

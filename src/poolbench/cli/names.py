@@ -83,6 +83,8 @@ def about(group: str, name: str) -> str:
 
 def some(known: Sequence[str]) -> str:
     """What to say where nothing is near: the choices, where they are few."""
+    if not known:
+        return ""
     return f"; there are {', '.join(known)}" if len(known) < 40 else "; poolbench list prints the choices"
 
 

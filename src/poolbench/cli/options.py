@@ -123,7 +123,7 @@ HYDRA: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     *((names, {"is_flag": True, "hidden": True}) for names in (
         ("-r", "--run"), ("--hydra-help",), ("--version",), ("-sc", "--shell-completion"))),
     *((names, {"hidden": True}) for names in (
-        ("-cp", "--config-path"), ("-cn", "--config-name"), ("--experimental-rerun",))),
+        ("-cp", "--config-path"), ("-cn", "--config-name"))),
 )  # fmt: skip
 
 

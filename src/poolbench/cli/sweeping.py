@@ -29,10 +29,13 @@ def checked(words: Sequence[str], composer: Composer, read: Any) -> list[str]:
     given = spoken.parsed(words)
     all_words = [*_params(given, composer), *given]
     spoken.count(all_words)
-    axes = {word.get_key_element(): spoken.elements(word) for word in all_words if word.is_sweep_override()}
-    fixed = [str(word.input_line) for word in given if not word.is_sweep_override()]
+    last = {word.get_key_element(): word for word in all_words}  # of two words on a key, as Hydra's sweeper does
+    axes = {key: spoken.elements(word) for key, word in last.items() if word.is_sweep_override()}
+    fixed = [str(word.input_line) for word in last.values() if not word.is_sweep_override()]
     first = {key: values[0] for key, values in axes.items()}
     tried: set[tuple[str, ...]] = set()
+    if not axes:
+        _try({}, fixed, read)
     for key, values in axes.items():
         for value in values:
             job = (*{**first, key: value}.values(), *fixed)

@@ -7,7 +7,7 @@ from collections.abc import Sequence, Set
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, Override, RangeSweep
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, QuotedString, RangeSweep
 
 from poolbench.cli.folders import groups
 from poolbench.cli.names import choices, some
@@ -37,17 +37,26 @@ def _check(word: Override, own: Set[str]) -> None:
             f"{said}: names say what was chosen of each group; choose with pool=, model= and the like, or give a class "
             "of your own beside it, as in names.pool=mine pool._target_=my_module.MyPool"
         )
-    if (key in groups() or "/" in key) and not word.is_delete() and not word.is_sweep_override():
-        value = word.value()
-        if not (isinstance(value, str) or (isinstance(value, list) and all(isinstance(one, str) for one in value))):
-            known = choices(key)
-            raise PoolBenchError(f"{said}: the name of a choice is expected{some(known) if known else ''}")
+    if (key in groups() or "/" in key) and not word.is_delete():
+        value: Any = word.value()
+        if not all(map(_names, value.list if isinstance(value, ChoiceSweep) else [value])):
+            raise PoolBenchError(f"{said}: the name of a choice is expected{some(choices(key))}")
     if key == "hydra/launcher" and word.value() not in (known := choices(key)):
         raise PoolBenchError(f"{said}: this hydra/launcher is none of PoolBench's{some(known)}")
     if key == "hydra.sweeper.max_batch_size" and not (word.value() is None or _counts(word.value())):
         raise PoolBenchError(f"{said}: a whole number of at least 1 or null is expected")
+    if key.startswith("hydra.sweeper.params"):
+        raise PoolBenchError(f"{said}: values of a sweep are words of their own, as in -m seed=1,2")
+    if key in ("hydra.sweeper._target_", "hydra.launcher._target_"):
+        raise PoolBenchError(f"{said}: choose with hydra/launcher={some(choices('hydra/launcher'))}")
     if key == "hydra" and not word.is_delete():
         raise PoolBenchError(f"{said}: keys of Hydra are set one by one, as in hydra.sweep.dir=FOLDER")
+
+
+def _names(value: Any) -> bool:
+    """Whether a value can name a choice, or several, as in logger=[csv,tensorboard]."""
+    name = (str, QuotedString)
+    return isinstance(value, (*name, Glob)) or (isinstance(value, list) and all(isinstance(one, name) for one in value))
 
 
 def _counts(value: Any) -> bool:

@@ -128,7 +128,7 @@ class _Mixed(Written):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, keys: Tensor, mix: Tensor, tau: float, others: Tensor | None) -> Tensor:
-        rows = x.reshape(-1, x.shape[-1])
+        rows = x.flatten(0, -2)
         far = rows.square().sum(-1, keepdim=True) + keys.square().sum(-1)
         far = far.addmm_(rows, keys.T, alpha=-2.0).clamp_(min=0.0).div_(tau).add_(1.0).unflatten(-1, (mix.numel(), -1))
         if others is not None:
@@ -148,7 +148,7 @@ class _Mixed(Written):
         grad_mix = felt.sum((0, 2))
         felt.mul_(mix.unsqueeze(-1))
         felt.sub_(c * felt.sum(-1, keepdim=True)).div_(far).mul_(-(1.0 + ctx.options[0]) / ctx.options[0])
-        felt, rows = felt.flatten(1), x.reshape(-1, x.shape[-1])
+        felt, rows = felt.flatten(1), x.flatten(0, -2)
         grad_x = (rows * felt.sum(-1, keepdim=True)).addmm_(felt, keys, alpha=-1.0).view_as(x)
         return grad_x, (keys * felt.sum(0).unsqueeze(-1)).addmm_(felt.T, rows, alpha=-1.0), grad_mix, None, None
 

@@ -26,20 +26,20 @@ class ParsPool(PatternPool):
 
         e_ij  = sigmoid(MLP(x_i * x_j))                            for each edge, in both directions the same
         p(i)  = the neighbour j of i with the largest e_ij
-        S     : the connected components of the pairs {i, p(i)};   S_ik = f_k, the sum of e over the edges inside k
+        S     : the connected components of the pairs {i, p(i)};   f_k = the sum of e over the edges inside k
         X'_k  = f_k phi_2(sum of phi_1(x_i) over i in k),          phi(z) = LayerNorm(z + MLP(z))
         A'_ab = 1 where an edge joins a and b
 
     This is one round of Boruvka's maximum spanning forest. The graph is read as undirected, f counts both directions of
     an edge, and f_k = 1 for a node without edges, which stays alone. Of equal scores the edge to the lower node is
     taken. Clusters are numbered by their lowest nodes. An edge's weight has no influence, but one of weight 0 is no
-    edge. No losses. The gradient reaches the scores through f; the clusters are a constant for it.
+    edge. No losses. The gradient reaches the scores through f; the clusters are a constant for it. `lift` copies X'_k.
 
     Where the sources differ from this class: the authors' network computes e and phi_1 from two GNNs on the same
     graph, of which the second is the first in most published settings; here both see x. It repeats one layer with
     shared weights until no graph shrinks; here the model says how many levels there are. Its clusters are numbered in
     the order in which a loop finds them, and its edges may be dropped before they are scored, which no published
-    setting does.
+    setting does. Where it un-pools, X'_k is divided by the number of edges inside k.
 
     Cost O(E f^2 + n f^2) for the networks, O(E log E) for the clusters.
 
@@ -79,7 +79,7 @@ class ParsPool(PatternPool):
         self.before = SetMLP(in_channels, layers, dropout, **options) if layers else nn.Identity()
         self.after = SetMLP(pooled, layers, dropout, **options) if layers else nn.Identity()
 
-    def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> CentredPartition:
+    def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> ParsedPartition:
         a = a.sparse()
         pairs = neighbourhoods(a)
         pairs = pairs.filter(pairs.row < pairs.col)
@@ -92,8 +92,7 @@ class ParsPool(PatternPool):
         cluster = cluster.index_select(0, inside)
         f = collect(both.index_select(0, inside), cluster, s.centres.numel())
         alone = torch.ones_like(s.centres, dtype=torch.bool).index_fill_(0, cluster, False)
-        s.weight = s.clusters.expand(f.masked_fill(alone, 1.0))
-        return s
+        return ParsedPartition.of(s, f.masked_fill(alone, 1.0))
 
     def score(self, x: Tensor, pairs: Sparse) -> tuple[Tensor, Tensor, Tensor]:
         """e of each edge {u, v}, u <= v, given once, and its ends; self-loops come last: each [m]."""
@@ -104,10 +103,20 @@ class ParsPool(PatternPool):
         return self.edge_network(z).squeeze(-1).sigmoid(), u, v
 
     def reduce(self, x: Tensor, s: SparseSelection) -> Tensor:  # type: ignore[override]
-        rows = self.before(x).index_select(0, s.node)
-        pooled = self.after(aggregated(self.aggregation, rows, s.clusters))
-        # One factor a cluster; of a selection that was handed in, the mean over its nodes.
-        return pooled if s.weight is None else pooled * s.clusters.mean(s.weight).unsqueeze(-1).to(x.dtype)
+        pooled = self.after(aggregated(self.aggregation, s.rows(self.before(x)), s.clusters))
+        return pooled * s.factor.unsqueeze(-1).to(x.dtype) if isinstance(s, ParsedPartition) else pooled
+
+
+class ParsedPartition(CentredPartition):
+    """The clusters, and f of each, which multiplies its features: [k]."""
+
+    factor: Tensor
+
+    @classmethod
+    def of(cls, s: CentredPartition, factor: Tensor) -> ParsedPartition:
+        parsed = cls(s.node, s.cluster, None, s.nodes, s.pooled, s.centres)
+        parsed.factor = factor
+        return parsed
 
 
 class ScoreMLP(nn.Module):

@@ -1,0 +1,131 @@
+"""BREC: graph6, the official pairs, their copies, and what is refused."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import networkx as nx
+import numpy as np
+import pytest
+import torch
+
+from poolbench.data import refinement
+from poolbench.data.sources import brec
+from poolbench.data.sources.brec import BREC, graph6
+from poolbench.errors import PoolBenchError
+
+GRAPHS = [
+    nx.cycle_graph(6),
+    nx.disjoint_union(nx.cycle_graph(3), nx.cycle_graph(3)),
+    nx.path_graph(3),
+    nx.star_graph(3),
+]
+mirror = [
+    pytest.mark.mirror,
+    pytest.mark.skipif(not os.environ.get("POOLBENCH_MIRROR"), reason="POOLBENCH_MIRROR is not set"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _small_and_no_host(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(brec, "HOST", "http://127.0.0.1:9/raw")
+    if not request.node.get_closest_marker("mirror"):
+        monkeypatch.setattr(brec, "PAIRS", {"basic": 2, "cfi": 1})
+
+
+def text(graph: nx.Graph) -> str:
+    return nx.to_graph6_bytes(graph, header=False).decode().strip()
+
+
+def put(cache: Path, **changed: np.ndarray) -> None:
+    """Two pairs as text, one after the other, and a pair as bytes, side by side, as the official files have them."""
+    files = {"basic": np.array([text(g) for g in GRAPHS]), "cfi": np.array([[text(g).encode() for g in GRAPHS[:2]]])}
+    (cache / "BREC").mkdir(parents=True)
+    for name, held in {**files, **changed}.items():
+        np.save(cache / f"BREC/{name}.npy", held)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 5, 62, 63, 70])
+def test_graph6(n: int) -> None:
+    graph = nx.gnp_random_graph(n, 0.4, seed=1)
+    nodes, edges = graph6(text(graph).encode())
+    assert nodes == n and {tuple(edge) for edge in edges.T.tolist()} == {tuple(sorted(edge)) for edge in graph.edges}
+
+
+@pytest.mark.parametrize("wrong", [b"", b"D", b"D??????", b"~", b"~??", b"\xff", b"D? "])
+def test_what_is_no_graph6(wrong: bytes) -> None:
+    with pytest.raises(ValueError, match="graph6"):
+        graph6(wrong)
+
+
+def test_content_and_parts(cache: Path) -> None:
+    put(cache)
+    dataset = BREC(copies=4)
+    raw = dataset.load()
+    assert raw.num_nodes.tolist() == [6, 6, 3, 4, 6, 6] * 4 and raw.y.tolist() == [0, 1] * 12
+    parts = dataset.official_split(raw)
+    assert torch.equal(torch.cat(list(parts.values())), torch.arange(24)) and [len(p) for p in parts.values()] == [
+        12,
+        6,
+        6,
+    ]
+    graph = torch.repeat_interleave(torch.arange(24), raw.num_nodes)[raw.edge_index[0]]
+    starts = raw.num_nodes.cumsum(0) - raw.num_nodes
+    for number, expected in enumerate([*GRAPHS, *GRAPHS[:2]] * 4):
+        made = nx.empty_graph(int(raw.num_nodes[number]))
+        made.add_edges_from((raw.edge_index[:, graph == number] - starts[number]).T.tolist())
+        assert nx.is_isomorphic(made, expected)
+    other = BREC(copies=4, seed=1).load()
+    assert other.fingerprint() != raw.fingerprint() and BREC(copies=4).load().fingerprint() == raw.fingerprint()
+
+
+def test_a_kind_and_a_pair(cache: Path) -> None:
+    put(cache)
+    assert BREC("cfi", copies=3).load().num_nodes.tolist() == [6, 6] * 3
+    assert BREC("basic", pair=1, copies=3).load().num_nodes.tolist() == [3, 4] * 3
+    assert BREC(pair=2, copies=3).load().num_nodes.tolist() == [6, 6] * 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        ({"kind": "basics"}, r"kind='basics' is none of all, basic, cfi \(did you mean basic"),
+        ({"kind": "cfi", "pair": 1}, "pair=1 is not there: kind=cfi has the pairs 0 to 0"),
+        ({"pair": -1}, "pair=-1 must be a whole number, 0 or more"),
+        ({"copies": 2}, "copies=2 must be a whole number, 3 or more"),
+    ],
+)
+def test_wrong_arguments(arguments: dict, what: str) -> None:
+    with pytest.raises(PoolBenchError, match=what):
+        BREC(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("held", "what"),
+    [
+        (np.array(["E?Bw"]), "it holds 1 of <U4, expected 2 texts"),
+        (np.array([3, 4]), "it holds 2 of int64, expected 2 texts"),
+        (np.array(["E?Bw", "E?B"]), "a graph6 of 6 nodes and 3 signs"),
+        (np.array(["E?Bw", object()], dtype=object), "Object arrays cannot be loaded"),
+    ],
+)
+def test_damaged(cache: Path, held: np.ndarray, what: str) -> None:
+    put(cache, cfi=held)
+    with pytest.raises(PoolBenchError, match=f"cfi.npy is no sound file of BREC: {what}.*; fetch it again"):
+        BREC().load()
+
+
+def test_who_has_it_not_is_told_what_to_do() -> None:
+    with pytest.raises(
+        PoolBenchError, match=r"dataset BREC is not here: .* that holds BREC/customize/Data/raw/basic.npy"
+    ):
+        BREC().load()
+
+
+@pytest.mark.parametrize("name", [pytest.param("BREC", marks=mirror)])
+def test_official_figures(name: str) -> None:
+    raw = BREC(copies=3).load()
+    assert raw.num_graphs == 3 * 800 and int(raw.num_nodes.max()) == 198
+    classes = refinement.classes(raw).reshape(3, 400, 2)
+    assert (classes[0] == classes[1]).all() and (classes[..., 0] == classes[..., 1]).all()  # 1-WL tells no pair apart
