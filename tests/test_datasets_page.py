@@ -16,6 +16,7 @@ COMMITTED = (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")
 sys.path.insert(0, str(ROOT / "scripts"))
 try:
     import datasets_page as page
+    import datasets_reach
 finally:
     sys.path.remove(str(ROOT / "scripts"))
 
@@ -117,7 +118,7 @@ def test_readers_reach_what_the_page_says(tmp_path: Path) -> None:
     """Of the dataset that takes least, the kernels, which are the same on every machine."""
     reached = page.known()["csl"].reach
     assert reached is not None
-    assert page.reach("csl", str(tmp_path), ("wl", "paths")) == {key: reached[key] for key in ("wl", "paths")}
+    assert datasets_reach.reach("csl", str(tmp_path), ("wl", "paths")) == {key: reached[key] for key in ("wl", "paths")}
 
 
 def test_a_difference_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

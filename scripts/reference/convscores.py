@@ -61,7 +61,7 @@ def gsapool(case: PeerCase) -> Arrays:
     return best(run, names, score, weight=score[run.s.kept])
 
 
-def called(case: PeerCase, pool: ScorePool, names: Mapping[str, str]) -> Run:
+def called(case: PeerCase, pool: ScorePool | CoPool, names: Mapping[str, str]) -> Run:
     """The operator called on the case, ties settled as the case did; PyG's weights in the shapes of ours."""
     choose, own = pool.choose, dict(pool.named_parameters())
     pool.choose = lambda y, nodes: choose(-ranked(case, y).double(), nodes)  # type: ignore[method-assign]

@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from poolbench.pool import ClusterPool, HGPSLPool, MemPool
+from poolbench.pool import ClusterPool, HGPSLPool, MemPool, MVPool
 from poolbench.pool.hgpsl import StructurePool
 from reference.compare import Arrays
-from reference.keeping import by_falling_score, kept_nodes, kept_ratio, ranked
+from reference.convscores import best, called
+from reference.keeping import kept_ratio
 from reference.peercase import PeerCase, Run, as_arrays, in_batch
 
 
@@ -71,20 +72,57 @@ def hgpsl(case: PeerCase) -> Arrays:
     return found
 
 
-def structured(case: PeerCase, pool: StructurePool, names: Mapping[str, str]) -> Arrays:
-    """Rows by falling score, ties settled as the case did. Without structure learning theirs has an attention that is
-    not used, and ours none.
+def mvpool(case: PeerCase) -> Arrays:
+    """Views are compared over the whole batch. An edge of `hop_connection` that the graph has not weighs 0, and so does
+    a self-loop of each node.
     """
-    choose, own = pool.choose, dict(pool.named_parameters())
-    pool.choose = lambda y, nodes: choose(-ranked(case, y).double(), nodes)  # type: ignore[method-assign]
+    known = {
+        "ratio": 0.8, "sample_neighbor": True, "sparse_attention": True, "structure_learning": False,
+        "hop_connection": False, "hop": 3, "lamb": 2.0, "negative_slop": 0.2,
+    }  # fmt: skip
+    args = case.arguments(known)
+    pool = MVPool(
+        kept_ratio(case, args["ratio"]),
+        args["structure_learning"],
+        args["hop_connection"],
+        args["lamb"],
+        scope="batch",
+        sample=args["sample_neighbor"],
+        hops=2 ** (args["hop"] - 1),
+        sparse=args["sparse_attention"],
+        negative_slope=args["negative_slop"],
+        return_selection=True,
+        in_channels=case.arrays["in/x"].shape[1],
+    )
+    names = {
+        "att": "attention.weight", "weight": "direction.weight", "alpha": "alpha", "beta": "beta",
+        "view_att": "views.weight", "view_bias": "views.bias",
+        "calc_pagerank_score.gnn.weight": "teleport.weight", "calc_pagerank_score.gnn.bias": "restart",
+    }  # fmt: skip
+    turned = {name: case.arrays[name].T for name in ("param/view_att", "grad/view_att")}
+    found = structured(replace(case, arrays={**case.arrays, **turned}), pool, names)
+    found["grad/view_att"] = found["grad/view_att"].T
+    return zero_hops(case, found) if args["hop_connection"] else found
+
+
+def zero_hops(case: PeerCase, found: Arrays) -> Arrays:
+    """The answer with a self-loop of each node, and the weight 0 for 1 where the graph has no edge."""
+    kept, n = found["s/node_index"], len(case.arrays["in/x"])
+    each = np.arange(len(kept))
+    edges = np.concatenate([found["out/edge_index"], [each, each]], 1)
+    weight = np.concatenate([found["out/edge_weight"], np.ones(len(kept))])
+    there = np.zeros((n, n), dtype=bool)
+    there[tuple(case.arrays["in/edge_index"])] = True
+    return {**found, "out/edge_index": edges, "out/edge_weight": weight - ~there[tuple(kept[edges])]}
+
+
+def structured(case: PeerCase, pool: StructurePool, names: Mapping[str, str]) -> Arrays:
+    """Without structure learning theirs has an attention that is not used, and ours none."""
+    own = dict(pool.named_parameters())
     names = {name: path for name, path in names.items() if path in own}
     arrays = {n: v for n, v in case.arrays.items() if not n.startswith("param/") or n.removeprefix("param/") in names}
-    shaped = {f"param/{name}": case.arrays[f"param/{name}"].reshape(own[path].shape) for name, path in names.items()}
-    run = Run.of(replace(case, arrays={**arrays, **shaped}), pool.eval(), names)
+    run = called(replace(case, arrays=arrays), pool, names)
     score, learned = run.out.score, run.out.edge_weight
     assert score is not None and learned is not None
-    kept, also = run.s.kept, [learned] if learned.requires_grad else []
-    weight = torch.ones(len(kept), dtype=torch.float64) if run.s.weight is None else run.s.weight
-    found = kept_nodes(run, kept, weight, by_falling_score(run.out, -ranked(case, score)[kept]))
-    found |= {"s/score": score, **run.common(names, *also)}
-    return {n: v.reshape(case.arrays[n].shape) if n.startswith("grad/") else v for n, v in as_arrays(found).items()}
+    weight = torch.ones(len(run.out.x)) if run.s.weight is None else run.s.weight
+    return best(run, names, score, weight, *([learned] if learned.requires_grad else []))

@@ -19,7 +19,7 @@ from reference.convscores import cgipool, copool, gsapool
 from reference.crf import structpool
 from reference.infomax import vipool
 from reference.keeping import asap, nopool, pan, sag, topk
-from reference.learned import cluster, hgpsl, mem
+from reference.learned import cluster, hgpsl, mem, mvpool
 from reference.merged import edgepool, eigen, graclus, kmis, maxcut, ndp, nmf, precoarsening, sep
 from reference.passing import gtv
 from reference.peercase import Outside, PeerCase
@@ -87,7 +87,7 @@ def _sorted_edges(arrays: Arrays) -> Arrays:
 NOT_OFFERED: dict[str, set[str]] = {
     "tgp": set(),
     "pyg": set(),
-    "authors": {"hyperdrop", "mvpool"},
+    "authors": {"hyperdrop"},
 }  # fmt: skip
 
 
@@ -116,6 +116,7 @@ MAPPINGS: dict[tuple[str, str], Callable[[PeerCase], Arrays]] = {
     ("authors", "cluster"): cluster,
     ("authors", "mem"): mem,
     ("authors", "hgpsl"): hgpsl,
+    ("authors", "mvpool"): mvpool,
     ("tgp", "mincut"): mincut,
     ("tgp", "mincut_u"): mincut,
     ("pyg", "mincut"): pyg_mincut,

@@ -68,6 +68,8 @@ def test_initial_values_are_torchs() -> None:
         assert tensor.abs().max() <= 0.05
         assert abs(tensor.std() - 0.05 / 3**0.5) < 2e-3
     assert TorchLinear(None, None)(X.float()).shape == (6, 4)
+    for width in (0, None):  # nothing to be scaled by: torch has no bias then
+        assert TorchLinear(width, 3)(torch.empty(2, 0)).tolist() == [[0.0] * 3] * 2
 
 
 def test_names_and_modules() -> None:

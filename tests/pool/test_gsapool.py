@@ -71,8 +71,8 @@ def test_a_graph_alone_and_in_a_batch(structure: Any, fusion: Any) -> None:
 
 
 def test_arguments_that_make_no_sense() -> None:
-    for wrong in (-0.1, 1.5):
-        with pytest.raises(ValueError, match=rf"alpha={wrong}: a share of the structure in \[0, 1\]"):
+    for wrong in (-0.1, 1.5, "all"):
+        with pytest.raises(ValueError, match=rf"alpha={wrong!r}: a share of the structure in \[0, 1\]"):
             GSAPool(0.5, alpha=wrong)
     with pytest.raises(ValueError, match="pooling_conv='gin': one of gcn"):
         GSAPool(0.5, pooling_conv="gin")

@@ -125,3 +125,5 @@ def test_arguments_that_make_no_sense() -> None:
     for name, wrong in (("iterations", 0), ("l_hop", 0), ("l_hop", 1.5), ("hidden", [0])):
         with pytest.raises(ValueError, match=f"{name}=.*: a whole number of at least 1 is expected"):
             StructPool(3, **{name: wrong})
+    with pytest.raises(ValueError, match="hidden=48: a list of widths is expected"):
+        StructPool(3, hidden=48)

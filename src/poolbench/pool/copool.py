@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from poolbench.errors import whole
-from poolbench.linalg import Matrix, Sparse
+from poolbench.linalg import Matrix, Ragged, Sparse
 from poolbench.pool.base.convs import looped, propagate
 from poolbench.pool.base.layers import Linear, as_wide, not_half
 from poolbench.pool.base.selection import KeptSelection
-from poolbench.pool.base.src import SparseSelection
-from poolbench.pool.topk import ScorePool
+from poolbench.pool.base.src import SparseSelection, SRCPool
+from poolbench.pool.topk import check_ratio, top_k
 
 SCOPES = ("graph", "batch")
 WIDTH = 32  # of the attention
@@ -34,7 +34,7 @@ class CutSelection(KeptSelection):
         return super().connect(self.m)
 
 
-class CoPool(ScorePool):
+class CoPool(SRCPool):
     r"""Cuts the edges of least attention, and keeps the nodes that those left predict worst.
 
         Z  = sum_{t=0..hops} gamma_t (D^-1/2 (A + I) D^-1/2)^t X,   P = Z W_p         [n, 32]
@@ -56,17 +56,20 @@ class CoPool(ScorePool):
     edges than their share are left. In a directed graph an edge one way only has half its attention, both ways.
 
     Args:
-        ratio, return_selection, return_score: see `ScorePool`.
+        ratio: in (0, 1], the share of nodes to keep, or a whole number >= 2; see `poolbench.pool.topk.ScorePool`.
         edge_ratio: about the share of the entries of M that is left, in (0, 1].
         hops: of the filter before the attention, a whole number of at least 0.
         alpha: of the initial gamma, in [0, 1].
         scope: what the percentile is taken over, "graph" or "batch".
+        return_selection: also return the selection.
+        return_score: return y too; False leaves it out.
         in_channels: f, inferred at the first call where it is None.
 
     Raises: ValueError for an argument out of these.
+
+    A selection that is handed in brings the M of its own graph: give it with that graph, whose edges are not looked at.
     """
 
-    pooled_edges = ""  # self-loops are among them
     selects = (CutSelection,)
 
     def __init__(
@@ -81,13 +84,14 @@ class CoPool(ScorePool):
         in_channels: int | None = None,
         **unknown: Any,
     ) -> None:
-        super().__init__(ratio, return_selection, return_score, **unknown)
-        if not 0.0 < edge_ratio <= 1.0:
+        super().__init__(return_selection=return_selection, **unknown)
+        if not (isinstance(edge_ratio, float | int) and 0.0 < edge_ratio <= 1.0):
             raise ValueError(f"edge_ratio={edge_ratio!r}: a share of the edges in (0, 1] is expected")
-        if not 0.0 <= alpha <= 1.0:
+        if not (isinstance(alpha, float | int) and 0.0 <= alpha <= 1.0):
             raise ValueError(f"alpha={alpha!r}: a number in [0, 1] is expected")
         if scope not in SCOPES:
             raise ValueError(f"scope={scope!r} is not one of {', '.join(SCOPES)}")
+        self.ratio, self.return_score = check_ratio(ratio), return_score
         self.edge_ratio, self.scope, hops = edge_ratio, scope, whole("hops", hops, least=0)
         self.gamma = nn.Parameter(torch.tensor([*(alpha * (1 - alpha) ** t for t in range(hops)), (1 - alpha) ** hops]))
         self.projection = Linear(in_channels, WIDTH, bias=False)
@@ -101,8 +105,11 @@ class CoPool(ScorePool):
             y = unpredicted(wide, m)
         if self.return_score:
             self._score = y
-        kept = SparseSelection.keep(self.choose(y, m.nodes), None, m.nodes, increasing=True)
-        return CutSelection.of(kept, m)
+        return CutSelection.of(SparseSelection.keep(self.choose(y, m.nodes), None, m.nodes, increasing=True), m)
+
+    def choose(self, y: Tensor, nodes: Ragged) -> Tensor:
+        """The nodes to keep, in increasing number: [k]."""
+        return top_k(y, nodes, self.ratio)
 
     def attend(self, x: Tensor, a: Matrix) -> Sparse:
         """M, cut."""

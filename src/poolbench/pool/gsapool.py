@@ -55,7 +55,7 @@ class GSAPool(ScorePool):
         **unknown: Any,
     ) -> None:
         super().__init__(ratio, return_selection, return_score, **unknown)
-        if not 0.0 <= alpha <= 1.0:
+        if not (isinstance(alpha, float | int) and 0.0 <= alpha <= 1.0):
             raise ValueError(f"alpha={alpha!r}: a share of the structure in [0, 1] is expected")
         self.alpha, self.multiplier = alpha, multiplier
         self.structure = conv("pooling_conv", pooling_conv, in_channels, 1)

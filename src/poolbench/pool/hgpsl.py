@@ -55,8 +55,6 @@ class StructurePool(ScorePool):
     """
 
     selects = (KeptSelection,)
-    #: A symmetric graph becomes a directed one.
-    directs = True
 
     def __init__(
         self,
@@ -80,6 +78,7 @@ class StructurePool(ScorePool):
                 raise ValueError(f"{name}={value!r}: a number is expected")
         self.lamb, self.negative_slope = lamb, negative_slope
         self.pooled_edges = "" if structure_learning else "kept"
+        self.directs = structure_learning  # a symmetric graph comes out directed
         self.attention = Attention(in_channels, kernel_initializer=kernel_initializer) if structure_learning else None
 
     def connect(self, a: Matrix, s: KeptSelection, x: Tensor | None = None) -> Sparse:  # type: ignore[override]
@@ -96,9 +95,7 @@ class StructurePool(ScorePool):
         assert self.attention is not None
         left, right = self.attention(x, x)
         e = F.leaky_relu(pairs.at_rows(left) + pairs.at_columns(right), self.negative_slope)
-        k = pairs.nodes.num_rows
-        place = torch.searchsorted(pairs.row * k + pairs.col, induced.col * k + induced.row)
-        e = e.index_add(0, place, self.lamb * induced.weights.to(e.dtype))
+        e = e.index_add(0, places(induced, pairs), self.lamb * induced.weights.to(e.dtype))
         of_node = Ragged(pairs.crow, index=pairs.row)
         share = sparsemax(e, of_node) if self.sparse else of_node.softmax(e)
         return pairs.with_value(share).without_zeros()
@@ -141,7 +138,7 @@ class HGPSLPool(StructurePool):
             if self.normalisation == "sym":
                 predicted = propagated(x, a, inverse_root(a, x))
             else:
-                predicted = a.matmul(x) * _reciprocal(a.degree().to(x.dtype)).unsqueeze(-1)
+                predicted = a.matmul(x) / _or_infinity(a.degree().to(x.dtype)).unsqueeze(-1)
             return (x - predicted).abs().sum(-1)
 
 
@@ -152,13 +149,13 @@ class Attention(PairScore):
         super().__init__(in_channels, bias=False, **options)
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        first, second = as_wide(self.weight, x).squeeze(0).split(self.weight.shape[-1] // 2)
+        first, second = as_wide(self.weight, x).squeeze(0).tensor_split(2)
         return x @ first, y @ second
 
 
 def inverse_root(a: Sparse, x: Tensor) -> Tensor:
     """1 / sqrt(d), d the sum of the weights that a node sends, 0 where that is not above 0: [n, 1]."""
-    return _reciprocal(a.column_sums().to(x.dtype)).sqrt().unsqueeze(-1)
+    return _or_infinity(a.column_sums().to(x.dtype)).rsqrt().unsqueeze(-1)
 
 
 def propagated(x: Tensor, a: Sparse, inverse: Tensor) -> Tensor:
@@ -166,8 +163,8 @@ def propagated(x: Tensor, a: Sparse, inverse: Tensor) -> Tensor:
     return inverse * a.matmul(inverse * x)
 
 
-def _reciprocal(d: Tensor) -> Tensor:
-    return d.masked_fill(d <= 0, torch.inf).reciprocal()
+def _or_infinity(d: Tensor) -> Tensor:
+    return d.masked_fill(d <= 0, torch.inf)
 
 
 def all_pairs(nodes: Ragged) -> Sparse:
@@ -200,6 +197,12 @@ def _within(crow: Tensor, col: Tensor, kept: Tensor, hops: int) -> tuple[Tensor,
     reach = reach[:, chosen].sorted_indices()
     row = np.repeat(np.arange(len(chosen)), np.diff(reach.indptr))
     return torch.from_numpy(row).to(col), torch.from_numpy(reach.indices).to(col)
+
+
+def places(induced: Sparse, pairs: Sparse) -> Tensor:
+    """Which pair (i, j) is each entry of `induced`, in which j hears i: [e]."""
+    k = pairs.nodes.num_rows
+    return torch.searchsorted(pairs.row * k + pairs.col, induced.col * k + induced.row)
 
 
 def turned(a: Sparse) -> Sparse:

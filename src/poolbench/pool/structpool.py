@@ -90,6 +90,8 @@ class Potentials(nn.Module):
 
     def __init__(self, k: int, hidden: Sequence[int], in_channels: int | None) -> None:
         super().__init__()
+        if not isinstance(hidden, Sequence):
+            raise ValueError(f"hidden={hidden!r}: a list of widths is expected")
         widths = [whole("hidden", width) for width in hidden]
         inputs: list[int | None] = [in_channels, *widths]
         self.layers = nn.ModuleList(Linear(n, m) for n, m in zip(inputs, [*widths, k], strict=True))
@@ -163,7 +165,8 @@ def _reached(a: Sparse, hops: int) -> Sparse:
     reached = eye_array(n, dtype=bool, format="csr")
     while hops:
         reached = reached @ power if hops & 1 else reached
-        power, hops = power @ power, hops >> 1
+        hops >>= 1
+        power = power @ power if hops else power
     reached.sort_indices()
     crow, col = (torch.from_numpy(v).to(a.col) for v in (reached.indptr, reached.indices))
     return Sparse(crow, col, None, a.nodes, a.symmetric, distinct=True).without_diagonal()

@@ -458,7 +458,7 @@ def contents(record: Record) -> tuple[dict[str, Any], str]:
     A dataset with a seed of its own has another content for each: its options are those without the seed, and what is
     said is what draws it, the version of the generator or the files that it starts from.
     """
-    dataset, data = dict(canonical(record.config)["dataset"]), record.provenance.data
+    dataset, data = dict(canonical(record.config).get("dataset") or {}), record.provenance.data
     if "seed" not in dataset:
         return dataset, record.splits.dataset
     seed = dataset.pop("seed")

@@ -214,7 +214,8 @@ class OnlyClusters(Only):
     have each colour: in class 0 two and two by turns (1 1 0 0 1 1 0 0), in class 1 in runs of one, one, three and three
     (1 0 1 1 1 0 0 0). In both, four pairs of neighbouring clusters differ in colour, two are both 1 and two both 0. So
     edges join as many nodes of equal colour in one class as in the other, and a node and its neighbours say next to
-    nothing: who knows the clusters and the majority in each knows the answer.
+    nothing: who knows the clusters and the majority in each knows the answer, and who averages over some of the nodes
+    around, as a few steps of message passing do, knows some of it.
 
     Args:
         purity: see above; 0.5 is no answer at all. The others: see `Only`.
@@ -254,8 +255,8 @@ class OnlyStructure(Only):
 
     In class 1 the partners of a node in other clusters are as many as in the ring, 2 `size`, and lie anywhere: at a set
     of steps (clusters on, places on within the cluster) that is drawn for each graph. So degrees, edges within clusters
-    and the number of edges between them have the same law in both classes, and a node's neighbourhood looks the same:
-    what differs is how far away the other nodes are. Colours and marks say nothing.
+    and the number of edges between them have the same law in both classes, and a node's neighbourhood looks much the
+    same: what differs is how far away the other nodes are. Colours and marks say nothing.
     """
 
     where = "structure"

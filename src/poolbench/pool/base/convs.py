@@ -54,10 +54,11 @@ class TorchLinear(Linear):
         super().initialize_parameters(x)
 
     def reset_parameters(self) -> None:
-        if hasattr(self, "_parameters") and not self.has_uninitialized_params() and self.in_features:
-            bound = self.in_features**-0.5
+        if hasattr(self, "_parameters") and not self.has_uninitialized_params():
+            bound = self.in_features**-0.5 if self.in_features else 0.0
             for tensor in self.parameters():
-                nn.init.uniform_(tensor, -bound, bound)
+                if tensor.numel():
+                    nn.init.uniform_(tensor, -bound, bound)
 
 
 class GraphConv(nn.Module):
