@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +174,7 @@ def test_it_is_the_fingerprint_that_counts(cache: Path) -> None:
     right = learn(config)
     dataset, protocol = build_dataset(config.dataset), build_protocol(config.protocol, 1)
     prepared = Prepared.of(dataset, protocol, None)
-    prepared.raw.__dict__["_fingerprint"] = "f" * 64
+    prepared = replace(prepared, split=replace(prepared.split, fingerprint="f" * 64))
     other = made(cache, split__seed=1)
     note(other, dataset, protocol, prepared)
     assert told(config) == ("f" * 64, None)

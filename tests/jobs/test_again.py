@@ -46,8 +46,8 @@ class Model(Hierarchical):
 
 
 class Protocol(Holdout):
-    def __init__(self, seed=0, val=0.1, test=0.1, repeats=1):
-        super().__init__(seed, val, test)
+    def __init__(self, *args, repeats=1, **options):
+        super().__init__(*args, **options)
         self.repeats = repeats
 """
 
