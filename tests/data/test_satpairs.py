@@ -67,7 +67,9 @@ def test_the_pairs_that_1_wl_tells_apart(tmp_path: Path) -> None:
         (FILE.replace("0 1 1\n", "0 1 3\n", 1), "an edge to a node that there is not"),
         (FILE.replace("0 1 1\n", "2 1 1\n", 1), "a node of no kind"),
         (FILE.replace("0 1 1\n", "0 1 2\n", 1), "one in one direction alone"),
-        (FILE.replace("0 1 1\n", "0 1 x\n", 1), "invalid literal"),
+        (FILE.replace("0 1 1\n", "0 1 x\n", 1), "stands where a whole number"),
+        (FILE.replace("0 1 1\n", "0 -1\n", 1), "stands where a whole number"),
+        (FILE.replace("0 1 1\n", "0 1 0_1\n", 1), "stands where a whole number"),
         (FILE.replace("1 2 2 0\n", "1 3 2 0 1\n", 1), "a self-loop"),
     ],
 )
@@ -98,3 +100,14 @@ def test_official_figures(name: str) -> None:
     assert (pairs[:, 0] != pairs[:, 1]).sum() == 300
     assert raw.num_graphs == {"CEXP": 1200, "CEXP-WL1": 600}[name]
     assert (raw.y.view(-1, 2).sum(1) == 1).all() and int(raw.num_nodes.max()) == 81
+
+
+@pytest.mark.parametrize("name", ["CEXP", "CEXP-WL1"])
+def test_a_file_without_edges(name: str, cache: Path) -> None:
+    """1-WL tells nothing apart there."""
+    put(cache / "GNN-RNI/CEXP", "4\n" + "".join(f"2 {k % 2}\n0 0\n0 0\n" for k in range(4)))
+    if name == "CEXP":
+        assert SatPairs(name).load().num_edges == 0
+        return
+    with pytest.raises(PoolBenchError, match="1-WL tells none of its pairs apart; fetch it again"):
+        SatPairs(name).load()

@@ -56,7 +56,7 @@ class Findings:
 
     def written(self) -> str:
         """All of it, and a last line that sums it up."""
-        verdict = f"{len(self.errors)} errors" if self.errors else "no errors"
+        verdict = count(len(self.errors), "error") if self.errors else "no errors"
         lines = [*self.errors, *(f"unchecked: {what}" for what in self.unchecked),
                  *(f"note: {note}" for note in self.notes), f"{count(self.count, 'record')}, {verdict}"]  # fmt: skip
         return "\n".join(map(printable, lines))

@@ -37,12 +37,15 @@ def of_folder(results: Path, query: Sequence[str] = (), all_code: bool = False, 
     """
     links = Links.read(results)
     broken: list[str] = []
+    notes = Forgotten.read(results).notes()
     try:
         made = build(found_records(results, curves, _may_answer(query), broken), query, links, all_code)
     except PoolBenchError:  # all records know better what was meant
         broken.clear()
-        made = build(gather(results, curves, broken=broken), query, links, all_code)
-    notes = Forgotten.read(results).notes()
+        try:
+            made = build(gather(results, curves, broken=broken), query, links, all_code)
+        except PoolBenchError as error:
+            raise PoolBenchError(". ".join([str(error), *notes])) from error
     if broken:
         first = broken[0] + (f", and {len(broken) - 1} more" if len(broken) > 1 else "")
         notes.append(f"{count(len(broken), 'line')} of the gathered records could not be read: {first}.")

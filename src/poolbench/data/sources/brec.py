@@ -6,6 +6,8 @@ https://github.com/GraphPKU/BREC (MIT).
 
 from __future__ import annotations
 
+import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ PAIRS = {"basic": 60, "regular": 50, "str": 50, "extension": 100, "cfi": 100, "4
 """Pairs of each file, in the official order: basic, simple and strongly regular, extension, Cai-Furer-Immerman,
 4-vertex condition, distance-regular graphs."""
 LARGEST = 1 << 20
+MOST_NODES = 1000
 
 
 class BREC(FileDataset):
@@ -107,18 +110,31 @@ def _read(path: Path, count: int) -> list[tuple[int, Array]]:
     try:
         if path.stat().st_size > LARGEST:
             raise ValueError(f"it is larger than {LARGEST >> 20} MiB")
-        held = np.load(path, allow_pickle=False)
-        if held.dtype.kind not in "SU" or held.size != count:
-            raise ValueError(f"it holds {held.size} of {held.dtype}, expected {count} texts")
-        return [graph6(bytes(text) if held.dtype.kind == "S" else str(text).encode()) for text in held.reshape(-1)]
+        return [graph6(text) for text in _texts(path.read_bytes(), count)]
     except OSError as error:
         raise PoolBenchError(f"{path} cannot be read ({error.strerror}); make it readable or remove it") from error
-    except ValueError as error:
+    except Exception as error:  # the header is Python text, in which anything may stand
         raise PoolBenchError(f"{path} is no sound file of BREC: {said(error)}; fetch it again") from error
 
 
+def _texts(content: bytes, count: int) -> list[bytes]:
+    """The texts of a .npy file of `count` of them. No more is made than the file has bytes for."""
+    file = io.BytesIO(content)
+    version = np.lib.format.read_magic(file)
+    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = header(file)
+    rest = content[file.tell() :]
+    if dtype.kind not in "SU" or math.prod(shape) != count or len(rest) != count * dtype.itemsize:
+        raise ValueError(f"it holds {len(rest)} bytes as {dtype} of shape {shape}, expected {count} texts")
+    sign: np.dtype[Any] = np.dtype("u1") if dtype.kind == "S" else np.dtype("u4").newbyteorder(dtype.byteorder)
+    signs: Array = np.frombuffer(rest, dtype=sign).reshape(count, -1)
+    if signs.max(initial=0) > 126:
+        raise ValueError("a text that is no graph6")
+    return [row[row > 0].astype(np.uint8).tobytes() for row in signs]
+
+
 def graph6(text: bytes) -> tuple[int, Array]:
-    """Nodes and edges [2, m] (u < v) of a graph of up to 258,047 nodes in the format graph6 (B. McKay, formats.txt).
+    """Nodes and edges [2, m] (u < v) of a graph of up to `MOST_NODES` in the format graph6 (B. McKay, formats.txt).
 
     Raises ValueError for anything else.
     """
@@ -128,6 +144,8 @@ def graph6(text: bytes) -> tuple[int, Array]:
     long = signs[0] == 63
     head = 4 if long else 1
     n = int(signs[1:4] @ [4096, 64, 1]) if long and len(signs) >= 4 else int(signs[0])
+    if not 0 < n <= MOST_NODES:
+        raise ValueError(f"a graph of {n} nodes, expected 1 to {MOST_NODES}")
     pairs = n * (n - 1) // 2
     if len(signs) != head + -(-pairs // 6):
         raise ValueError(f"a graph6 of {n} nodes and {len(signs)} signs")

@@ -71,7 +71,12 @@ class SatPairs(FileDataset):
             raise PoolBenchError(
                 f"{path} is no sound copy of {SETS[self.name]}: {said(error)}; fetch it again"
             ) from None
-        return replace(told_apart(raw), name=self.name) if self.name == "CEXP-WL1" else raw
+        if self.name != "CEXP-WL1":
+            return raw
+        found = told_apart(raw)
+        if not found.num_graphs:
+            raise PoolBenchError(f"{path} is no sound copy of CEXP: 1-WL tells none of its pairs apart; fetch it again")
+        return replace(found, name=self.name)
 
     def _graphs(self, numbers: Iterator[int]) -> RawGraphs:
         """Graph by graph: `nodes class`, then a line a node: `kind degree neighbour neighbour ...`."""
@@ -101,7 +106,7 @@ class SatPairs(FileDataset):
             y.append(label)
         if next(numbers, None) is not None:
             raise ValueError(f"it goes on after graph {count - 1}")
-        edges = torch.tensor([row, col])
+        edges = torch.tensor([row, col], dtype=torch.int64)
         raw = RawGraphs(self.name, torch.tensor(sizes), edges, torch.tensor(kinds)[:, None], y=torch.tensor(y))
         keys = edges[0] * len(kinds) + edges[1]
         if not raw.symmetric or bool((edges[0] == edges[1]).any()) or not bool((keys.diff() > 0).all()):
@@ -112,7 +117,10 @@ class SatPairs(FileDataset):
 def _numbers(path: Path) -> Iterator[int]:
     if path.stat().st_size > LARGEST:
         raise ValueError(f"it is larger than {LARGEST >> 20} MiB")
-    return map(int, path.read_bytes().split())
+    for word in path.read_bytes().split():
+        if not word.isdigit() or len(word) > 9:
+            raise ValueError(f"{word[:20]!r} stands where a whole number of 0 or more is expected")
+        yield int(word)
 
 
 def told_apart(raw: RawGraphs) -> RawGraphs:
