@@ -26,6 +26,8 @@ GRAPHS = 150_000
 """Of a dataset, by the lists of collections; one that is in no list may have any number."""
 MADE = 100_000_000
 """Nodes, edges or numbers at nodes that a generator makes."""
+LAYERS = 1000
+"""Layers of message passing, of an operator and of an MLP: a network is built before its parameters are counted."""
 LARGE = 3000
 """For an argument of a generator that is not given: no default is above."""
 
@@ -48,7 +50,7 @@ def _data(config: Mapping[str, Any]) -> Iterator[str]:
     yield from _over("dataset.max_degree", dataset.get("max_degree"), WIDTH)
     if kind in _MADE:
         with contextlib.suppress(TypeError, ValueError, OverflowError):  # the constructor says what is wrong
-            amount = _MADE[kind](lambda key: dataset.get(key, LARGE))
+            amount = _MADE[kind](lambda key: _amount(dataset.get(key, LARGE)))
             yield from _over(f"dataset: what {kind} makes", amount, MADE)
     elif kind in _LISTED:
         graphs = _LISTED[kind].get(str(name))
@@ -69,6 +71,21 @@ def _run(config: Mapping[str, Any]) -> Iterator[str]:
         for key, value in _numbers(group, config.get(group) or {}):
             yield from _over(key, value, WIDTH)
 
+    yield from _over("model: its layers", _layers(config.get("model") or {}, config.get("pool") or {}), LAYERS)
+
+
+def _layers(model: Mapping[str, Any], pool: Mapping[str, Any]) -> int:
+    """At the most so many, by the arguments; each level has an operator of its own."""
+    numbers = list(_numbers("model", model))
+    within = sum(value for key, value in _numbers("pool", pool) if key.endswith("layers"))
+
+    def most(name: str) -> int:  # of a number, or of a list with one for each level
+        return max((value for key, value in numbers if key == f"model.{name}"), default=0)
+
+    # A list of head_layers are widths, and no longer than LENGTH.
+    ends = sum(value for value in (model.get("node_layers"), model.get("head_layers")) if isinstance(value, int))
+    return (most("levels") + 1) * max(most("depth") + within, 1) + ends
+
 
 def parameters(count: int) -> str | None:
     """The same of the parameters of a model."""
@@ -77,7 +94,7 @@ def parameters(count: int) -> str | None:
 
 def _over(key: str, value: Any, most: int) -> Iterator[str]:
     if isinstance(value, int | float) and not isinstance(value, bool) and not value <= most:
-        yield f"{key}={value:,} is above {most:,}, the most that is done for a record"
+        yield f"{key}={value:,.0f} is above {most:,}, the most that is done for a record"
 
 
 def _numbers(key: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -93,6 +110,14 @@ def _numbers(key: str, value: Any) -> Iterator[tuple[str, Any]]:
             yield from _numbers(key, inner)
     elif isinstance(value, int):
         yield key, value
+
+
+def _amount(value: Any) -> Any:
+    """An argument to multiply with. Text is none, and a list times a whole number would be a longer list: both raise
+    TypeError here or there."""
+    if isinstance(value, str):
+        raise TypeError("a number is expected")
+    return float(value) if isinstance(value, int) else value
 
 
 _Given = Callable[[str], Any]
