@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 
 from configs import values
 from poolbench.cli.composing import compose
+from poolbench.cli.door import NO_CONFIGURATION
 from poolbench.cli.folders import conf_dir
 from poolbench.config import UNSET, Config, Part, has, hint, plain, read, replace, with_values
 from poolbench.errors import PoolBenchError
@@ -28,8 +29,9 @@ LARGE = 10**26
 
 
 def composed(*words: str) -> dict[str, Any]:
-    """What Hydra composes, as plain dictionaries."""
-    return OmegaConf.to_container(compose(words), resolve=True)  # type: ignore[return-value]
+    """What Hydra composes, as plain dictionaries, less what belongs to no run."""
+    made: dict[str, Any] = OmegaConf.to_container(compose(words), resolve=True)  # type: ignore[assignment]
+    return {key: value for key, value in made.items() if key not in NO_CONFIGURATION}
 
 
 SEARCH = {"sampler": "tpe", "trials": 3, "concurrency": 1, "prune": False, "space": {"optimizer.lr": [0.1]}}

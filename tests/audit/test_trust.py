@@ -87,6 +87,7 @@ HOSTILE: dict[str, tuple[str, Any]] = {
     "a model of a hub": ("dataset", {"_target_": "torch.hub.load", "repo_or_dir": "a"}),
     "a pickle": ("dataset", {"_target_": "torch.load", "f": "a"}),
     "an operator that acts when imported": ("pool._target_", "acts.Pool"),
+    "an operator of 100,000 folders": ("pool._target_", "a." * 10**5 + "Pool"),
     "an operator by a path": ("pool._target_", "../acts.Pool"),
     "an operator in a dataset's place": ("dataset", {"_target_": "poolbench.pool.topk.TopKPool"}),
     "a protocol": ("protocol", {"_target_": "acts.Protocol"}),
@@ -128,6 +129,8 @@ BUILT: dict[str, tuple[str, Any]] = {
     "devices with too many digits": ("trainer.devices", "9" * 5000),
     "machines": ("trainer.num_nodes", 100),
     "a strategy of others": ("trainer.strategy", "deepspeed"),
+    "a thousand levels": ("model.levels", 1000),
+    "a thousand layers of a level": ("model.depth", [1, 1000]),
     "a width of 10 million": ("model.hidden", 10**7),
     "a width of nearly 10 thousand in many layers": ("model", {
         "_target_": "poolbench.nn.hierarchical.Hierarchical", "hidden": 9999, "depth": 3,

@@ -400,6 +400,9 @@ wandb-sweep search=nosuch
 wandb-sweep -m pool=topk
 report --format nosuch
 report --nosuch
+report --curve
+report --curve pool.ratio --separability
+report --curve pool.ratio --wandb
 verify
 rerun nosuch
 rerun

@@ -92,11 +92,13 @@ def test_examples_with_hydras_words_compose(
 def test_examples_about_records_work(
     results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """With a sweep of two small runs in place of what they name."""
+    """With a sweep of two small runs, and two that differ in the graphs and the ratio, in place of what they name."""
     monkeypatch.chdir(tmp_path)
     small = ["dataset=planted", "dataset.num_graphs=40", "trainer.max_epochs=1", "model.hidden=8", "logger=none"]
     assert cli.main(["train", "-m", "pool=mincut,topk", *small]) == 0
     (sweep,), (run, _) = results.glob("sweeps/*"), sorted(path.name for path in results.glob("runs/*"))
+    for other in ("perturb=graph", "pool.ratio=0.25"):
+        assert cli.main(["train", "pool=topk", other, *small]) == 0
     named = {
         "theirs.jsonl": f"{results}/runs/{run}/1/record.json",
         "results/sweeps/2026-03-01_12-00-00": str(sweep),
@@ -111,7 +113,7 @@ def test_examples_about_records_work(
                 words = [word.replace(example, actual) for word in words]
             assert cli.main(words) == 0, (words, capsys.readouterr())
             done += 1
-    assert done == 15
+    assert done == 17
     for words in examples(the_help("sync", capsys)):
         assert cli.main(words) == 2 and "no offline run" in capsys.readouterr().err
 

@@ -81,8 +81,9 @@ def expected(edge_index: Tensor, cluster: dict[int, int], pooled: Tensor) -> lis
 def test_the_edges_behind_a_pooled_edge_are_those_between_its_clusters(
     entry: Registered, changes: dict[str, Any]
 ) -> None:
-    module, given = entry.make(return_selection=True, **changes), Given()
-    out = given.call(module)
+    module = entry.make(return_selection=True, **changes)
+    batches = ((given, given.call(module)) for given in map(Given, range(20)))
+    given, out = next(pair for pair in batches if pair[1].edge_index.numel())  # some operators may join whole graphs
     cluster = clusters(out.s)
     if entry.name == "none":  # nothing is pooled: edge by edge
         want = [[e] for e in range(given.edge_index.shape[1])]

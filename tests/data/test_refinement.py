@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import networkx as nx
+import pytest
 import torch
 
 from poolbench.data import refinement
@@ -46,6 +47,7 @@ def test_nodes_without_edges() -> None:
     assert refinement.classes(raw).tolist() == [0, 0, 1]
 
 
+@pytest.mark.filterwarnings("ignore:The hashes produced for graphs without")
 def test_as_the_hashes_of_networkx() -> None:
     raw = PlantedGraphs(num_graphs=60, nodes=(4, 5), communities=(1, 2), degree=2).load()
     starts = raw.num_nodes.cumsum(0) - raw.num_nodes

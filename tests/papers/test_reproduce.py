@@ -90,7 +90,29 @@ def test_an_unknown_table_is_refused_with_the_nearest_name() -> None:
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_an_experiment_states_its_deviations(experiment: str) -> None:
     said = deviations([CONF], experiment)
-    assert said and all(item.endswith(".") for item in said)
+    assert "deviations" in OmegaConf.load(CONF / "experiment" / f"{experiment}.yaml")
+    assert all(one.what.endswith(".") for one in said)
+    assert len({one.what for one in said}) == len(said)
+
+
+def test_deviations_stay_few() -> None:
+    assert sum(len(deviations([CONF], experiment)) for experiment in EXPERIMENTS) < 60
+
+
+def test_deviations_belong_to_no_run() -> None:
+    experiment = next(one for one in EXPERIMENTS if deviations([CONF], one))
+    words = [f"experiment={experiment}", "logger=none"]
+    assert "deviations" in composed(words)
+    (config,) = compose(words, [0])
+    assert "deviations" not in plain(config)
+
+
+@pytest.mark.parametrize("entry", ["- Some text.", "- {what: It., reason: none}", "- {what: It.}", "{what: It.}"])
+def test_deviations_without_a_reason_are_refused(tmp_path: Path, entry: str) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "own.yaml").write_text(f"deviations:\n  {entry}\n")
+    with pytest.raises(PoolBenchError, match=r"a list of \{what: .*one of unknown, unpublished, cost"):
+        deviations([tmp_path], "own")
 
 
 @pytest.mark.parametrize("name", recipes([CONF]))
@@ -485,7 +507,13 @@ rows:
 left_out: {C: why not}
 explained: [B is another thing]
 """,
-        "experiment/own/experiment.yaml": "# @package _global_\n# Deviations:\n# - One thing\n#   over two lines.\n",
+        "experiment/own/experiment.yaml": """# @package _global_
+deviations:
+  - what: >-
+      One thing
+      over two lines.
+    reason: cost
+""",
     }.items():
         (conf / path).parent.mkdir(parents=True)
         (conf / path).write_text(text)
@@ -525,7 +553,7 @@ def test_the_command_does_what_is_missing_and_writes_the_table(main: Any, result
     assert len(list(results.glob("runs/*/1/record.json"))) == 2 + 4
     assert "| A | X | 80.0 ± 0.5 (n = 10) |" in said
     text = (results / "tables" / "own_table.md").read_text()
-    assert "One thing over two lines." in text and "C: why not" in text
+    assert "- One thing over two lines. (cost)\n" in text and "C: why not" in text
     assert (results / "tables" / "own_table.tex").read_text().count("tabular") == 2
     with open(results / "tables" / "own_table.csv", newline="") as file:
         rows = list(csv.DictReader(file))

@@ -87,6 +87,16 @@ def test_a_choice_of_others_is_of_the_transformed_features() -> None:
     assert out.losses == {}
 
 
+def test_its_own_choice_handed_in_again_is_of_the_weights_and_features_of_today() -> None:
+    module, (x, index) = pool(), graph()
+    s = module(x, index, BATCH).s
+    with torch.no_grad():
+        for p in module.parameters():
+            p.mul_(2)
+    again, copied = module(x, index, BATCH, s=s), module(x.clone(), index, BATCH, s=s)
+    assert torch.equal(again.x, copied.x)
+
+
 def test_contrasts_have_names() -> None:
     with pytest.raises(ValueError, match="contrast='both' is not one of one, all"):
         CGIPool(contrast="both")

@@ -182,6 +182,15 @@ def test_the_diagnostics_are_means_over_runs_by_level(record: Maker) -> None:
     assert entries(figure)[1:] == ["level 1", "level 2"]
 
 
+def test_what_a_pool_keeps_of_known_nodes_has_a_panel_where_it_was_measured(record: Maker) -> None:
+    made = record(0, 0.7)
+    made.diagnostics["pooling"]["levels"] = [{"ratio": 0.5, "recall": 0.8, "kept_salient": 0.3}]
+    (figure,) = [f for f in draw(boards([made])[0]) if f.name == "diagnostics"]
+    panels = {panel.title: panel for panel in figure.panels}
+    assert {"salient nodes kept", "salient of the kept"} < set(panels) and "NMI with known clusters" not in panels
+    assert rounded(panels["salient nodes kept"].at(0.8, 0)) in points(figure)
+
+
 def test_a_curve_is_a_median_that_ends_with_half_of_its_runs(record: Maker) -> None:
     made = [replace(record(seed, 0.7), curve=[{"val/loss": float(seed)}] * (1 + seed)) for seed in range(3)]
     (figure,) = [f for f in draw(boards(made)[0]) if f.name == "curves"]

@@ -132,3 +132,13 @@ def test_a_terminal_gets_no_commands(
             assert line.isprintable(), (words, line)
     sweep = Sweep(tmp_path / "sweeps" / "x", (JobState("\x1b[2J", "failed", reason="\x07"),))
     assert all(line.isprintable() for line in sweep_report(sweep).split("\n"))
+
+
+@pytest.mark.parametrize("key", ["dataset", "pool", "model", "protocol", "trainer", "split", "seed", "names"])
+def test_a_configuration_that_lacks_a_part_ends_no_report(key: str, record: Maker, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        one = record(seed, 0.5)
+        if seed:
+            one.config.pop(key, None)
+        write_record(tmp_path / "runs" / one.id / "1", one)
+    assert cli.main(["report", str(tmp_path)]) == 0

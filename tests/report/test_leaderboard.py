@@ -108,10 +108,19 @@ def test_another_generator_or_other_files_are_another_column(record: Maker) -> N
     assert {c.dataset for c in one(files).columns} == {"csbm (data=00000000)", "csbm (data=11111111)"}
 
 
-def test_several_splits_of_a_draw_share_graphs(record: Maker) -> None:
+def test_the_splits_of_a_draw_are_one_unit(record: Maker) -> None:
     made = [drawn(record, 0, 0.7), drawn(record, 1, 0.8), drawn(record, 1, 0.9)]
     made[2].config["seed"], made[2].splits.hash = 2, "another"
-    assert one(made).columns[0].unit == "splits"
+    (cell,) = one(made).cells.values()
+    assert one(made).columns[0].unit == "draws" and cell.test_over_train == 0
+    assert list(cell.scores.values()) == pytest.approx([0.7, 0.85])
+
+
+def test_splits_of_one_draw_alone_share_graphs(record: Maker) -> None:
+    made = [drawn(record, 0, score) for score in (0.7, 0.8)]
+    made[1].config["seed"], made[1].splits.hash = 1, "another"
+    (cell,) = one(made).cells.values()
+    assert one(made).columns[0].unit == "splits" and cell.test_over_train == 1 / 8 and len(cell.scores) == 2
 
 
 def test_protocols_are_boards_of_their_own(record: Maker) -> None:
@@ -197,6 +206,17 @@ def test_seeds_on_a_fixed_split_are_independent_units(record: Maker) -> None:
     assert board.columns[0].unit == "seeds" and cell.test_over_train == 0
     assert cell.estimate is not None
     assert cell.estimate.half == pytest.approx(3.182446 * np.std([0.7, 0.71, 0.72, 0.73], ddof=1) / 2, rel=1e-6)
+
+
+def test_the_domain_of_training_is_beside_that_of_test(record: Maker) -> None:
+    made = [record(s, 0.5 + 0.01 * s, sizes=(80, 40)) for s in range(3)]
+    for each in made:
+        each.metrics = replace(each.metrics, id_test={"accuracy": each.metrics.test["accuracy"] + 0.3})
+        each.splits = replace(each.splits, id_test=10)
+    (cell,) = one(made).cells.values()
+    found = statistics.estimate([0.8, 0.81, 0.82], 10 / 80)
+    assert cell.in_domain is not None and cell.in_domain.half == pytest.approx(found.half)
+    assert cell.estimate is not None and cell.estimate.mean == pytest.approx(0.51)
 
 
 # --------------------------------------------------------------------------------------------------------- comparisons

@@ -54,6 +54,18 @@ def test_results_mark_controls_and_count_what_is_lost(board: Board) -> None:
     assert [row[0] for row in table.rows] == ["mincut", "topk", "none (control)", "random-dense (control)"]
 
 
+def test_a_shift_has_a_column_in_domain(record: Maker) -> None:
+    made = [record(s, 0.5 + 0.01 * s) for s in range(3)]
+    for each in made:
+        each.metrics = replace(each.metrics, id_test={"accuracy": 0.8})
+    table = results(boards([*made, record(0, 0.7, "none", "PROTEINS")])[0])
+    assert table.header == ("pool", "model", "parameters", "MUTAG", "in domain", "PROTEINS")
+    assert [row[4] for row in table.rows] == ["0.800", "–"] and "another domain" in table.caption
+    first = rows(table)[0]
+    assert float(first["in_domain_mean"]) == pytest.approx(0.8) and first["in_domain_low"] == ""
+    assert "in_domain_mean" not in results(boards([record(0, 0.7)])[0]).records[0]
+
+
 def test_markdown_is_a_table_of_equal_rows(board: Board) -> None:
     for table in tables(board):
         lines = [line for line in table.written("md").splitlines() if line.startswith("|")]

@@ -19,6 +19,10 @@ EPOCHS = 20_000
 BATCH = 65_536
 WIDTH = 10_000
 """The largest whole number among the arguments of an operator or a model, such as a width or a number of clusters."""
+LAYERS = 100
+"""Of a model: levels, and layers of each."""
+COUNTED = ("levels", "depth", "head_layers", "node_layers")
+"""The arguments of a model that count them; in a list `head_layers` are widths."""
 LENGTH = 64
 """Of a list of arguments."""
 PARAMETERS = 100_000_000
@@ -67,6 +71,11 @@ def _run(config: Mapping[str, Any]) -> Iterator[str]:
     threads, cores = trainer.get("threads"), usable_cores()
     if isinstance(threads, int):
         yield from _over("trainer.threads for each of trainer.devices", threads * max(processes(trainer), 1), cores)
+    model = config.get("model") or {}
+    for key in COUNTED:
+        value = model.get(key)
+        for count in value if key == "depth" and isinstance(value, list | tuple) else [value]:
+            yield from _over(f"model.{key}", count, LAYERS)
     for group in ("pool", "model"):
         for key, value in _numbers(group, config.get(group) or {}):
             yield from _over(key, value, WIDTH)

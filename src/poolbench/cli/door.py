@@ -24,6 +24,9 @@ from poolbench.config import Config, hint, read
 from poolbench.errors import PoolBenchError, nearest
 from poolbench.jobs import sweep
 
+NO_CONFIGURATION = ("hydra", "deviations")
+"""What is composed and belongs to no run: Hydra's own keys, and what an experiment does otherwise than its paper
+(`poolbench.papers.recipe`)."""
 ONE_RUN = "this command does not go with -m: start it once for each choice"
 
 
@@ -156,7 +159,8 @@ def resolve(config: DictConfig) -> Config:
         )
     except HYDRA_ERRORS as error:
         raise PoolBenchError(unresolved(error, config)) from error
-    plain.pop("hydra", None)
+    for apart in NO_CONFIGURATION:
+        plain.pop(apart, None)
     model, names, paths = plain.get("model"), plain.get("names"), plain.get("paths")
     if isinstance(model, Mapping):
         plain["model"] |= {"readout": _readout(model["readout"])} if "readout" in model else {}

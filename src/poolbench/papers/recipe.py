@@ -39,6 +39,9 @@ Compose = Callable[[Sequence[str], Sequence[int]], list[Config]]
 FOLDER = "reproduce"
 KEYS = ("experiment", "metrics", "scale", "seeds", "published", "margin", "quick", "variants", "datasets", "rows",
         "left_out", "explained")  # fmt: skip
+REASONS = ("unknown", "unpublished", "cost")
+"""Why an experiment deviates: no source says what the authors did; what it takes was not published; to do as they did
+takes computing time or code that was not spent on it."""
 
 
 @dataclass(frozen=True)
@@ -184,25 +187,37 @@ def _file(conf: Folders, group: str, name: str) -> Path | None:
     return next((path for one in conf if (path := one / group / f"{name}.yaml").is_file()), None)
 
 
-DEVIATIONS = "# Deviations"
+@dataclass(frozen=True)
+class Deviation:
+    """What an experiment does otherwise than its paper, and why."""
+
+    what: str
+    reason: str
+    """One of `REASONS`."""
+
+    def __str__(self) -> str:
+        return f"{self.what} ({self.reason})"
 
 
-def deviations(conf: Folders, experiment: str) -> list[str]:
-    """What an experiment does otherwise than its paper: the items below the line `# Deviations` in its comment."""
+def deviations(conf: Folders, experiment: str) -> list[Deviation]:
+    """The list `deviations` of an experiment, which is no part of its runs' configuration.
+
+    Raises `PoolBenchError` where there is no such experiment, or an entry is no {what, reason}.
+    """
     path = _file(conf, "experiment", experiment)
     if path is None:
         raise PoolBenchError(f"there is no experiment {experiment}")
-    lines = path.read_text(encoding="utf-8").splitlines()
-    first = next((i for i, line in enumerate(lines) if line.startswith(DEVIATIONS)), len(lines))
-    items: list[str] = []
-    for line in lines[first + 1 :]:
-        if line.startswith("# - "):
-            items.append(line.removeprefix("# - "))
-        elif line.startswith("#   ") and items:
-            items[-1] += " " + line.removeprefix("#   ")
-        else:
-            break
-    return items
+    found = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    given = found.get("deviations", []) if isinstance(found, dict) else []
+    made = []
+    for entry in given if isinstance(given, list) else [given]:
+        if not isinstance(entry, dict) or set(entry) != {"what", "reason"} or entry["reason"] not in REASONS:
+            raise PoolBenchError(
+                f"{path}: deviations: {entry!r}: a list of {{what: ..., reason: ...}} is expected, the reason one of "
+                f"{', '.join(REASONS)}"
+            )
+        made.append(Deviation(str(entry["what"]), entry["reason"]))
+    return made
 
 
 # ------------------------------------------------------------------------------------------------- from lines to runs

@@ -243,7 +243,7 @@ def notes(recipe: Recipe, conf: Folders) -> str:
     """What is done otherwise than in the paper, what that explains, and what is left out, as Markdown."""
     parts = []
     for experiment in recipe.experiments:
-        items = "".join(f"- {item}\n" for item in deviations(conf, experiment))
+        items = "".join(f"- {item}\n" for item in deviations(conf, experiment)) or "- none\n"
         parts.append(f"\nDeviations of `experiment={experiment}`:\n\n{items}")
     if recipe.explained:
         items = "".join(f"- {item}\n" for item in recipe.explained)

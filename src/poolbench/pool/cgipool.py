@@ -19,16 +19,20 @@ CONTRASTS = ("one", "all")
 
 
 class TransformedSelection(KeptSelection):
-    """Nodes that are kept, and H [n, f], which is what `CGIPool` reduces in place of `x`."""
+    """Nodes that are kept, and H [n, f], which the call that chose them reduces in place of X."""
 
-    x: Tensor
-    h: Tensor
+    h: Tensor | None
 
     @classmethod
-    def of(cls, s: KeptSelection, x: Tensor, h: Tensor) -> TransformedSelection:
+    def of(cls, s: KeptSelection, h: Tensor) -> TransformedSelection:
         made = cls(s.node, s.cluster, s.weight, s.nodes, s.pooled, s.increasing)
-        made.x, made.h = x, h
+        made.h = h
         return made
+
+    def taken(self) -> Tensor | None:
+        """H, once: who is handed the selection later may have other features or weights."""
+        h, self.h = self.h, None
+        return h
 
 
 class CGIPool(ScorePool):
@@ -87,7 +91,7 @@ class CGIPool(ScorePool):
         if self.return_score:
             self._score = y
         weight = torch.tanh(y).index_select(0, kept)
-        return TransformedSelection.of(SparseSelection.keep(kept, weight, nodes, increasing=True), x, h)
+        return TransformedSelection.of(SparseSelection.keep(kept, weight, nodes, increasing=True), h)
 
     def views(self, x: Tensor, a: Matrix) -> tuple[Tensor, Tensor, Tensor]:
         """H [n, f], p and q [n], in float32 at least."""
@@ -104,10 +108,11 @@ class CGIPool(ScorePool):
         return SoftPool.per_graph(values.masked_fill(nodes.sizes == 0, 0.0), nodes)
 
     def reduce(self, x: Tensor, s: Selection, a: Matrix | None = None) -> Tensor:
-        if isinstance(s, TransformedSelection) and s.x is x:
-            return s.reduce(s.h.to(x.dtype))
-        with torch.autocast(x.device.type, enabled=False):
-            return s.reduce(_leaky(self.transform(x, a)).to(x.dtype))
+        h = s.taken() if isinstance(s, TransformedSelection) else None
+        if h is None:
+            with torch.autocast(x.device.type, enabled=False):
+                h = _leaky(self.transform(x, a))
+        return s.reduce(h.to(x.dtype))
 
 
 class _Side(nn.Module):

@@ -25,6 +25,39 @@ METHODS = {"tanh": 0.0, "sigmoid": 0.5, "log_softmax": 0.0}
 SCOPES = ("graph", "batch")
 
 
+class EdgeClusters(Partition):
+    """A partition whose clusters add up what their nodes hear.
+
+    heard: the edges without self-loops, their scores as weights.
+    alone: [n, 1] bool, the nodes that no contracted edge touches.
+    """
+
+    heard: Sparse
+    alone: Tensor
+
+    @classmethod
+    def joined_by(cls, contracted: Tensor, heard: Sparse) -> EdgeClusters:
+        """The clusters that the edges `contracted` [e] bool connect."""
+        nodes, edges = heard.nodes, heard.with_value(None).filter(contracted)
+        cluster, count = components(edges.crow, edges.col)
+        graph = nodes.index.new_zeros(count).scatter(0, cluster, nodes.index)
+        s = cls.partition(cluster, None, nodes, Ragged.from_index(graph, nodes.num_graphs, validate=False))
+        s.heard = heard
+        touched = torch.zeros(nodes.num_rows, dtype=torch.bool, device=cluster.device)
+        s.alone = ~touched.index_fill(0, edges.row, True).index_fill(0, edges.col, True).unsqueeze(-1)
+        return s
+
+    def hears(self, x: Tensor) -> Tensor:
+        """h: [n, f] -> [n, f]."""
+        return self.heard.matmul(x) + x * self.alone
+
+    def rows(self, x: Tensor) -> Tensor:
+        return super().rows(self.hears(x))
+
+    def reduce(self, x: Tensor) -> Tensor:
+        return super().reduce(self.hears(x))
+
+
 class ClusterPool(PartitionPool):
     r"""Contracts every edge of high score: nodes that such edges connect become one, be it a whole graph.
 
@@ -61,7 +94,11 @@ class ClusterPool(PartitionPool):
         reduce: how h of the nodes of a cluster becomes a row of X', see `PartitionPool`.
 
     Raises: ValueError for an argument out of these.
+
+    A selection that is handed in brings the edges and scores of its own graph: give it with that graph.
     """
+
+    selects = (EdgeClusters,)
 
     def __init__(
         self,
@@ -128,47 +165,11 @@ class EdgeScore(PairScore):
     """A `PairScore` that starts as torch's linear layers do, as far as no initialiser is given."""
 
     def reset_parameters(self) -> None:
-        if hasattr(self, "_parameters") and not self.has_uninitialized_params() and self.in_features:
-            bound = self.in_features**-0.5
+        if hasattr(self, "_parameters") and not self.has_uninitialized_params():
+            bound = self.in_features**-0.5 if self.in_features else 0.0
             for weight in self.parameters():
                 torch.nn.init.uniform_(weight, -bound, bound)
         super().reset_parameters()
-
-
-class EdgeClusters(Partition):
-    """A partition whose clusters add up what their nodes hear.
-
-    heard: the edges without self-loops, their scores as weights.
-    alone: [n, 1] bool, the nodes that no contracted edge touches.
-    """
-
-    heard: Sparse
-    alone: Tensor
-
-    @classmethod
-    def joined_by(cls, contracted: Tensor, heard: Sparse) -> EdgeClusters:
-        """The clusters that the edges `contracted` [e] bool connect."""
-        nodes, edges = heard.nodes, heard.with_value(None).filter(contracted)
-        cluster, count = components(edges.crow, edges.col)
-        graph = nodes.index.new_zeros(count).scatter(0, cluster, nodes.index)
-        s = cls.partition(cluster, None, nodes, Ragged.from_index(graph, nodes.num_graphs, validate=False))
-        s.heard = heard
-        touched = torch.zeros(nodes.num_rows, dtype=torch.bool, device=cluster.device)
-        s.alone = ~touched.index_fill(0, edges.row, True).index_fill(0, edges.col, True).unsqueeze(-1)
-        return s
-
-    def hears(self, x: Tensor) -> Tensor:
-        """h: [n, f] -> [n, f]."""
-        return self.heard.matmul(x) + x * self.alone
-
-    def rows(self, x: Tensor) -> Tensor:
-        return super().rows(self.hears(x))
-
-    def reduce(self, x: Tensor) -> Tensor:
-        return super().reduce(self.hears(x))
-
-
-ClusterPool.selects = (EdgeClusters,)
 
 
 @on_host

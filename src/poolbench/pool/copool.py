@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import Any
 
 import torch
@@ -67,6 +66,8 @@ class CoPool(SRCPool):
         in_channels: f, inferred at the first call where it is None.
 
     Raises: ValueError for an argument out of these.
+
+    A selection that is handed in brings the M of its own graph: give it with that graph, whose edges are not looked at.
     """
 
     selects = (CutSelection,)
@@ -84,9 +85,9 @@ class CoPool(SRCPool):
         **unknown: Any,
     ) -> None:
         super().__init__(return_selection=return_selection, **unknown)
-        if not (isinstance(edge_ratio, Real) and 0.0 < edge_ratio <= 1.0):
+        if not (isinstance(edge_ratio, float | int) and 0.0 < edge_ratio <= 1.0):
             raise ValueError(f"edge_ratio={edge_ratio!r}: a share of the edges in (0, 1] is expected")
-        if not (isinstance(alpha, Real) and 0.0 <= alpha <= 1.0):
+        if not (isinstance(alpha, float | int) and 0.0 <= alpha <= 1.0):
             raise ValueError(f"alpha={alpha!r}: a number in [0, 1] is expected")
         if scope not in SCOPES:
             raise ValueError(f"scope={scope!r} is not one of {', '.join(SCOPES)}")

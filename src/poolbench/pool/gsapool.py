@@ -3,7 +3,6 @@ WWW 2020, arXiv 2002.00848."""
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import Any
 
 import torch
@@ -56,7 +55,7 @@ class GSAPool(ScorePool):
         **unknown: Any,
     ) -> None:
         super().__init__(ratio, return_selection, return_score, **unknown)
-        if not (isinstance(alpha, Real) and 0.0 <= alpha <= 1.0):
+        if not (isinstance(alpha, float | int) and 0.0 <= alpha <= 1.0):
             raise ValueError(f"alpha={alpha!r}: a share of the structure in [0, 1] is expected")
         self.alpha, self.multiplier = alpha, multiplier
         self.structure = conv("pooling_conv", pooling_conv, in_channels, 1)

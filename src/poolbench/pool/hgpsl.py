@@ -149,7 +149,7 @@ class Attention(PairScore):
         super().__init__(in_channels, bias=False, **options)
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        first, second = as_wide(self.weight, x).squeeze(0).split(self.weight.shape[-1] // 2)
+        first, second = as_wide(self.weight, x).squeeze(0).tensor_split(2)
         return x @ first, y @ second
 
 

@@ -45,8 +45,8 @@ class MagEdgePool(PatternPool):
     contracted side by side. It has passes with new scores above 0.5 and none below. Its approximation (distances that
     are changed in the row of a alone) is left out.
 
-    Cost of the scores of a component on the host, r the nodes near an edge: with diffusion distances O(E r n^2), spread
-    O(E r n + n^2), with others O(E n^3); O(n^2) memory, as all pairs have a distance. O(E + n f) after it.
+    Cost O(E r n^2) on the host for a component with r nodes near an edge (spread: O(E r n + n^2); metrics other than
+    diffusion distances: O(E n^3)), and O(n^2) memory, as all pairs have a distance; then O(E + n f).
 
     Args:
         ratio: share of the nodes that stay, in (0, 1], or a whole number of nodes >= 2.

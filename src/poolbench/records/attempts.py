@@ -10,7 +10,6 @@ An attempt without a record is unfinished: the next start goes on with it, where
 from __future__ import annotations
 
 import contextlib
-import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,10 +21,9 @@ from msgspec import Struct
 
 from poolbench.disk import cannot_write, put, remove_temporaries
 from poolbench.errors import RunError
+from poolbench.records import lines
 from poolbench.records.forgotten import Forgotten
 from poolbench.records.record import RECORD, Record, read_record
-
-log = logging.getLogger(__name__)
 
 MARKER = "attempt.json"
 CHECKPOINT = "resume.ckpt"
@@ -39,7 +37,7 @@ def _read_or_warn(path: Path) -> Record | None:
     try:
         return read_record(path)
     except RunError as error:
-        log.warning("%s; it counts as not done", error)
+        lines.warn_once(f"{error}; it counts as not done")
         return None
 
 

@@ -135,7 +135,7 @@ def _followed(target: str, table: Mapping[str, str]) -> str:
 def _moved(target: str, table: Mapping[str, str]) -> str:
     """The name with the longest of its beginnings that is in the table replaced."""
     parts = target.split(".")
-    for end in range(len(parts), 0, -1):
+    for end in range(min(len(parts), max(name.count(".") for name in table) + 1), 0, -1):
         if (found := table.get(".".join(parts[:end]))) is not None:
             return ".".join((found, *parts[end:]))
     return target

@@ -31,11 +31,16 @@ def read(path: Path, decoded: Callable[[bytes], T], what: str, broken: list[str]
             yield decoded(line)
         except (ValueError, RecursionError) as error:
             said = f"{path}, line {number}: not {what} ({printable(error)})"
-            if said not in _warned:
-                _warned.add(said)
-                log.warning("%s: it is left out", said)
+            warn_once(f"{said}: it is left out")
             if broken is not None:
                 broken.append(said)
+
+
+def warn_once(said: str) -> None:
+    """A warning that this process has not given yet: files of records are read several times by one command."""
+    if said not in _warned:
+        _warned.add(said)
+        log.warning("%s", said)
 
 
 def add(path: Path, lines: bytes) -> None:

@@ -40,6 +40,9 @@ EXECUTION_MODULES = tuple(
 )
 """Modules of those floors that report on a run and cannot change it."""
 
+MOST_PARTS = 64
+"""Of a dotted name that is looked up."""
+
 PEERS = {"poolbench.pool.peers.pyg": "torch-geometric", "poolbench.pool.peers.tgp": "torch-geometric-pool"}
 """Modules whose operators are the code of another library, and the package whose version stands for that code."""
 
@@ -363,7 +366,8 @@ def _parents(module: Module) -> Iterator[Module]:
 def _target_modules(target: str) -> Iterator[Module]:
     """The modules behind a dotted `_target_`: the longest prefix that is a module, and its lazily imported member."""
     parts = target.split(".")
-    if not all(part.isidentifier() for part in parts):  # a record may say anything, such as the path of a file
+    # A record may say anything, such as the path of a file, or a name of 100,000 parts.
+    if len(parts) > MOST_PARTS or not all(part.isidentifier() for part in parts):
         return
     for i in range(len(parts), 0, -1):
         if found := _module(".".join(parts[:i])):

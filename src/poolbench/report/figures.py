@@ -74,10 +74,10 @@ def draw(board: Board) -> list[Drawn]:
 # --------------------------------------------------------------------------------------------------------- shared parts
 
 
-def _looks(board: Board) -> dict[Row, Look]:
+def looks_of(rows: Iterable[Row]) -> dict[Row, Look]:
     """The baseline in ink, other controls grey, each operator a colour and a marker."""
     looks, operators, controls = {}, 0, 0
-    for row in board.rows:
+    for row in rows:
         if row.pool == BASELINE:
             looks[row] = Look(INK, "s", "-")
         elif row.control:
@@ -120,7 +120,7 @@ def _scores(board: Board) -> Drawn | None:
     columns = [c for c in board.columns if any(board.cells[row, c].scores for row in board.rows)]
     if not columns:
         return None
-    looks, canvas, across = _looks(board), Canvas(), min(5, len(columns))
+    looks, canvas, across = looks_of(board.rows), Canvas(), min(5, len(columns))
     names = [board.name(row) for row in board.rows]
     labels = [label for c in columns for label in (c.dataset, _named(c.metric), _counts(board, c))]
     begin, line = _beside(names, 23)
@@ -211,7 +211,7 @@ def _costs(board: Board, gauge: Gauge, number: int) -> Drawn | None:
     axes = {at: (costs_axis([x for x, _ in points.values()]), _scores_axis(board, at[0], points))
             for at, points in found.items()}  # fmt: skip
     canvas, panels = _pairs(columns, SIDES, axes, 140)
-    looks = _looks(board)
+    looks = looks_of(board.rows)
     labels = {"epoch": "seconds a training epoch", "memory": f"peak memory ({gauge.memory}), MB"}
     for (column, what), panel in panels.items():
         _cost_panel(panel, board, column, found[column, what], looks)
@@ -349,7 +349,7 @@ def _curves(board: Board) -> Drawn | None:
         return None
     axes = {at: (linear([1, *map(len, lines.values())], 6), _curves_axis(lines)) for at, lines in found.items()}
     canvas, panels = _pairs(columns, ("loss", "metric"), axes, 125)
-    looks = _looks(board)
+    looks = looks_of(board.rows)
     for (column, side), panel in panels.items():
         panel.grid()
         for row, line in found[column, side].items():
@@ -426,6 +426,8 @@ MEASURES = {
     "spectral_distance": "spectral distance",
 }
 """Shown of what `learn.diagnostics.pooling` measures, with its name in the figure."""
+OF_KNOWN = {"recall": "salient nodes kept", "kept_salient": "salient of the kept", "nmi": "NMI with known clusters"}
+"""Shown where the dataset says so much of its nodes."""
 
 
 def _diagnostics(board: Board) -> Drawn | None:
@@ -436,10 +438,11 @@ def _diagnostics(board: Board) -> Drawn | None:
     if not rows:
         return None
     canvas, names = Canvas(), [board.name(row) for row in rows]
+    measures = MEASURES | {m: title for m, title in OF_KNOWN.items() if _measured(rows, columns, levels, m)}
     begin, line = _beside(names, 20)
     width, height = 130.0, line * len(rows)
     panels = []
-    for i, (measure, title) in enumerate(MEASURES.items()):
+    for i, (measure, title) in enumerate(measures.items()):
         found = _measured(rows, columns, levels, measure)
         x = linear([value for value, *_ in found], 4, margin=0.08)
         left = begin + i * (width + GAP)
@@ -453,7 +456,7 @@ def _diagnostics(board: Board) -> Drawn | None:
     panels[0].names()
     canvas.width, canvas.height = panels[-1].right + GAP / 2 + EDGE, panels[-1].bottom + 20
     _diagnostics_legend(canvas, [column.dataset for column in columns], max(map(len, levels.values())))
-    text = f"{', '.join(MEASURES.values())} of {len(rows)} settings on {_joined(columns)}, mean over runs."
+    text = f"{', '.join(measures.values())} of {len(rows)} settings on {_joined(columns)}, mean over runs."
     return Drawn("diagnostics", "Pooling diagnostics", text, canvas, tuple(panels))
 
 

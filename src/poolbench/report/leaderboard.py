@@ -83,6 +83,8 @@ class Run:
     seed: str
     split: str
     """One for each set of training and test graphs."""
+    draw: str
+    """One for each content of the dataset."""
     close: bool = False
     """Whether it was made by a version of the code that is close to the board's, and not the same."""
 
@@ -124,7 +126,8 @@ class Column:
     dataset: str
     metric: Metric
     unit: str
-    """What n counts: `splits` that were resampled, independent `draws` of a dataset, or `seeds` on one fixed split."""
+    """What n counts: `splits` that were resampled, independent `draws` of a generated dataset (the splits of a draw are
+    averaged), or `seeds` on one fixed split."""
 
 
 MEMORY = {
@@ -162,10 +165,12 @@ class Cell:
 
     runs: tuple[Run, ...]
     scores: Mapping[str, float]
-    """One a unit: the split, or the seed where the split is fixed; several runs of a unit are averaged."""
+    """One a unit: the split, the draw, or the seed where the split is fixed; several runs of a unit are averaged."""
     test_over_train: float
     missing: int
     """Runs that another row of the column has and this one lacks."""
+    in_domain: Estimate | None = None
+    """Of held-out graphs like those of training, where the test graphs are of another domain (`id_test`)."""
 
     def count(self, status: str) -> int:
         return sum(run.status == status for run in self.runs)
@@ -458,7 +463,7 @@ def contents(record: Record) -> tuple[dict[str, Any], str]:
     A dataset with a seed of its own has another content for each: its options are those without the seed, and what is
     said is what draws it, the version of the generator or the files that it starts from.
     """
-    dataset, data = dict(canonical(record.config)["dataset"]), record.provenance.data
+    dataset, data = dict(canonical(record.config).get("dataset") or {}), record.provenance.data
     if "seed" not in dataset:
         return dataset, record.splits.dataset
     seed = dataset.pop("seed")
@@ -533,7 +538,7 @@ def _protocol_titles(firsts: Mapping[str, Record]) -> dict[str, str]:
     """Name and version of each protocol, and its arguments where two of a name differ in them."""
     names = {k: f"{protocol_name(r)} (version {r.splits.version})" for k, r in firsts.items()}
     flat = {key: flatten(canonical(record.config).get("protocol") or {}) for key, record in firsts.items()}
-    options = _differences({key: (names[key], flat[key]) for key in firsts})
+    options = differences({key: (names[key], flat[key]) for key in firsts})
     return {key: f"{names[key]}, {options[key]}" if options[key] else names[key] for key in names}
 
 
@@ -568,7 +573,7 @@ def _rows(entries: Sequence[_Entry]) -> dict[tuple[str, str], Row]:
         k: ("", _kept(f, lambda name: not _of_pool(name) and not name.startswith("model.")))
         for k, (_, f) in flat.items()
     }
-    told = [_differences(part) for part in (own, model, rest)]
+    told = [differences(part) for part in (own, model, rest)]
     options = {key: ", ".join(part[key] for part in told if part[key]) for key in flat}
     return {
         (key, code): Row(
@@ -586,7 +591,7 @@ def _kept(flat: Mapping[str, Any], wanted: Callable[[str], bool]) -> dict[str, A
     return {name: value for name, value in flat.items() if wanted(name)}
 
 
-def _differences(things: Mapping[str, tuple[str, Mapping[str, Any]]]) -> dict[str, str]:
+def differences(things: Mapping[str, tuple[str, Mapping[str, Any]]]) -> dict[str, str]:
     """For each thing the entries in which it differs from others of its group, as `key=value, key=value`.
 
     Args:
@@ -623,7 +628,7 @@ def _columns(entries: Sequence[_Entry]) -> dict[str, Column]:
         dataset, content = contents(record)
         data = content[:8] if re.fullmatch("[0-9a-f]+", content) else content
         facts[key] = (dataset_name(record), {**flatten(dataset), "data": data})
-    options = _differences(facts)
+    options = differences(facts)
     columns = {}
     for key, found in by_key.items():
         name = dataset_name(firsts[key])
@@ -634,10 +639,10 @@ def _columns(entries: Sequence[_Entry]) -> dict[str, Column]:
 
 def _unit(records: Sequence[Record]) -> str:
     """What the runs of a column differ in: see `Column.unit`."""
-    splits, draws = {r.splits.hash for r in records}, {r.splits.dataset for r in records}
-    if len(splits) == 1 and len({_seed(r) for r in records}) > 1:
-        return "seeds"
-    return "draws" if len(draws) > 1 and len(draws) == len(splits) else "splits"
+    if len({r.splits.dataset for r in records}) > 1:
+        return "draws"
+    fixed = len({r.splits.hash for r in records}) == 1
+    return "seeds" if fixed and len({_seed(r) for r in records}) > 1 else "splits"
 
 
 def _metric(records: Sequence[Record]) -> Metric:
@@ -654,9 +659,9 @@ def _seed(record: Record) -> str:
     return str(record.config.get("seed"))
 
 
-def score(record: Record, metric: Metric) -> float | None:
-    """The test score of a run that has one, else None."""
-    value = record.metrics.test.get(metric.name) if record.done else None
+def score(record: Record, metric: Metric, part: str = "test") -> float | None:
+    """The score of a run on its test graphs (or another part), where it has one, else None."""
+    value = record.metrics.of(part).get(metric.name) if record.done else None
     return value if value is not None and math.isfinite(value) else None
 
 
@@ -664,21 +669,30 @@ def _run(entry: _Entry, metric: Metric) -> Run:
     record = entry.record
     # A loss that is not a number, or a metric that was not measured, is a failure.
     status = "failed" if record.done and score(record, metric) is None else record.status
-    return Run(record, record.id, status, _seed(record), record.splits.hash, entry.close)
+    splits = record.splits
+    return Run(record, record.id, status, _seed(record), splits.hash, splits.dataset, entry.close)
 
 
 def _cell(runs: Sequence[Run], column: Column, expected: int) -> Cell:
+    ordered = sorted(runs, key=lambda run: (_number(run.record.config.get("fold")), _number(run.seed), run.id))
+    scores, ratio = _scores(ordered, column, "test")
+    beside, beside_ratio = _scores(ordered, column, "id_test")
+    present = len({(run.split, run.seed) for run in runs})
+    in_domain = statistics.estimate(list(beside.values()), beside_ratio) if beside else None
+    return Cell(tuple(ordered), scores, ratio, max(0, expected - present), in_domain)
+
+
+def _scores(runs: Sequence[Run], column: Column, part: str) -> tuple[dict[str, float], float]:
+    """Mean score by unit on a part, and the ratio of its graphs to those of training: 0 where units share no graphs."""
     by_unit: dict[str, list[float]] = defaultdict(list)
     ratios = []
-    ordered = sorted(runs, key=lambda run: (_number(run.record.config.get("fold")), _number(run.seed), run.id))
-    for run in ordered:
-        value = score(run.record, column.metric)
+    for run in runs:
+        value = score(run.record, column.metric, part)
         if run.status == "done" and value is not None:
-            by_unit[run.seed if column.unit == "seeds" else run.split].append(value)
-            ratios.append(_test_over_train(run.record))
+            by_unit[{"seeds": run.seed, "draws": run.draw}.get(column.unit, run.split)].append(value)
+            ratios.append(_to_train(run.record, part))
     ratio = fmean(ratios) if ratios and column.unit == "splits" else 0.0
-    present = len({(run.split, run.seed) for run in runs})
-    return Cell(tuple(ordered), {u: fmean(v) for u, v in by_unit.items()}, ratio, max(0, expected - present))
+    return {unit: fmean(values) for unit, values in by_unit.items()}, ratio
 
 
 def _number(text: Any) -> float:
@@ -688,8 +702,10 @@ def _number(text: Any) -> float:
         return -1.0
 
 
-def _test_over_train(record: Record) -> float:
-    return record.splits.test / record.splits.train if record.splits.train else 0.0
+def _to_train(record: Record, part: str) -> float:
+    """How many graphs a part has for each one of training."""
+    splits = record.splits
+    return (splits.id_test if part == "id_test" else splits.test) / splits.train if splits.train else 0.0
 
 
 # ----------------------------------------------------------------------------------------------------------- sentences

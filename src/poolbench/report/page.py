@@ -38,7 +38,7 @@ from poolbench.report.leaderboard import (
     score,
 )
 from poolbench.report.report import Report
-from poolbench.report.tables import Table, cell_text, memory_text, tables, time_text
+from poolbench.report.tables import Table, cell_text, in_domain_text, memory_text, tables, time_text
 from poolbench.statistics import LEVEL, POWER
 
 Link = Callable[[Record], str]
@@ -358,6 +358,8 @@ def _details(column: Column, cell: Cell) -> list[str]:
         lines.append(f"standard deviation {metric.text(found.std)}")
     if found is not None and found.low is not None and found.high is not None:
         lines.append(f"{LEVEL:.0%} interval {metric.text(found.low)} to {metric.text(found.high)}")
+    if cell.in_domain is not None:
+        lines.append(f"in domain {in_domain_text(cell, column)}")
     lines.append(
         f"{column.unit}: " + ", ".join(metric.text(value) for value in cell.scores.values()) if cell.scores else ""
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from poolbench.errors import PoolBenchError, nearest, printable
+from poolbench.errors import PoolBenchError, nearest
 from poolbench.records.changes import upgrade
 from poolbench.records.counting import Counted, Version, counted
 from poolbench.records.equivalence import Covered, Links
@@ -18,7 +18,7 @@ from poolbench.records.gathered import Gist, Wanted, found_records, gather
 from poolbench.records.record import Record
 from poolbench.records.version import installed_code
 from poolbench.report.leaderboard import Board, Place, boards, dataset_name, flatten, protocol_name
-from poolbench.report.tables import markdown_escape, tables, to_csv
+from poolbench.report.tables import document, tables
 from poolbench.wording import count
 
 T = TypeVar("T")
@@ -63,11 +63,8 @@ class Report:
     def written(self, format: str) -> str:
         """All tables as `md` or `tex`, or the results as one `csv` file."""
         if format == "csv":
-            return to_csv([record for board in self.boards for record in tables(board)[0].records])
-        said = [f"% {printable(note)}" if format == "tex" else markdown_escape(note) for note in self.notes]
-        notes = "\n".join(said)
-        parts = [table.written(format) for board in self.boards for table in tables(board)]
-        return "\n".join([*([notes + "\n"] if notes else []), *parts])
+            return document([tables(board)[0] for board in self.boards], (), format)
+        return document([table for board in self.boards for table in tables(board)], self.notes, format)
 
 
 def build(

@@ -59,18 +59,28 @@ def tables(board: Board) -> list[Table]:
 def results(board: Board) -> Table:
     """A row a setting, a column a dataset."""
     options = any(row.options or row.code for row in board.rows)
-    header = ["pool", "model", *(["setting"] if options else []), "parameters", *map(_heading, board.columns)]
+    shifted = {c for c in board.columns if any(board.cells[row, c].in_domain for row in board.rows)}
+    headings = [text for c in board.columns for text in (_heading(c), *(["in domain"] if c in shifted else []))]
+    header = ["pool", "model", *(["setting"] if options else []), "parameters", *headings]
     rows = []
     for row in board.rows:
         cells = [board.cells[row, column] for column in board.columns]
         marks = ", ".join(filter(None, [row.options, row.code and f"other code {row.code[:8]}"]))
-        text = [cell_text(cell, column) for cell, column in zip(cells, board.columns, strict=True)]
+        text = [
+            said
+            for cell, column in zip(cells, board.columns, strict=True)
+            for said in (cell_text(cell, column), *([in_domain_text(cell, column)] if column in shifted else []))
+        ]
         rows.append((_pool(row), row.model, *([marks] if options else []), _parameters(cells), *text))
     caption = (
         f"Mean of the test metric ± half the width of its {LEVEL:.0%} interval, with the variance corrected for "
         f"resampled splits (Nadeau & Bengio, 2003); n counts {' or '.join(sorted({c.unit for c in board.columns}))}. "
         "Failed, pruned and missing runs are counted and are in no mean."
     )
+    if shifted:
+        caption += (
+            " In domain: the same of held-out graphs like those of training; the test graphs are of another domain."
+        )
     return Table("results", f"Test results, {board.protocol}", caption, tuple(header), tuple(rows),
                  3 if options else 2, tuple(_result_records(board)))  # fmt: skip
 
@@ -83,6 +93,14 @@ def cell_text(cell: Cell, column: Column) -> str:
     half = "" if found.half is None else f" ± {column.metric.text(found.half)}"
     close = [f"{cell.close} close"] if cell.close else []
     return f"{column.metric.text(found.mean)}{half} ({'; '.join([f'n = {found.n}', *close, *cell.lost])})"
+
+
+def in_domain_text(cell: Cell, column: Column) -> str:
+    """The same of held-out graphs like those of training."""
+    found = cell.in_domain
+    if found is None:
+        return "–"
+    return column.metric.text(found.mean) + ("" if found.half is None else f" ± {column.metric.text(found.half)}")
 
 
 def _heading(column: Column) -> str:
@@ -118,8 +136,9 @@ def _row_identity(row: Row) -> dict[str, Any]:
 
 def _result_records(board: Board) -> Iterable[dict[str, Any]]:
     any_close = any(cell.close for cell in board.cells.values())
+    any_shift = any(cell.in_domain for cell in board.cells.values())
     for (row, column), cell in board.cells.items():
-        found = cell.estimate
+        found, beside = cell.estimate, cell.in_domain
         yield {
             **_identity(board, row, column),
             "metric": column.metric.name,
@@ -135,6 +154,15 @@ def _result_records(board: Board) -> Iterable[dict[str, Any]]:
             "pruned": cell.count("pruned"),
             "missing": cell.missing,
             **({"close": cell.close} if any_close else {}),
+            **(
+                {
+                    "in_domain_mean": beside and beside.mean,
+                    "in_domain_low": beside and beside.low,
+                    "in_domain_high": beside and beside.high,
+                }
+                if any_shift
+                else {}
+            ),
             "parameters": cell.parameters,
         }
 
@@ -309,6 +337,14 @@ def failures(board: Board) -> Table:
 
 
 # --------------------------------------------------------------------------------------------------------- how it looks
+
+
+def document(tables: Sequence[Table], notes: Sequence[str], format: str) -> str:
+    """Notes and tables as `md` or `tex`, or what the tables hold as one `csv` file."""
+    if format == "csv":
+        return to_csv([record for table in tables for record in table.records])
+    said = [f"% {printable(note)}" if format == "tex" else markdown_escape(note) for note in notes]
+    return "\n".join([*(["\n".join(said) + "\n"] if said else []), *(table.written(format) for table in tables)])
 
 
 def _aligned(table: Table) -> list[str]:

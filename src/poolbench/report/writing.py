@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from poolbench.disk import write_text
-from poolbench.report.figures import draw
+from poolbench.report.figures import Drawn, draw
 from poolbench.report.page import page
 from poolbench.report.report import Report
-from poolbench.report.tables import tables
+from poolbench.report.tables import FORMATS, Table, tables
 
 
 def write_report(report: Report, results: Path, out: Path, gathered: bool = False) -> list[Path]:
@@ -17,17 +18,22 @@ def write_report(report: Report, results: Path, out: Path, gathered: bool = Fals
     Args:
         results: the folder of the records, to link to them. gathered: to the gathered ones, whatever else is there.
     """
+    figures = {board.slug: draw(board) for board in report.boards}
     written = []
     for board in report.boards:
-        for table in tables(board):
-            for format in ("md", "tex", "csv"):
-                path = out / "tables" / f"{board.slug}-{table.name}.{format}"
-                write_text(path, table.written(format))
-                written.append(path)
-    figures = {board.slug: draw(board) for board in report.boards}
-    for board in report.boards:
-        for figure in figures[board.slug]:
-            path = out / "figures" / f"{board.slug}-{figure.name}"
-            written += figure.save(path)
+        written += write_parts(tables(board), figures[board.slug], out, f"{board.slug}-")
     write_text(out / "index.html", page(report, figures, results, out, gathered))
     return [*written, out / "index.html"]
+
+
+def write_parts(tables: Iterable[Table], figures: Iterable[Drawn], out: Path, before: str = "") -> list[Path]:
+    """Write tables and figures into tables/ and figures/ of `out`, their names with `before` in front."""
+    written = []
+    for table in tables:
+        for format in FORMATS:
+            path = out / "tables" / f"{before}{table.name}.{format}"
+            write_text(path, table.written(format))
+            written.append(path)
+    for figure in figures:
+        written += figure.save(out / "figures" / f"{before}{figure.name}")
+    return written

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from poolbench.cli.options import PATH, Choice, results
+
+if TYPE_CHECKING:
+    from poolbench.report.report import Report
 
 
 @click.command
@@ -16,10 +20,22 @@ from poolbench.cli.options import PATH, Choice, results
 @click.option("--out", type=PATH, metavar="FOLDER", help="Write tables, figures and a page (index.html) there.")
 @click.option("--all-code", is_flag=True, help="Show other versions of the code too, marked.")
 @click.option("--gather", is_flag=True, help="Also add the records to those in records/ of the results folder.")
+@click.option(
+    "--separability",
+    is_flag=True,
+    help="Show what the answers depend on, structure or features: runs with perturb=graph and perturb=features "
+    "against those without.",
+)
+@click.option(
+    "--curve",
+    metavar="KEY",
+    help="Show scores by a number of the configuration, such as dataset.mu, pool.ratio, perturb.share.",
+)
 @click.option("--wandb", is_flag=True, help="Also keep the tables as a W&B run, which poolbench sync uploads.")
 def command(
-    words: tuple[str, ...], format_: str | None, out: Path | None, all_code: bool, gather: bool, wandb: bool
-) -> None:
+    words: tuple[str, ...], format_: str | None, out: Path | None, all_code: bool, gather: bool, separability: bool,
+    curve: str | None, wandb: bool,
+) -> None:  # fmt: skip
     """Print the tables of a results folder's records, of all or of those that have one of the VALUEs for each KEY.
 
     KEY is a group, a dotted name of the configuration, or status, id, task or code.
@@ -29,12 +45,18 @@ def command(
       poolbench report
       poolbench report dataset=PROTEINS pool=mincut,topk --format csv
       poolbench report results --gather --out page
+      poolbench report --separability dataset=MUTAG
+      poolbench report --curve pool.ratio --out curves
     """
     folders = [word for word in words if "=" not in word]
     if len(folders) > 1:
         raise click.UsageError(f"{folders[1]}: give one folder; what is asked for is written KEY=VALUE")
     if out and format_:
         raise click.UsageError("--out writes every format: leave --format out")
+    if wandb and (separability or curve):
+        raise click.UsageError("--wandb takes the tables of all runs: leave --separability and --curve out")
+    if separability and curve:
+        raise click.UsageError("--separability and --curve are two reports: give one of them")
     from poolbench.cli.names import canonical
     from poolbench.records import gathered
     from poolbench.report import report as reports
@@ -43,8 +65,11 @@ def command(
     if gather:
         gathered.add(gathered.gather(folder), folder)
     query = [canonical(word) for word in words if "=" in word]
-    made = reports.of_folder(folder, query, all_code, curves=out is not None)
-    if out:
+    asked_for_one = separability or curve is not None
+    made = reports.of_folder(folder, query, all_code, curves=out is not None and not asked_for_one)
+    if asked_for_one:
+        _one(made, curve, format_ or "md", out)
+    elif out:
         from poolbench.report.writing import write_report
 
         print(f"wrote {write_report(made, folder, out, gather)[-1]}")
@@ -54,3 +79,21 @@ def command(
         from poolbench.report.wandb_tools import log_report
 
         print(f"W&B: {log_report(made, folder)}; to upload it: poolbench sync {folder}", file=sys.stderr)
+
+
+def _one(made: Report, curve: str | None, format: str, out: Path | None) -> None:
+    """The curves of a key, or else what answers depend on: printed, or written into a folder."""
+    from poolbench.report import dial, separability
+    from poolbench.report.tables import document
+    from poolbench.report.writing import write_parts
+
+    if curve is None:
+        found = separability.questions(made.boards)
+        tables, figures = [separability.table(found)], separability.figures(found)
+    else:
+        sheets = dial.sheets(made.boards, curve)
+        tables, figures = dial.tables(sheets), dial.figures(sheets)
+    if out:
+        print(f"wrote {', '.join(map(str, write_parts(tables, figures, out)))}")
+    else:
+        print(document(tables, made.notes, format), end="")
