@@ -609,6 +609,14 @@ def test_a_lost_output_costs_output(lost: str, results: Path) -> None:
     assert records(results) == ["done", "done"]
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_an_output_that_was_closed_before_is_none(closed: str) -> None:
+    shell = f'exec "$@" {closed}'
+    command = ["sh", "-c", shell, "sh", sys.executable, "-c", MAIN, "list", "protocols"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_lost_books_of_a_sweep_cost_a_warning(
     results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

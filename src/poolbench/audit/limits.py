@@ -20,7 +20,7 @@ BATCH = 65_536
 WIDTH = 10_000
 """The largest whole number among the arguments of an operator or a model, such as a width or a number of clusters."""
 LAYERS = 100
-"""Of a model: levels, and layers of each."""
+"""Of a model: levels, and layers of each; of an operator."""
 COUNTED = ("levels", "depth", "head_layers", "node_layers")
 """The arguments of a model that count them; in a list `head_layers` are widths."""
 LENGTH = 64
@@ -30,8 +30,6 @@ GRAPHS = 150_000
 """Of a dataset, by the lists of collections; one that is in no list may have any number."""
 MADE = 100_000_000
 """Nodes, edges or numbers at nodes that a generator makes."""
-LAYERS = 1000
-"""Layers of message passing, of an operator and of an MLP: a network is built before its parameters are counted."""
 LARGE = 3000
 """For an argument of a generator that is not given: no default is above."""
 
@@ -78,22 +76,8 @@ def _run(config: Mapping[str, Any]) -> Iterator[str]:
             yield from _over(f"model.{key}", count, LAYERS)
     for group in ("pool", "model"):
         for key, value in _numbers(group, config.get(group) or {}):
-            yield from _over(key, value, WIDTH)
-
-    yield from _over("model: its layers", _layers(config.get("model") or {}, config.get("pool") or {}), LAYERS)
-
-
-def _layers(model: Mapping[str, Any], pool: Mapping[str, Any]) -> int:
-    """At the most so many, by the arguments; each level has an operator of its own."""
-    numbers = list(_numbers("model", model))
-    within = sum(value for key, value in _numbers("pool", pool) if key.endswith("layers"))
-
-    def most(name: str) -> int:  # of a number, or of a list with one for each level
-        return max((value for key, value in numbers if key == f"model.{name}"), default=0)
-
-    # A list of head_layers are widths, and no longer than LENGTH.
-    ends = sum(value for value in (model.get("node_layers"), model.get("head_layers")) if isinstance(value, int))
-    return (most("levels") + 1) * max(most("depth") + within, 1) + ends
+            own = group == "pool" and key.endswith("layers") and ".options." not in key  # PyG's may be widths
+            yield from _over(key, value, LAYERS if own else WIDTH)
 
 
 def parameters(count: int) -> str | None:
