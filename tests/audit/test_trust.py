@@ -137,6 +137,11 @@ BUILT: dict[str, tuple[str, Any]] = {
         "readout": {"_target_": "poolbench.pool.readouts.globalpool.GlobalSumPool"}}),
     "a layer of a library that is no convolution": ("pool", {"_target_": "poolbench.pool.peers.pyg.PyGSAG",
                                                              "gnn": "Sequential"}),
+    "a hundred million layers": ("model", {
+        "_target_": "poolbench.nn.hierarchical.Hierarchical", "levels": 10**4, "depth": [1, 10**4],
+        "readout": {"_target_": "poolbench.pool.readouts.globalpool.GlobalSumPool"}}),
+    "a long MLP": ("model.head_layers", 9999),
+    "an operator of many layers": ("pool", {"_target_": "poolbench.pool.parspool.ParsPool", "set_layers": 9999}),
     "an endless list": ("pool.ratio", [0.5] * 10**5),
     "a batch of a billion": ("batch_size", 10**9),
 }  # fmt: skip
@@ -180,6 +185,15 @@ def test_what_is_above_a_limit_is_done_where_it_is_asked_for(made: Record) -> No
     Trust(large=True).check(config)
     with pytest.raises(Refused, match="search"):
         Trust(large=True).check(changed(made, *BUILT["a whole search"])["config"])
+
+
+def test_text_and_lists_are_no_amounts(made: Record) -> None:
+    # Repeated as often as the other argument says they would be a terabyte.
+    for graphs in ("x" * 200, [1] * 60):
+        dataset = {"_target_": "poolbench.data.generators.csbm.ContextualSBM", "num_graphs": graphs, "nodes": 10**10}
+        assert limits.too_large(changed(made, "dataset", dataset)["config"], runs=True) is None
+        with pytest.raises(PoolBenchError, match="num_graphs"):
+            locate("dataset", Part(dataset["_target_"], {}))(num_graphs=graphs, nodes=10**10)
 
 
 def test_a_record_without_harm_is_run(made: Record) -> None:

@@ -23,6 +23,9 @@ trainer.gradient_clip_val=-1
 callbacks.resume_every=-1
 callbacks.resume_every=nan
 names.pool=x
+perturb=[drop-edges,add-edges]
+pool=[topk]
+pool=topk,[mincut,none] -m
 +a.b.c=1
 paths.results=s3://bucket/x
 paths.results=
@@ -604,6 +607,14 @@ def test_a_lost_output_costs_output(lost: str, results: Path) -> None:
         error = process.stderr.read()
         assert (process.wait(), error) == (0, "")
     assert records(results) == ["done", "done"]
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_an_output_that_was_closed_before_is_none(closed: str) -> None:
+    shell = f'exec "$@" {closed}'
+    command = ["sh", "-c", shell, "sh", sys.executable, "-c", MAIN, "list", "protocols"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_lost_books_of_a_sweep_cost_a_warning(

@@ -227,9 +227,12 @@ def _selection(record: Record) -> Iterator[str]:
     if record.done and mode == "last" and not record.curve and record.selected_epoch != epochs - 1 >= 0:
         yield f"selected_epoch is {record.selected_epoch}, and the last is {epochs - 1}"
     if record.done and record.curve and record.selected_epoch is not None:
-        rule = upgrade(record.config)["callbacks"]
-        best = _best(record.curve, monitor, mode, rule["tolerance"], rule["ties"])
-        if best != record.selected_epoch:
+        part = upgrade(record.config).get("callbacks")
+        stopping = part if isinstance(part, Mapping) else {}
+        tolerance = stopping.get("tolerance")
+        if isinstance(tolerance, bool) or not isinstance(tolerance, int | float):
+            yield f"config.callbacks.tolerance is {tolerance!r}, and the epoch is selected by it"
+        elif (best := _best(record.curve, monitor, mode, tolerance, stopping.get("ties"))) != record.selected_epoch:
             yield f"selected_epoch is {record.selected_epoch}, and by {mode} of {monitor} it is {best}"
     if record.done and record.selected is not None and _repeats(record) and measured_anew(record):
         yield "metrics.val are not those of the selected epoch's row"
@@ -243,7 +246,7 @@ def _rule(record: Record, select: Any, part: str) -> list[Any]:
     return [f"{part}/loss", "last" if select == "last" else "min"]
 
 
-def _best(curve: list[dict[str, float]], monitor: str, mode: Any, tolerance: float, ties: str) -> int | None:
+def _best(curve: list[dict[str, float]], monitor: str, mode: Any, tolerance: float, ties: Any) -> int | None:
     """As `learn.keeper.Selection` does it; not a number is never best."""
     if mode == "last":
         return len(curve) - 1

@@ -20,7 +20,7 @@ BATCH = 65_536
 WIDTH = 10_000
 """The largest whole number among the arguments of an operator or a model, such as a width or a number of clusters."""
 LAYERS = 100
-"""Of a model: levels, and layers of each."""
+"""Of a model: levels, and layers of each; of an operator."""
 COUNTED = ("levels", "depth", "head_layers", "node_layers")
 """The arguments of a model that count them; in a list `head_layers` are widths."""
 LENGTH = 64
@@ -52,7 +52,7 @@ def _data(config: Mapping[str, Any]) -> Iterator[str]:
     yield from _over("dataset.max_degree", dataset.get("max_degree"), WIDTH)
     if kind in _MADE:
         with contextlib.suppress(TypeError, ValueError, OverflowError):  # the constructor says what is wrong
-            amount = _MADE[kind](lambda key: dataset.get(key, LARGE))
+            amount = _MADE[kind](lambda key: _amount(dataset.get(key, LARGE)))
             yield from _over(f"dataset: what {kind} makes", amount, MADE)
     elif kind in _LISTED:
         graphs = _LISTED[kind].get(str(name))
@@ -76,7 +76,8 @@ def _run(config: Mapping[str, Any]) -> Iterator[str]:
             yield from _over(f"model.{key}", count, LAYERS)
     for group in ("pool", "model"):
         for key, value in _numbers(group, config.get(group) or {}):
-            yield from _over(key, value, WIDTH)
+            own = group == "pool" and key.endswith("layers") and ".options." not in key  # PyG's may be widths
+            yield from _over(key, value, LAYERS if own else WIDTH)
 
 
 def parameters(count: int) -> str | None:
@@ -86,7 +87,7 @@ def parameters(count: int) -> str | None:
 
 def _over(key: str, value: Any, most: int) -> Iterator[str]:
     if isinstance(value, int | float) and not isinstance(value, bool) and not value <= most:
-        yield f"{key}={value:,} is above {most:,}, the most that is done for a record"
+        yield f"{key}={value:,.0f} is above {most:,}, the most that is done for a record"
 
 
 def _numbers(key: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -102,6 +103,14 @@ def _numbers(key: str, value: Any) -> Iterator[tuple[str, Any]]:
             yield from _numbers(key, inner)
     elif isinstance(value, int):
         yield key, value
+
+
+def _amount(value: Any) -> Any:
+    """An argument to multiply with. Text is none, and a list times a whole number would be a longer list: both raise
+    TypeError here or there."""
+    if isinstance(value, str):
+        raise TypeError("a number is expected")
+    return float(value) if isinstance(value, int) else value
 
 
 _Given = Callable[[str], Any]

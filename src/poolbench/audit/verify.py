@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 #: So far may an accuracy be from a whole number of graphs: the rounding of a quotient.
 ROUNDING = 1e-3
+MOST_GRAPHS = 2**53
+"""Above it a share of them is no exact number."""
 LINES = ".jsonl"
 GROUPS = ("pool", "model", "dataset", "protocol", "split", "trainer")
 
@@ -240,8 +242,10 @@ def _wrong_numbers(record: Record) -> Iterator[str]:
 def _whole_number(accuracy: float, part: str, record: Record) -> bool:
     if record.task != "graph-classification":
         return True
-    right = accuracy * getattr(record.splits, part)
-    return 0 <= accuracy <= 1 and abs(right - round(right)) <= ROUNDING
+    count = getattr(record.splits, part)
+    if not 0 <= accuracy <= 1 or count > MOST_GRAPHS:
+        return False
+    return abs(accuracy * count - round(accuracy * count)) <= ROUNDING
 
 
 def _wrong_epochs(record: Record) -> Iterator[str]:

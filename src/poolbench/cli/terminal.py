@@ -58,10 +58,12 @@ class _Lossy:
 def lossy_output() -> Iterator[None]:
     """While a command runs: output that cannot be written is lost, letters that it lacks are numbers."""
     streams = sys.stdout, sys.stderr
-    for stream in streams:
+    # Python has none where it was started with a closed one (`>&-`), whose number the next file that is opened takes.
+    used = [open(os.devnull, "w", encoding="utf-8") if stream is None else stream for stream in streams]  # noqa: SIM115
+    for stream in used:
         if hasattr(stream, "reconfigure") and (stream.encoding or "").lower().replace("-", "") != "utf8":
             stream.reconfigure(errors="backslashreplace")
-    sys.stdout, sys.stderr = (cast(TextIO, _Lossy(stream)) for stream in streams)
+    sys.stdout, sys.stderr = (cast(TextIO, _Lossy(stream)) for stream in used)
     try:
         yield
         sys.stdout.flush()

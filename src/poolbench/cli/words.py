@@ -13,6 +13,8 @@ from poolbench.cli.folders import groups
 from poolbench.cli.names import choices, some
 from poolbench.errors import PoolBenchError
 
+ONE = ("pool", "model", "dataset", "protocol", "optimizer", "scheduler", "trainer", "perturb")
+"""Groups of which there is one choice: of a list Hydra would take the last, with what the others have beside it."""
 MOST = 100_000
 """Jobs of a sweep: the books of more are nobody's to read, and Hydra would hold all of them in memory."""
 
@@ -39,7 +41,8 @@ def _check(word: Override, own: Set[str]) -> None:
         )
     if (key in groups() or "/" in key) and not word.is_delete():
         value: Any = word.value()
-        if not all(map(_names, value.list if isinstance(value, ChoiceSweep) else [value])):
+        given = value.list if isinstance(value, ChoiceSweep) else [value]
+        if not all(map(_names, given)) or (key in ONE and any(isinstance(each, list) for each in given)):
             raise PoolBenchError(f"{said}: the name of a choice is expected{some(choices(key))}")
     if key == "hydra/launcher" and word.value() not in (known := choices(key)):
         raise PoolBenchError(f"{said}: this hydra/launcher is none of PoolBench's{some(known)}")
