@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -48,7 +49,12 @@ from poolbench.records.record import Record
 
 CONF = conf_dir()
 PAPERS = sorted(path.stem for path in published_dir().glob("*.yaml"))
-EXPERIMENTS = sorted(f"{path.parent.name}/{path.stem}" for path in (CONF / "experiment").glob("*/*.yaml"))
+#: Those of papers: AUTHORYEAR_TOPIC/NAME.
+EXPERIMENTS = sorted(
+    f"{path.parent.name}/{path.stem}"
+    for path in (CONF / "experiment").glob("*/*.yaml")
+    if re.fullmatch(r"[a-z]+\d{4}_\w+", path.parent.name)
+)
 
 
 def compose(words: Sequence[str], seeds: Sequence[int]) -> list[Config]:
