@@ -14,7 +14,7 @@ import torch
 
 from poolbench.data.dataset import GraphDataset
 from poolbench.data.features import NodeFeatures
-from poolbench.data.generators.drawing import both_ways, shuffled
+from poolbench.data.generators.drawing import both_ways, refuse_huge, shuffled
 from poolbench.data.generators.shapes import CYCLE, HOUSE, Shape, hang
 from poolbench.data.generators.stream import Stream, generated, whole
 from poolbench.data.raw import RawGraphs
@@ -59,6 +59,7 @@ class BA2Motif(GraphDataset):
         self.name = "ba-2motif"
         self.num_graphs = whole(self.name, "num_graphs", num_graphs, 2)
         self.base_nodes = whole(self.name, "base_nodes", base_nodes, 2)
+        refuse_huge(self.name, self.num_graphs, self.base_nodes + 5, self.base_nodes + 6)
         self.seed = whole(self.name, "seed", seed, 0)
         self.features = NodeFeatures(features, use_node_attr=use_node_attr, max_degree=max_degree)
 

@@ -11,7 +11,7 @@ import torch
 
 from poolbench.data.dataset import GraphDataset
 from poolbench.data.features import NodeFeatures
-from poolbench.data.generators.drawing import BLOCK, DENSEST, both_ways, distinct, orders
+from poolbench.data.generators.drawing import BLOCK, DENSEST, both_ways, distinct, orders, real, refuse_huge
 from poolbench.data.generators.stream import Stream, generated, whole
 from poolbench.data.raw import RawGraphs
 from poolbench.errors import PoolBenchError
@@ -71,14 +71,17 @@ class ContextualSBM(GraphDataset):
         self.num_graphs = whole(self.name, "num_graphs", num_graphs, 2)
         self.nodes = whole(self.name, "nodes", nodes, 6)
         self.seed = whole(self.name, "seed", seed, 0)
-        self.degree, self.lam, self.mu = float(degree), float(lam), float(mu)
+        self.degree, self.lam, self.mu = (
+            real(self.name, key, value) for key, value in (("degree", degree), ("lam", lam), ("mu", mu))
+        )
+        refuse_huge(self.name, self.num_graphs, self.nodes, self.nodes * self.degree / 2)
         self.features = NodeFeatures(features, use_node_attr=use_node_attr, max_degree=max_degree)
         if self.nodes % 2:
             raise PoolBenchError(f"{self.name}: nodes={self.nodes} must be even, two sides of the same size")
-        if not (self.degree > 0 and math.isfinite(self.lam) and self.lam >= 0 and math.isfinite(self.mu)):
+        if not (self.degree > 0 and self.lam >= 0):
             raise PoolBenchError(
-                f"{self.name}: expected degree > 0, lam (lambda) of 0 or more and a finite mu, "
-                f"got degree={self.degree}, lam={self.lam}, mu={self.mu}"
+                f"{self.name}: expected degree > 0 and lam (lambda) of 0 or more, "
+                f"got degree={self.degree}, lam={self.lam}"
             )
         self.near, self.far = self._counts()
 

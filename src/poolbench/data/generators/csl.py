@@ -13,7 +13,7 @@ import torch
 
 from poolbench.data.dataset import GraphDataset
 from poolbench.data.features import NodeFeatures
-from poolbench.data.generators.drawing import both_ways, shuffled
+from poolbench.data.generators.drawing import both_ways, refuse_huge, shuffled
 from poolbench.data.generators.stream import Stream, generated, whole
 from poolbench.data.raw import RawGraphs
 from poolbench.errors import PoolBenchError
@@ -57,6 +57,7 @@ class CSL(GraphDataset):
         self.skips = [whole(self.name, "skips", skip, 2) for skip in skips]
         self.copies = whole(self.name, "copies", copies, 1)
         self.seed = whole(self.name, "seed", seed, 0)
+        refuse_huge(self.name, len(self.skips) * self.copies, self.nodes, 2 * self.nodes)
         self.features = NodeFeatures(features, use_node_attr=use_node_attr, max_degree=max_degree)
         if len(self.skips) < 2 or len(set(self.skips)) < len(self.skips) or 2 * max(self.skips) >= self.nodes:
             raise PoolBenchError(

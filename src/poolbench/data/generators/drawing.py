@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from poolbench.data.generators.stream import Stream
+from poolbench.errors import PoolBenchError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -18,6 +19,25 @@ BLOCK = 1 << 18
 """Nodes and edges that are drawn together, about: what is held beside the finished set."""
 DENSEST = 0.5
 """Edges are drawn until enough are new, which takes long where most pairs are wanted."""
+MOST = 200_000_000
+"""Nodes and edges of a generated set; with what is drawn on the way they take some 10 GB."""
+
+
+def real(dataset: str, key: str, value: Any) -> float:
+    """`value` as a number; else one line that names `dataset` and `key`."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MOST:
+        raise PoolBenchError(f"{dataset}: {key}={value!r} must be a number of at most {MOST:,}")
+    return float(value)
+
+
+def refuse_huge(dataset: str, graphs: int, nodes: float, edges: float) -> None:
+    """Raise `PoolBenchError` where graphs of so many nodes and edges are more than `MOST`."""
+    made = graphs * (nodes + edges)
+    if made > MOST:
+        raise PoolBenchError(
+            f"{dataset}: {graphs:,} graphs of {nodes:,.0f} nodes and {edges:,.0f} edges make {made:,.0f}, and {MOST:,} "
+            "are the most; take fewer or smaller graphs"
+        )
 
 
 def orders(stream: Stream, graphs: int, n: int) -> Array:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from poolbench.data.dataset import GraphDataset
 from poolbench.data.features import NodeFeatures
-from poolbench.data.generators.drawing import both_ways, shuffled
+from poolbench.data.generators.drawing import both_ways, real, refuse_huge, shuffled
 from poolbench.data.generators.shapes import CRANE, CYCLE, HOUSE, Hung, base, hang
 from poolbench.data.generators.stream import Stream, generated, whole
 from poolbench.data.raw import RawGraphs
@@ -83,7 +83,8 @@ class GoodMotif(GraphDataset):
             )
         self.num_graphs = whole(self.name, "num_graphs", num_graphs, 3)
         self.seed = whole(self.name, "seed", seed, 0)
-        self.shift, self.extra, self.noise = shift, float(extra), float(noise)
+        self.shift, self.extra, self.noise = shift, real(self.name, "extra", extra), real(self.name, "noise", noise)
+        refuse_huge(self.name, self.num_graphs, max(WIDTHS), 2 * max(WIDTHS))
         self.features = NodeFeatures(features, use_node_attr=use_node_attr, max_degree=max_degree)
         if not 0 <= self.extra <= 0.5 or not 0 <= self.noise <= 1:
             raise PoolBenchError(

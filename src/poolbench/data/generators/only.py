@@ -14,7 +14,7 @@ import torch
 
 from poolbench.data.dataset import GraphDataset
 from poolbench.data.features import NodeFeatures
-from poolbench.data.generators.drawing import BLOCK, DENSEST, both_ways, distinct, orders
+from poolbench.data.generators.drawing import BLOCK, DENSEST, both_ways, distinct, orders, real, refuse_huge
 from poolbench.data.generators.stream import Stream, generated, whole
 from poolbench.data.raw import RawGraphs
 from poolbench.errors import PoolBenchError
@@ -67,13 +67,14 @@ class Only(GraphDataset):
         self.num_graphs = whole(self.name, "num_graphs", num_graphs, 2)
         self.size = whole(self.name, "size", size, 4)
         self.seed = whole(self.name, "seed", seed, 0)
-        self.degree, self.inside = float(degree), float(inside)
+        self.degree, self.inside = real(self.name, "degree", degree), real(self.name, "inside", inside)
         self.features = NodeFeatures(features, use_node_attr=use_node_attr, max_degree=max_degree)
         if not (self.degree > 0 and 0 <= self.inside <= 1):
             raise PoolBenchError(
                 f"{self.name}: expected degree > 0 and inside between 0 and 1, got degree={degree}, inside={inside}"
             )
         self.nodes = CLUSTERS * self.size
+        refuse_huge(self.name, self.num_graphs, self.nodes, self.nodes * self.degree / 2)
         edges = round(self.nodes * self.degree / 2)
         self.edges_inside = round(edges * self.inside)
         self.edges_outside = edges - self.edges_inside
