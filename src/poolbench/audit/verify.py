@@ -59,6 +59,7 @@ class Findings:
     def written(self) -> str:
         """All of it, and a last line that sums it up."""
         verdict = count(len(self.errors), "error") if self.errors else "no errors"
+        verdict += " in what could be checked" if self.unchecked and not self.errors else ""
         lines = [*self.errors, *(f"unchecked: {what}" for what in self.unchecked),
                  *(f"note: {note}" for note in self.notes), f"{count(self.count, 'record')}, {verdict}"]  # fmt: skip
         return "\n".join(map(printable, lines))
@@ -380,7 +381,7 @@ def _together(records: list[Record], links: Links, found: Findings) -> None:
         contents[_text(canonical({"dataset": record.config["dataset"]}))][record.splits.dataset] += 1
     mixed = sorted(names[place] for place, versions in codes.items() if len(versions) > 1)
     if mixed:
-        found.notes.append(f"several versions of the code in {len(mixed)} cells ({', '.join(mixed[:3])} ...): tables "
+        found.notes.append(f"several versions of the code in {count(len(mixed), 'cell')} ({', '.join(mixed[:3])} ...): tables "
                            "show one of them")  # fmt: skip
     found.notes += [f"{name} under several protocols, which tables keep apart: {', '.join(sorted(kinds))}"
                     for name, kinds in sorted(protocols.items()) if len(kinds) > 1]  # fmt: skip
