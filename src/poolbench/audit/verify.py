@@ -381,8 +381,8 @@ def _together(records: list[Record], links: Links, found: Findings) -> None:
         contents[_text(canonical({"dataset": record.config["dataset"]}))][record.splits.dataset] += 1
     mixed = sorted(names[place] for place, versions in codes.items() if len(versions) > 1)
     if mixed:
-        found.notes.append(f"several versions of the code in {count(len(mixed), 'cell')} ({', '.join(mixed[:3])} ...): tables "
-                           "show one of them")  # fmt: skip
+        cells = f"{count(len(mixed), 'cell')} ({', '.join(mixed[:3])} ...)"
+        found.notes.append(f"several versions of the code in {cells}: tables show one of them")
     found.notes += [f"{name} under several protocols, which tables keep apart: {', '.join(sorted(kinds))}"
                     for name, kinds in sorted(protocols.items()) if len(kinds) > 1]  # fmt: skip
     for prints in contents.values():
