@@ -175,7 +175,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_the_tutorials_operator_does_what_the_page_says(own: Path) -> None:
-    operator, use = blocks("python", TUTORIAL)
+    operator, use, _ = blocks("python", TUTORIAL)
     body = operator.partition("def select")[2].splitlines()
     assert operator.startswith("# contrast.py") and len(body) <= 10
     assert use.count("assert") == 2
@@ -199,6 +199,8 @@ def test_the_tutorial_ends_with_records_that_verify(
             assert cli.main(words[1:]) == 0
         done.append((words, capsys.readouterr().out))
     assert len(done) == 6
+    exec(blocks("python", TUTORIAL)[2], shown := {})
+    assert list(shown["done"].groupby("names.pool")["test/accuracy"].count()) == [2, 2, 2, 2]
     table = done[2][1]
     assert all(re.search(rf"\b{name}\b.*n = 2", table) for name in ("contrast", "topk", "random-sparse", "none"))
     assert Path("report/index.html").is_file()

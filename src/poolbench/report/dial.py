@@ -16,10 +16,11 @@ from typing import Any
 
 from poolbench.errors import PoolBenchError, nearest
 from poolbench.records.changes import canonical, upgrade
+from poolbench.records.frame import flatten
 from poolbench.records.identity import canonical_json, without
 from poolbench.report.canvas import Canvas, Line, Markers, Point
 from poolbench.report.figures import Drawn, looks_of
-from poolbench.report.leaderboard import Board, Cell, Column, Row, differences, flatten, value_at
+from poolbench.report.leaderboard import Board, Cell, Column, Row, differences, value_at
 from poolbench.report.panels import EDGE, HEAD, Axis, Look, Panel, linear, named, names_size
 from poolbench.report.tables import Table, cell_text, in_domain_text
 from poolbench.statistics import LEVEL, Estimate

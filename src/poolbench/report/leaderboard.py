@@ -25,6 +25,7 @@ from poolbench import statistics
 from poolbench.records.changes import canonical
 from poolbench.records.clock import hardware
 from poolbench.records.counting import Counted
+from poolbench.records.frame import flatten
 from poolbench.records.gathered import Gist
 from poolbench.records.identity import EXECUTION_KEYS, canonical_json, without
 from poolbench.records.record import Record
@@ -491,15 +492,6 @@ def value_at(config: Any, dotted: str) -> Any:
             return None
         config = config[name]
     return config
-
-
-def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """A nested mapping as {dotted name: value}."""
-    if not isinstance(value, Mapping):
-        return {prefix: value}
-    return {
-        name: leaf for k, v in value.items() for name, leaf in flatten(v, f"{prefix}.{k}" if prefix else str(k)).items()
-    }
 
 
 # ------------------------------------------------------------------------------------------------------------ boards

@@ -14,10 +14,11 @@ from poolbench.records.changes import upgrade
 from poolbench.records.counting import Counted, Version, counted
 from poolbench.records.equivalence import Covered, Links
 from poolbench.records.forgotten import Forgotten
+from poolbench.records.frame import flatten
 from poolbench.records.gathered import Gist, Wanted, found_records, gather
 from poolbench.records.record import Record
 from poolbench.records.version import installed_code
-from poolbench.report.leaderboard import Board, Place, boards, dataset_name, flatten, protocol_name
+from poolbench.report.leaderboard import Board, Place, boards, dataset_name, protocol_name
 from poolbench.report.tables import document, tables
 from poolbench.wording import count
 
