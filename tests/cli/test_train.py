@@ -204,4 +204,4 @@ def test_a_killed_run_goes_on_and_ends_alike(number: signal.Signals, results: Pa
     (whole,), (resumed,) = records(tmp_path / "whole").values(), records(results).values()
     assert outcome(resumed) == outcome(whole)
     (curve,) = results.glob("runs/*/1/metrics.csv")
-    assert [line.split(",")[0] for line in curve.read_text().splitlines()][1:] == [str(e) for e in range(60)]
+    assert [line.split(",")[0] for line in curve.read_text().splitlines()][1:] == [str(e) for e in range(1, 61)]

@@ -48,10 +48,10 @@ for attempt in range(1, job.get("runs", 1) + 1):
     folder.mkdir(exist_ok=True)
     run = RunInfo(id="0123abcd", attempt=attempt, folder=folder, name="mincut-MUTAG-s0", group="sweep",
                   config={"pool": {"ratio": 0.5}, "seed": 0}, tags=("mincut",), job_type="train")
-    loggers = Loggers(run, [WandbLogger(**job.get("logger", {}))], first_epoch=job.get("first", 0))
+    loggers = Loggers(run, [WandbLogger(**job.get("logger", {}))], first_epoch=job.get("first", 1))
     try:
-        for epoch in range(job.get("first", 0), job.get("epochs", 6)):
-            loggers.log(epoch, {"train/loss": 1.0 / (epoch + 1), "val/acc": 0.1 * epoch})
+        for epoch in range(job.get("first", 1), job.get("epochs", 6) + 1):
+            loggers.log(epoch, {"train/loss": 1.0 / epoch, "val/acc": 0.1 * epoch})
             if "picture" in job:
                 loggers.picture(epoch, Path(job["picture"]))
             time.sleep(job.get("sleep", 0.0))
@@ -61,7 +61,9 @@ for attempt in range(1, job.get("runs", 1) + 1):
                     time.sleep(0.05)
                 time.sleep(0.5)
                 setup._singleton._connection._proc._process.kill()
-        loggers.summary({"test/acc": 0.875})
+        if "warning" in job:
+            logging.getLogger("poolbench.data").warning(job["warning"])
+        loggers.summary({"test/acc": 0.875, "train/loss": 0.5, "epoch": 2})
         if "picture" in job:
             loggers.artifacts({"record": folder / "metrics.csv", "checkpoint": Path(job["picture"])})
     finally:
@@ -85,7 +87,9 @@ class Done:
 
     def check_curve(self, attempt: int = 1, epochs: int = EPOCHS) -> None:
         assert self.code == 0, self.text
-        assert [row["epoch"] for row in read_curve(self.folder / str(attempt) / "metrics.csv")] == list(range(epochs))
+        assert [row["epoch"] for row in read_curve(self.folder / str(attempt) / "metrics.csv")] == list(
+            range(1, epochs + 1)
+        )
 
     @property
     def warnings(self) -> list[str]:
@@ -232,6 +236,11 @@ class WandbFile:
         self.run: Any = None
         self.exit_code: int | None = None
         self.artifacts: dict[str, str] = {}
+        self.defined: dict[str, str] = {}
+        """The step metric of each metric, by name or pattern."""
+        self.lines: list[str] = []
+        self.measured = False
+        """Whether there are system metrics."""
         for data in self._records(path.read_bytes()):
             record = wandb_internal_pb2.Record()
             record.ParseFromString(data)
@@ -266,14 +275,22 @@ class WandbFile:
             self.config |= items(record.run.config.update)
         elif kind == "artifact":
             self.artifacts[record.artifact.type] = record.artifact.name
+        elif kind == "metric":
+            self.defined[record.metric.name or record.metric.glob_name] = record.metric.step_metric
+        elif kind == "output_logger":
+            self.lines += record.output_logger.line.splitlines()
+        elif kind == "stats":
+            self.measured = True
         elif kind == "exit":
             self.exit_code = record.exit.exit_code
 
     def check(self, epochs: int = EPOCHS) -> None:
-        assert [row["epoch"] for row in self.history] == list(range(epochs))
-        assert [row["_step"] for row in self.history] == list(range(epochs))
+        assert [row["epoch"] for row in self.history] == list(range(1, epochs + 1))
+        assert [row["_step"] for row in self.history] == list(range(1, epochs + 1))
         assert self.history[2]["train/loss"] == pytest.approx(1 / 3)
-        assert self.summary["test/acc"] == 0.875
+        said = {name: self.summary[name] for name in ("test/acc", "train/loss", "epoch")}
+        assert said == {"test/acc": 0.875, "train/loss": 0.5, "epoch": 2}, "and not the last epoch's"
+        assert self.defined == {"epoch": "", "*": "epoch"}
         assert self.config["pool"] == {"ratio": 0.5}
         assert self.exit_code == 0
 
@@ -287,42 +304,50 @@ def run_info(folder: Path, **fields: Any) -> RunInfo:
 
 def test_curve_has_a_row_an_epoch_and_a_column_a_metric(tmp_path: Path) -> None:
     curve = CSVCurve(tmp_path / "metrics.csv")
-    curve.log(0, {"train/loss": 0.5})
-    curve.log(1, {"train/loss": 0.25, "val/acc": 1 / 3})
-    curve.log(2, {"val/acc": float("nan")})
+    curve.log(1, {"train/loss": 0.5})
+    curve.log(2, {"train/loss": 0.25, "val/acc": 1 / 3})
+    curve.log(3, {"val/acc": float("nan")})
     text = (tmp_path / "metrics.csv").read_text()
-    assert text == "epoch,train/loss,val/acc\n0,0.5,\n1,0.25,0.3333333333333333\n2,,nan\n"
+    assert text == "epoch,train/loss,val/acc\n1,0.5,\n2,0.25,0.3333333333333333\n3,,nan\n"
     rows = read_curve(tmp_path / "metrics.csv")
-    assert rows[0] == {"epoch": 0, "train/loss": 0.5}
-    assert rows[1] == {"epoch": 1, "train/loss": 0.25, "val/acc": 1 / 3}
+    assert rows[0] == {"epoch": 1, "train/loss": 0.5}
+    assert rows[1] == {"epoch": 2, "train/loss": 0.25, "val/acc": 1 / 3}
 
 
 def test_resumed_curve_drops_what_is_done_again(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     curve = CSVCurve(path)
-    for epoch in range(5):
+    for epoch in range(1, 6):
         curve.log(epoch, {"loss": float(epoch)})
-    again = CSVCurve(path, first_epoch=3)
-    assert [row["epoch"] for row in again.rows()] == [0, 1, 2]
-    again.log(3, {"loss": 30.0})
-    assert [row["loss"] for row in read_curve(path)] == [0.0, 1.0, 2.0, 30.0]
+    again = CSVCurve(path, first_epoch=4)
+    assert [row["epoch"] for row in again.rows()] == [1, 2, 3]
+    again.log(4, {"loss": 40.0})
+    assert [row["loss"] for row in read_curve(path)] == [1.0, 2.0, 3.0, 40.0]
     assert read_curve(path)[:3] == again.rows()[:3]
     assert CSVCurve(path).rows() == [], "a run from the beginning has a new curve"
 
 
+def test_a_curve_that_was_begun_from_0_goes_on_from_1(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text("epoch,loss\n0,0.5\n1,0.25\n2,0.125\n")
+    curve = CSVCurve(path, first_epoch=3)  # two are done
+    curve.log(3, {"loss": 0.0})
+    assert read_curve(path) == [{"epoch": epoch, "loss": loss} for epoch, loss in ((1, 0.5), (2, 0.25), (3, 0.0))]
+
+
 def test_a_line_that_a_power_cut_left_incomplete_is_dropped(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
-    path.write_text("epoch,loss\n0,0.5\n1,0.12")
-    assert read_curve(path) == [{"epoch": 0, "loss": 0.5}]
-    CSVCurve(path, first_epoch=9).log(1, {"loss": 0.125})
-    assert path.read_text() == "epoch,loss\n0,0.5\n1,0.125\n"
+    path.write_text("epoch,loss\n1,0.5\n2,0.12")
+    assert read_curve(path) == [{"epoch": 1, "loss": 0.5}]
+    CSVCurve(path, first_epoch=9).log(2, {"loss": 0.125})
+    assert path.read_text() == "epoch,loss\n1,0.5\n2,0.125\n"
 
 
 def test_a_kill_costs_at_most_the_line_that_is_being_written(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from poolbench.learn.loggers import CSVCurve\n"
         "curve = CSVCurve(Path(sys.argv[1]))\n"
-        "for epoch in range(10**9): curve.log(epoch, {f'm{i}': epoch + i / 7 for i in range(200 + epoch // 50)})"
+        "for epoch in range(1, 10**9): curve.log(epoch, {f'm{i}': epoch + i / 7 for i in range(200 + epoch // 50)})"
     )
     path = tmp_path / "metrics.csv"
     job = subprocess.Popen([sys.executable, "-c", code, str(path)])
@@ -332,10 +357,10 @@ def test_a_kill_costs_at_most_the_line_that_is_being_written(tmp_path: Path) -> 
     job.send_signal(signal.SIGKILL)
     job.wait()
     rows = read_curve(path)
-    assert [row["epoch"] for row in rows] == list(range(path.read_text().count("\n") - 1))
+    assert [row["epoch"] for row in rows] == list(range(1, path.read_text().count("\n")))
     assert all(row[f"m{i}"] == row["epoch"] + i / 7 for row in rows for i in range(200 + int(row["epoch"]) // 50))
-    CSVCurve(path, first_epoch=len(rows)).log(len(rows), {"m0": 0.5})
-    assert read_curve(path) == [*rows, {"epoch": len(rows), "m0": 0.5}]
+    CSVCurve(path, first_epoch=len(rows) + 1).log(len(rows) + 1, {"m0": 0.5})
+    assert read_curve(path) == [*rows, {"epoch": len(rows) + 1, "m0": 0.5}]
 
 
 # --------------------------------------------------------------------------------------------------------- in general
@@ -359,7 +384,7 @@ class Failing:
 def test_a_logger_that_fails_costs_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     failing = Failing()
     loggers = Loggers(run_info(tmp_path), [failing])
-    for epoch in range(3):
+    for epoch in range(1, 4):
         loggers.log(epoch, {"loss": 1.0})
     loggers.summary({"test/acc": 1.0})
     loggers.finish()
@@ -373,8 +398,8 @@ def test_a_logger_that_fails_costs_one_warning(tmp_path: Path, caplog: pytest.Lo
 def test_tensors_are_numbers(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     loggers = Loggers(run_info(tmp_path))
-    loggers.log(0, {"loss": torch.tensor(0.5)})
-    assert read_curve(tmp_path / "metrics.csv") == [{"epoch": 0, "loss": 0.5}]
+    loggers.log(1, {"loss": torch.tensor(0.5)})
+    assert read_curve(tmp_path / "metrics.csv") == [{"epoch": 1, "loss": 0.5}]
 
 
 @pytest.mark.parametrize(
@@ -409,18 +434,18 @@ def test_tensorboard_events_hold_the_metrics(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     loggers = Loggers(run_info(tmp_path, config={"seed": 3}), [TensorBoardLogger()])
-    for epoch in range(3):
+    for epoch in range(1, 4):
         loggers.log(epoch, {"val/acc": 0.25 * epoch})
     loggers.summary({"test/acc": 0.875, "note": "text is left out"})
     imsave(tmp_path / "picture.png", [[0.0, 1.0], [1.0, 0.0]])
-    loggers.picture(2, tmp_path / "picture.png")
+    loggers.picture(3, tmp_path / "picture.png")
     loggers.artifacts({"record": tmp_path / "picture.png"})
     loggers.finish()
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
-    assert [(e.step, e.value) for e in events.Scalars("val/acc")] == [(0, 0.0), (1, 0.25), (2, 0.5)]
-    assert [(e.step, e.value) for e in events.Scalars("summary/test/acc")] == [(2, 0.875)]
-    assert [e.step for e in events.Images("pool")] == [2]
+    assert [(e.step, e.value) for e in events.Scalars("val/acc")] == [(1, 0.25), (2, 0.5), (3, 0.75)]
+    assert [(e.step, e.value) for e in events.Scalars("summary/test/acc")] == [(3, 0.875)]
+    assert [e.step for e in events.Images("pool")] == [3]
 
 
 # -------------------------------------------------------------------------------------------------------- W&B offline
@@ -439,6 +464,23 @@ def test_offline_file_holds_the_run(tmp_path: Path) -> None:
     assert len(said) == 1
     assert f"wandb sync {file.path.parent}" in said[0]
     assert not done.warnings
+
+
+def test_offline_file_holds_lines_and_system_metrics_and_no_folder(tmp_path: Path) -> None:
+    done = run_job(tmp_path, {"warning": "labels\nare missing", "logger": {"mode": "offline"}})
+    file = done.file()
+    assert file.lines == [
+        *(f"epoch    {epoch}  train/loss {1 / epoch:.6g}  val/acc {0.1 * epoch:.6g}" for epoch in range(1, EPOCHS + 1)),
+        "warning: labels are missing",
+    ]
+    assert file.measured
+    for place in (str(tmp_path), sys.prefix):
+        assert place.encode() not in file.path.read_bytes()
+
+
+def test_a_run_without_epochs_has_no_history(tmp_path: Path) -> None:
+    file = run_job(tmp_path, {"epochs": 0}).file()
+    assert not file.history and file.summary["test/acc"] == 0.875
 
 
 def test_pictures_and_artifacts_are_in_the_file(tmp_path: Path) -> None:
@@ -517,7 +559,7 @@ def test_each_run_of_a_sweep_is_a_run_of_its_own(tmp_path: Path) -> None:
 
 def test_resumed_run_keeps_its_id_and_is_whole(tmp_path: Path) -> None:
     first = run_job(tmp_path, {"epochs": 4})
-    again = run_job(tmp_path, {"first": 2})
+    again = run_job(tmp_path, {"first": 3})
     again.check_curve()
     assert again.file().run.run_id == first.file().run.run_id
     again.file().check()
@@ -537,7 +579,7 @@ def test_killed_run_leaves_what_it_logged(tmp_path: Path) -> None:
     (path,) = folder.glob("1/wandb/offline-run-*/run-*.wandb")
     rows = WandbFile(path).history
     assert len(rows) > 50
-    assert [row["epoch"] for row in rows] == list(range(len(rows)))
+    assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
 
 
 # ------------------------------------------------------------------------------------------------ W&B and its servers
@@ -555,6 +597,7 @@ def test_online_run_reaches_the_server(tmp_path: Path) -> None:
         streamed = server.bodies("file_stream")
         assert "train/loss" in streamed
         assert "test/acc" in streamed
+        assert "epoch    1  train/loss 1" in streamed
         assert '"exitcode":0' in streamed
         done.file(kind="run").check()
         assert not any("code" in path for path, _ in server.requests if "upload" in path)

@@ -20,6 +20,7 @@ from poolbench.records.changes import upgrade
 from poolbench.records.digests import unpack
 from poolbench.records.equivalence import Links
 from poolbench.records.forgotten import Forgotten
+from poolbench.records.frame import flatten
 from poolbench.records.gathered import gather
 from poolbench.records.identity import EXECUTION_KEYS, without
 from poolbench.records.record import Record, read_record

@@ -88,8 +88,8 @@ def do(
     os.environ[LEADER] = str(attempt.folder)  # for the processes that a distributed strategy starts
     outcome = Outcome()
     name = run_name(config)
-    info = RunInfo(id, attempt.number, attempt.folder, name, values, config.group, config.job_type or "train",
-                   tuple(config.tags))  # fmt: skip
+    info = RunInfo(id, attempt.number, attempt.folder, name, _placeless(values), config.group,
+                   config.job_type or "train", tags(config))  # fmt: skip
     opened: list[Loggers] = []
 
     def write(status: Status, reason: str | None = None) -> tuple[Record, Path]:
@@ -124,18 +124,18 @@ def do(
 
     def first_epoch(epoch: int) -> None:
         if epoch:
-            print(f"run {id} goes on from epoch {epoch}")
-        opened.append(Loggers(info, parts.loggers, first_epoch=epoch))
+            print(f"run {id} goes on from epoch {epoch + 1}")
+        opened.append(Loggers(info, parts.loggers, first_epoch=epoch + 1))
         attempts.note_start(attempt.folder)
 
     def each_picture(epoch: int, png: bytes) -> None:
         path = attempt.folder / "pictures" / f"epoch-{epoch + 1:04}.png"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(png)
-        opened[0].picture(epoch, path)
+        opened[0].picture(epoch + 1, path)
 
     def each_epoch(epoch: int, row: dict[str, float]) -> None:
-        opened[0].log(epoch, row)
+        opened[0].log(epoch + 1, row)
         attempts.note_epoch(attempt.folder)
 
     status: str = "failed"
@@ -218,6 +218,21 @@ def run_name(config: Config) -> str:
     return f"{config.names.pool}-{config.dataset_name}-s{config.seed}{fold}"
 
 
+def tags(config: Config) -> tuple[str, ...]:
+    """What a logger can find the run by: operator, dataset, protocol (as much of them as W&B takes), and the user's."""
+    own = (config.names.pool, config.dataset_name, config.names.protocol)
+    return tuple(dict.fromkeys([*(name[:64] for name in own if name), *config.tags]))
+
+
+def _placeless(config: Any) -> Any:
+    """A configuration for others to see: no `paths`, and no folder of this machine in what else it says."""
+    if isinstance(config, str):
+        return placeless_here(config)
+    if isinstance(config, Mapping):
+        return {key: _placeless(value) for key, value in config.items() if key != "paths"}
+    return [_placeless(value) for value in config] if isinstance(config, list | tuple) else config
+
+
 def table(name: str, made: Record) -> str:
     """The small table that ends a run."""
     metrics = made.metrics.parts()
@@ -256,10 +271,19 @@ def score(made: Record) -> str | None:
 
 
 def _summary(outcome: Any) -> dict[str, Any]:
-    flat = {f"{part}/{k}": v for part, values in outcome.metrics.items() for k, v in values.items()}
+    """The run in single numbers: its selected epoch under the names of the curve, its last one under `last/`.
+
+    Where the record's metrics have a name of the curve, they count: what the selected weights do on training graphs,
+    and not what was seen of these while the weights still changed.
+    """
+    selected, curve = outcome.selected_epoch, outcome.curve
+    rows: dict[str, Any] = {}
+    if curve and selected is not None:  # a graph kernel has none
+        rows = {**curve[selected], "epoch": selected + 1, "selected_epoch": selected + 1}
+        rows |= {f"last/{name}": value for name, value in {**curve[-1], "epoch": len(curve)}.items()}
     return {
-        **flat,
-        "selected_epoch": outcome.selected_epoch,
+        **rows,
+        **{f"{part}/{k}": v for part, values in outcome.metrics.items() for k, v in values.items()},
         "parameters": outcome.parameters,
         "time/epoch": outcome.time.get("epoch"),
         "memory_peak": outcome.memory_peak,

@@ -3,6 +3,9 @@
 A logger may fail, hang or be missing; the run may not. `Loggers` drops a logger that raises, after one warning. W&B is
 served by a thread of its own, so that a server that is slow or dead is never waited for while training; only at the end
 of the run is it waited for, for at most `budget` seconds. What could not be uploaded lies whole in an offline file.
+
+Epochs are counted from 1 here, as in all that people read. A record's `curve` is a list, and its `selected_epoch` an
+index into it.
 """
 
 from __future__ import annotations
@@ -57,7 +60,7 @@ class RunLogger:
     """A logger of one run, which overrides what it has a use for."""
 
     def log(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Take the metrics of one epoch. Epochs come in order."""
+        """Take the metrics of one epoch. Epochs come in order, the first is 1."""
 
     def picture(self, epoch: int, path: Path) -> None:
         """Take a PNG that was made in an epoch, after that epoch's metrics."""
@@ -89,7 +92,7 @@ class Loggers:
             about to be written again.
     """
 
-    def __init__(self, run: RunInfo, configs: Iterable[LoggerConfig] = (), *, first_epoch: int = 0) -> None:
+    def __init__(self, run: RunInfo, configs: Iterable[LoggerConfig] = (), *, first_epoch: int = 1) -> None:
         self._members: dict[str, RunLogger] = {}
         self._finished = False
         history: list[Row] = []
@@ -171,12 +174,15 @@ class CSVCurve(RunLogger):
 
     Args:
         path: the file.
-        first_epoch: rows of this epoch and later ones, left by an earlier start, are dropped; 0 starts anew.
+        first_epoch: rows of this epoch and later ones, left by an earlier start, are dropped; 1 starts anew.
     """
 
-    def __init__(self, path: Path, *, first_epoch: int = 0) -> None:
+    def __init__(self, path: Path, *, first_epoch: int = 1) -> None:
         self._path = path
-        self._rows = [row for row in read_curve(path) if row["epoch"] < first_epoch]
+        rows = read_curve(path)
+        if rows and rows[0]["epoch"] == 0:  # begun by a version that counted from 0
+            rows = [{**row, "epoch": row["epoch"] + 1} for row in rows]
+        self._rows = [row for row in rows if row["epoch"] < first_epoch]
         self._columns = ["epoch"]
         for row in self._rows:
             self._add_columns(row)
@@ -268,13 +274,13 @@ class TensorBoardLogger:
 
     def open(self, run: RunInfo, history: list[Row]) -> TensorBoardRun:
         folder = Path(self.dir) / run.id / str(run.attempt) if self.dir else run.folder / "tensorboard"
-        return TensorBoardRun(folder, run, first_epoch=history[-1]["epoch"] + 1 if history else 0)
+        return TensorBoardRun(folder, run, first_epoch=history[-1]["epoch"] + 1 if history else 1)
 
 
 class TensorBoardRun(RunLogger):
     """The TensorBoard events of one run, a step an epoch."""
 
-    def __init__(self, folder: Path, run: RunInfo, *, first_epoch: int = 0) -> None:
+    def __init__(self, folder: Path, run: RunInfo, *, first_epoch: int = 1) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self._epoch = first_epoch
@@ -416,7 +422,7 @@ class _Unavailable(Exception):
 
 
 class WandbRun(RunLogger):
-    """One W&B run, served by a thread.
+    """One W&B run, served by a thread: a step an epoch, and a line an epoch, with what is logged, for the tab Logs.
 
     `log` and `summary` only put into a queue. The thread decides between online and offline, and writes.
     Where anything fails online, it opens the run offline and writes everything again from the beginning, so that one
@@ -442,6 +448,8 @@ class WandbRun(RunLogger):
         self._url = ""
         self._key: str | None = None
         self._probe_timeout = min(4.0, 0.15 * budget)
+        self._lines = _Lines(self._queue)
+        self._has_rows = bool(history)
         # Steps that the server knows already it leaves out; an offline file of a resumed run is whole by itself.
         for row in history:
             self._queue.put(("log", dict(row)))
@@ -451,6 +459,7 @@ class WandbRun(RunLogger):
         if self._thread is None:
             # Not in the thread: two threads that import the same packages at a time can see one half loaded.
             self._wandb = _import_wandb()
+            _PACKAGE_LOG.addHandler(self._lines)
             self._thread = threading.Thread(target=self._serve, name="poolbench-wandb", daemon=True)
             self._thread.start()
         return self._thread
@@ -459,12 +468,15 @@ class WandbRun(RunLogger):
 
     def log(self, epoch: int, metrics: Mapping[str, float]) -> None:
         self._queue.put(("log", {**metrics, "epoch": epoch}))
+        self._has_rows = True
         self._started()
 
     def picture(self, epoch: int, path: Path) -> None:
         self._queue.put(("picture", {"pool": path, "epoch": epoch}))
 
     def summary(self, values: Mapping[str, Any]) -> None:
+        if self._has_rows:
+            self._queue.put(("commit", {}))
         self._queue.put(("summary", dict(values)))
 
     def artifacts(self, files: Mapping[str, Path]) -> None:
@@ -475,6 +487,7 @@ class WandbRun(RunLogger):
         thread = self._started()
         end = time.monotonic() + self._budget
         self._exit_code = int(status not in ("done", "pruned"))
+        _PACKAGE_LOG.removeHandler(self._lines)
         self._queue.put(None)
         # Three parts: good order; then wandb's service is killed, which makes the thread go offline; then we leave.
         thread.join(0.75 * self._budget)
@@ -556,7 +569,7 @@ class WandbRun(RunLogger):
     def _init(self, mode: str) -> Any:
         Path(self._arguments["dir"]).mkdir(parents=True, exist_ok=True)
         with _process_untouched():
-            return self._wandb.init(
+            run = self._wandb.init(
                 **self._arguments,
                 mode=mode,
                 resume="allow" if mode == "online" else None,
@@ -564,6 +577,9 @@ class WandbRun(RunLogger):
                 save_code=False,
                 settings=_settings(self._wandb, self._budget),
             )
+        run.define_metric("epoch")
+        run.define_metric("*", step_metric="epoch")
+        return run
 
     def _write(self, run: Any) -> None:
         """Write what an earlier try had taken from the queue, then what comes until the run ends."""
@@ -585,6 +601,13 @@ class WandbRun(RunLogger):
 def _write(run: Any, kind: str, values: dict[str, Any]) -> None:
     if kind == "log":
         run.log(values, step=values["epoch"])
+        numbers = (f"{name} {value:.6g}" for name, value in values.items() if name != "epoch")
+        _write_line(run, "  ".join([f"epoch {values['epoch']:>4}", *numbers]))
+    elif kind == "line":
+        _write_line(run, values["text"])
+    elif kind == "commit":
+        # wandb holds the last row back, in case there is more of its step, and would write it over the summary.
+        run.log({}, commit=True)
     elif kind == "picture":
         import wandb
 
@@ -598,6 +621,26 @@ def _write(run: Any, kind: str, values: dict[str, Any]) -> None:
             run.log_artifact(artifact)
     else:
         run.summary.update(values)
+
+
+def _write_line(run: Any, text: str) -> None:
+    if hasattr(run, "write_logs"):  # older versions of wandb have none
+        run.write_logs(text)
+
+
+_PACKAGE_LOG = logging.getLogger("poolbench")
+
+
+class _Lines(logging.Handler):
+    """Puts what PoolBench warns of into the queue of a W&B run. Standard output and errors are left as they are: a
+    capture of them would write to wandb's service in the thread that trains."""
+
+    def __init__(self, items: queue.SimpleQueue[Any]) -> None:
+        super().__init__(logging.WARNING)
+        self._items = items
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._items.put(("line", {"text": f"{record.levelname.lower()}: {one_line(record.getMessage())}"}))
 
 
 def _folder_of(run: Any) -> Path:
@@ -641,14 +684,14 @@ def _silence_service() -> None:
 
 
 def _settings(wandb: Any, budget: float) -> Any:
-    """No console capture, no code, no system metrics, and an end to every wait within the budget."""
+    """No console capture, no code, no folders of the machine, and an end to every wait within the budget."""
     wanted = {
         "silent": True,
         "console": "off",
         "disable_code": True,
         "disable_git": True,
         "disable_job_creation": True,
-        "x_disable_stats": True,
+        "x_disable_meta": True,
         "x_save_requirements": False,
         "init_timeout": max(1.0, budget / 2),
         "finish_timeout": max(1.0, budget / 3),

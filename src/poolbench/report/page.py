@@ -373,7 +373,7 @@ def _run_data(run: Run, column: Column, link: Link) -> dict[str, Any]:
     fold = record.config.get("fold")
     values = (
         "", run.status, run.seed, "–" if fold is None else str(fold),
-        "–" if found is None else column.metric.text(found), "–" if epoch is None else str(epoch),
+        "–" if found is None else column.metric.text(found), "–" if epoch is None else str(epoch + 1),
         time_text(epoch_seconds(record)), _memory(record), hardware(record),
         f"{record.code or '–'}{' (close)' if run.close else ''}",
         f"{git[:8]}{' + changes' if record.provenance.dirty else ''}" if git else "–",
