@@ -47,7 +47,7 @@ TASKS = {
 
 DRAW = frozenset(
     ("poolbench.pool.randompool.RandomSparsePool", "poolbench.pool.randompool.RandomDensePool",
-     "poolbench.pool.bnpool.BNPool"))  # fmt: skip
+     "poolbench.pool.bnpool.BNPool", "poolbench.pool.vipool.VIPool"))  # fmt: skip
 """Operators that draw when they are evaluated, so that validation at the end is not that of the selected epoch."""
 
 TELLING = ("alias", "complement", "select")
