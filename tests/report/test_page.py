@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from poolbench.records.gathered import add
 from poolbench.records.record import Record, write_record
 from poolbench.report.figures import draw
-from poolbench.report.page import page
+from poolbench.report.page import FIELDS, page
 from poolbench.report.report import Report, build
 
 Maker = Callable[..., Record]
@@ -123,6 +123,8 @@ def test_each_number_leads_to_its_records(written: Path, report: Report, record:
     own, kept = f"../results/runs/{record(0, 0.6).id}/1/record.json", "../results/records"
     assert sorted(hrefs) == sorted([own, *[f"{kept}/MUTAG/holdout.jsonl"] * 8, *[f"{kept}/PROTEINS/holdout.jsonl"] * 8,
                                     f"{kept}/PROTEINS/cv10.jsonl"])  # fmt: skip
+    runs = [run["values"] for cell in cells.values() for run in cell["runs"]]
+    assert {values[FIELDS.index("selected epoch")] for values in runs} == {"4"}, "from 1; the records have 3"
     gathered = page(report, {}, written.parents[1] / "results", written.parent, gathered=True)
     hrefs = [run["href"] for cell in data(gathered)["cells"].values() for run in cell["runs"]]
     assert own not in hrefs and all((written.parent / href).is_file() for href in hrefs)
