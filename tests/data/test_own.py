@@ -161,6 +161,13 @@ def test_edges_are_put_in_order() -> None:
     assert raw.edge_attributes.flatten().tolist() == [2.0, 4.0, 1.0]  # type: ignore[union-attr]
 
 
+def test_other_forms_of_the_same_content() -> None:
+    """Sparse x, x without columns, and graphs in a tuple."""
+    assert fingerprint([pair(x=torch.eye(2).to_sparse())]) == fingerprint([pair(x=torch.eye(2))])
+    assert fingerprint([pair(x=torch.zeros(2, 0))]) == fingerprint([pair(x=None, num_nodes=2)])
+    assert fingerprint((pair(), pair())) == fingerprint([pair(), pair()])
+
+
 def test_what_is_to_be_predicted() -> None:
     class Given(OwnGraphs):
         def graphs(self) -> Any:
@@ -183,6 +190,8 @@ WRONG = {
     "a node that there is not": ([pair(), pair(edge_index=EDGE + 1)], "graph 1: edge_index names node 2, .* 0 to 1"),
     "edges of another shape": ([pair(edge_index=EDGE[0])], r"graph 0: edge_index is torch.int64 of shape \[2\]"),
     "no edges": ([pair(edge_index=None)], "graph 0: edge_index is NoneType"),
+    "edges as a mask": ([pair(edge_index=EDGE.bool())], "graph 0: edge_index is torch.bool"),
+    "an empty y": ([pair(y=torch.zeros(0))], "graph 0: y is empty"),
     "no number of nodes": ([Data(edge_index=EDGE)], "graph 0: .*give x or num_nodes"),
     "no nodes": ([nx.Graph()], "graph 0: it has no nodes"),
     "rows of x": ([pair(num_nodes=3)], "graph 0: x has 2 rows for 3 nodes"),

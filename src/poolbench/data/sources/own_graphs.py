@@ -12,7 +12,7 @@ from torch import Tensor
 
 from poolbench.data.raw import RawGraphs
 from poolbench.data.splits import PARTS
-from poolbench.errors import PoolBenchError
+from poolbench.errors import PoolBenchError, one_line
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ def raw_graphs(name: str, given: Any) -> RawGraphs:
 
     Raises `PoolBenchError`, in one line that names the graph and what is wrong with it.
     """
-    graphs, split = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
+    pair = isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], list | tuple)
+    graphs, split = given if pair else (given, None)
     if isinstance(graphs, str | Mapping) or not isinstance(graphs, Sequence) or not graphs:
         kind = "an empty list" if isinstance(graphs, Sequence) and not graphs else type(graphs).__name__
         raise PoolBenchError(f"dataset {name}: a list of graphs, or (list, split), is expected, got {kind}")
@@ -54,8 +55,8 @@ def raw_graphs(name: str, given: Any) -> RawGraphs:
         try:
             made.append(_checked(graph if isinstance(graph, Graph) else _converted(graph)))
             _alike(made[-1], widths)
-        except (ValueError, TypeError) as error:
-            raise PoolBenchError(f"dataset {name}: graph {k}: {error}") from error
+        except (ValueError, TypeError, RuntimeError) as error:  # the last are torch's own
+            raise PoolBenchError(f"dataset {name}: graph {k}: {one_line(error)}") from error
     return _assembled(name, made, _parts(name, split, len(made)))
 
 
@@ -113,6 +114,8 @@ def _features(key: str, value: Any) -> tuple[Tensor | None, Tensor | None]:
     rows = rows[:, None] if rows.dim() == 1 else rows
     if rows.dim() != 2:
         raise ValueError(f"{key} has the shape {list(rows.shape)}, a row for each of them is expected")
+    if rows.shape[1] == 0:
+        return None, None
     if rows.is_floating_point() or rows.dtype == torch.bool:
         return None, rows.to(torch.float32)
     return rows.to(torch.int64), None
@@ -124,6 +127,8 @@ def _y(value: Any) -> Tensor | None:
     y = _tensor("y", value)
     if y.dim() > 1 and y.shape[0] != 1:
         raise ValueError(f"y has the shape {list(y.shape)}, one class, one number or one row of them is expected")
+    if not y.numel():
+        raise ValueError("y is empty; give a class or numbers, or no y")
     y = y.reshape(-1)
     return y.to(torch.float64 if y.is_floating_point() else torch.int64)
 
@@ -135,7 +140,7 @@ def _tensor(key: str, value: Any) -> Tensor:
         raise ValueError(f"{key} is not made of numbers, or its rows are of different lengths") from error
     if made.is_complex():
         raise ValueError(f"{key} is complex, real numbers are expected")
-    return made.detach().cpu()
+    return made.detach().cpu().to_dense()
 
 
 def _checked(graph: Graph) -> Graph:
@@ -143,7 +148,7 @@ def _checked(graph: Graph) -> Graph:
     index, n = graph.edge_index, graph.num_nodes
     if n < 1:
         raise ValueError("it has no nodes")
-    if index.dim() != 2 or index.shape[0] != 2 or index.is_floating_point():
+    if index.dim() != 2 or index.shape[0] != 2 or index.dtype not in (torch.int64, torch.int32):
         raise ValueError(f"edge_index is {index.dtype} of shape {list(index.shape)}, int64 of [2, e] is expected")
     if index.numel() and (int(index.min()) < 0 or int(index.max()) >= n):
         wrong = int(index[(index < 0) | (index >= n)][0])
