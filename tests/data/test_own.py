@@ -109,6 +109,13 @@ def test_every_way_of_the_page_trains(page: Path, results: Path) -> None:
     assert (sizes["sizes"]["train"], sizes["sizes"]["val"], sizes["sizes"]["test"]) == (24, 8, 8)
 
 
+def test_a_name_that_nobody_knows_is_sent_here(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.train(["dataset=MYSET"]) == 2
+    said = capsys.readouterr().err
+    assert "dataset=MYSET is unknown" in said and "dataset=own dataset.name=MYSET" in said
+    assert "dataset=tu dataset.name=MYSET" in said and said.count("\n") == 1
+
+
 def test_the_users_code_is_in_the_version_of_a_run(page: Path) -> None:
     assert {"my_split", "my_module", "poolbench.data.sources.own"} <= set(imported_modules(["my_split.MySplit"]))
 
