@@ -132,8 +132,24 @@ def test_tables_hold_what_they_say(tmp_path: Path) -> None:
     assert raw.edge_index.T.tolist() == [[0, 1], [1, 0], [2, 3], [3, 2], [3, 4], [4, 3], [5, 6], [6, 5], [7, 9], [9, 7]]
     assert raw.edge_labels.flatten().tolist() == [1, 1, 1, 1, 2, 2, 2, 2, 1, 1]  # type: ignore[union-attr]
     split = OwnFiles("mine", data=tmp_path).official_split(raw)
-    assert {part: graphs.tolist() for part, graphs in split.items()} == {"train": [0, 1], "val": [2], "test": [3]}
+    assert split is not None and {part: graphs.tolist() for part, graphs in split.items()} == {
+        "train": [0, 1],
+        "val": [2],
+        "test": [3],
+    }
     assert raw.symmetric and raw.provenance["where"] == "own/mine"
+
+
+def test_tables_of_several_numbers_and_no_edges(tmp_path: Path) -> None:
+    """A number that is not known is left empty, and so may lines at the end be."""
+    tables(
+        tmp_path / "own" / "mine",
+        graphs=lambda _: "graph,m,n\na,1,\nb,2,0.5\nc,3,1\nd,4,2\n\n",
+        edges=lambda text: text.partition("\n")[0] + "\n",
+    )
+    raw = of_files(tmp_path)
+    assert raw.targets.nan_to_num(-1).tolist() == [[1, -1], [2, 0.5], [3, 1], [4, 2]]  # type: ignore[union-attr]
+    assert raw.num_edges == 0 and OwnFiles("mine", data=tmp_path).edge_features(raw) is None
 
 
 def test_the_fingerprint_is_that_of_the_content(tmp_path: Path) -> None:
@@ -237,6 +253,7 @@ TABLE = {
     "a column twice": ("nodes", ("atom,charge", "atom,atom"), "nodes.csv has two columns of one name"),
     "too few values": ("nodes", ("a,v,8,-0.5", "a,v,8"), "nodes.csv, line 3: 3 values, and 4 columns"),
     "no number": ("nodes", ("a,v,8,-0.5", "a,v,8,much"), "nodes.csv, line 3: charge='much' is no number"),
+    "a graph without y": ("graphs", ("b,1", "b,"), "graphs.csv, line 3: y='' is no number"),
     "a node twice": ("nodes", ("a,v,", "a,u,"), "nodes.csv, line 3: node 'u' is there twice"),
     "a graph twice": ("graphs", ("b,1", "a,1"), "graphs.csv, line 3: graph 'a' is there twice"),
     "an unknown graph": ("edges", ("a,u,v", "e,u,v"), "edges.csv, line 2: graph 'e' is not in graphs.csv"),

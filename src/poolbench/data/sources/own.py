@@ -133,5 +133,6 @@ def _read(file: Path) -> Any:
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises half a dozen types for a file that is not its own
         raise PoolBenchError(
-            f"{file} is not read ({one_line(error)}); save a list of Data that hold tensors and numbers alone"
+            f"{file} is not read ({type(error).__name__}: {one_line(error)}); "
+            "save a list of Data that hold tensors and numbers alone"
         ) from error

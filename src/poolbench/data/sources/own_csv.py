@@ -70,6 +70,8 @@ class _Table:
             raise PoolBenchError(f"{path} is missing; {', '.join(TABLES)} are expected") from error
         except (OSError, ValueError, csv.Error) as error:
             raise PoolBenchError(f"{path} cannot be read ({one_line(error)}); a table in UTF-8 is expected") from error
+        while lines and not lines[-1]:  # empty lines at the end
+            lines.pop()
         names = [name.strip() for name in lines[0]] if lines else []
         if missing := [key for key in keys if key not in names]:
             raise PoolBenchError(f"{path} has no column {missing[0]}; its first line must name {', '.join(keys)}")
@@ -86,17 +88,19 @@ class _Table:
         return PoolBenchError(f"{self.path}, line {row + 2}: {what}")
 
     def features(self) -> tuple[Tensor | None, Tensor | None]:
-        """(labels, attributes): the columns of whole numbers, and the others."""
+        """(labels, attributes): the columns of whole numbers, and the others; None where there are no lines."""
+        if not self.keys:
+            return None, None
         whole = {name: each for name, column in self.columns.items() if (each := _whole(column)) is not None}
         others = [self._floats(name) for name in self.columns if name not in whole]
         return _stacked(whole.values(), torch.int64), _stacked(others, torch.float32)
 
     def labels(self) -> Tensor | None:
-        """[G, T], int64 where there is a class; a number that is not known is an empty word."""
+        """[G, T], int64 where there is a class; of several numbers one that is not known is an empty word."""
         names = [name for name in self.columns if name != "split"]
         if len(names) == 1 and (whole := _whole(self.columns[names[0]])) is not None:
             return _stacked([whole], torch.int64)
-        return _stacked([self._floats(name, unknown=True) for name in names], torch.float64)
+        return _stacked([self._floats(name, unknown=len(names) > 1) for name in names], torch.float64)
 
     def split(self) -> dict[str, list[int]] | None:
         if (column := self.columns.get("split")) is None:
