@@ -22,6 +22,8 @@ from poolbench.errors import nearest
 HYDRA_ERRORS = (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError)
 #: What Hydra says where a word means several runs and it was asked for one.
 SEVERAL = ("Ambiguous value for argument", "requires --multirun")
+#: What to say of a dataset that nobody knows: it may be of one's own (docs/own_data.md).
+OWN = "; your own is dataset=own dataset.name={name}, of TU files dataset=tu dataset.name={name}"
 #: How lines of their errors begin that do not say what is wrong.
 NO_REASONS = ("full_key:", "object_type=", "reference_type=", "See https", "Set the env")
 #: What reading a file raises that is none of a configuration.
@@ -59,7 +61,8 @@ def explain(error: BaseException, words: Sequence[str], sweeps: bool = False) ->
                 if name not in known and f"{key}/{name}" in text:
                     if broken := [plugin.broken for plugin in offered() if key == "pool" and plugin.name == name]:
                         return broken[0]
-                    return f"{key}={name} is unknown{nearest(name, known) or some(known)}"
+                    own = OWN.format(name=name) if key == "dataset" else ""
+                    return f"{key}={name} is unknown{nearest(name, known) or some(known)}{own}"
         elif key.startswith(("loss_weights.", "loss_ramp.")):
             whole, _, name = key.partition(".")
             return f"{key}={value}: those of single losses are given together, as '{whole}={{{name}: {value}}}'"

@@ -1,0 +1,173 @@
+"""Graphs of one's own as three tables: nodes, edges and graphs, each with a first line that names its columns."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from poolbench.data.sources.own_graphs import Graph
+from poolbench.data.splits import PARTS
+from poolbench.errors import PoolBenchError, one_line
+
+TABLES = ("nodes.csv", "edges.csv", "graphs.csv")
+
+Number = TypeVar("Number", int, float)
+
+
+def read_tables(folder: Path) -> tuple[list[Graph], dict[str, list[int]] | None]:
+    """The graphs in the order of graphs.csv, and their split where it has one.
+
+    `graphs.csv`: `graph` (a name), perhaps `split` (train, val or test), and columns of labels. `nodes.csv`: `graph`,
+    `node` (a name, of its graph), features. `edges.csv`: `graph`, `source`, `target`, features; an edge has one
+    direction, and an undirected one two lines. A column of features of whole numbers holds categories, any other
+    values. A column of labels of whole numbers is the class; several columns, or other numbers, are to be regressed.
+
+    Raises `PoolBenchError` that names the file, the line and what is wrong.
+    """
+    nodes, edges, graphs = (_Table.read(folder / name, keys) for name, keys in zip(
+        TABLES, (("graph", "node"), ("graph", "source", "target"), ("graph",)), strict=True))  # fmt: skip
+    place = _numbered(graphs, [row[0] for row in graphs.keys], "graph")
+    node_of = _of(nodes, place)
+    _numbered(nodes, [tuple(row) for row in nodes.keys], "node")
+    ids: list[dict[str, int]] = [{} for _ in place]
+    for k, graph in enumerate(node_of):
+        ids[graph][nodes.keys[k][1]] = len(ids[graph])
+    edge_of = _of(edges, place)
+    ends = [[_end(edges, k, ids[graph], name) for name in edges.keys[k][1:]] for k, graph in enumerate(edge_of)]
+    node_rows, edge_rows = _rows(node_of, len(place)), _rows(edge_of, len(place))
+    index = torch.tensor(ends, dtype=torch.int64).reshape(-1, 2).T
+    labels, attributes = nodes.features()
+    edge_labels, edge_attributes = edges.features()
+    y = graphs.labels()
+    made = [
+        Graph(len(ids[k]), index[:, of], _at(labels, at), _at(attributes, at), _at(edge_labels, of),
+              _at(edge_attributes, of), None if y is None else y[k])
+        for k, (at, of) in enumerate(zip(node_rows, edge_rows, strict=True))
+    ]  # fmt: skip
+    return made, graphs.split()
+
+
+@dataclass(frozen=True)
+class _Table:
+    """path: of the file. keys: of each line the columns that say what it is of. columns: the others by name."""
+
+    path: Path
+    keys: list[list[str]]
+    columns: dict[str, list[str]]
+
+    @classmethod
+    def read(cls, path: Path, keys: tuple[str, ...]) -> _Table:
+        try:
+            with open(path, encoding="utf-8-sig", newline="") as file:
+                lines = list(csv.reader(file, strict=True))
+        except FileNotFoundError as error:
+            raise PoolBenchError(f"{path} is missing; {', '.join(TABLES)} are expected") from error
+        except (OSError, ValueError, csv.Error) as error:
+            raise PoolBenchError(f"{path} cannot be read ({one_line(error)}); a table in UTF-8 is expected") from error
+        while lines and not lines[-1]:  # empty lines at the end
+            lines.pop()
+        names = [name.strip() for name in lines[0]] if lines else []
+        if missing := [key for key in keys if key not in names]:
+            raise PoolBenchError(f"{path} has no column {missing[0]}; its first line must name {', '.join(keys)}")
+        if len(set(names)) < len(names):
+            raise PoolBenchError(f"{path} has two columns of one name; its first line must name each once")
+        for k, line in enumerate(lines[1:]):
+            if len(line) != len(names):
+                raise PoolBenchError(f"{path}, line {k + 2}: {len(line)} values, and {len(names)} columns")
+        columns = {name: [line[j].strip() for line in lines[1:]] for j, name in enumerate(names)}
+        rows = [list(row) for row in zip(*(columns.pop(key) for key in keys), strict=True)]
+        return cls(path, rows, columns)
+
+    def error(self, row: int, what: str) -> PoolBenchError:
+        return PoolBenchError(f"{self.path}, line {row + 2}: {what}")
+
+    def features(self) -> tuple[Tensor | None, Tensor | None]:
+        """(labels, attributes): the columns of whole numbers, and the others; None where there are no lines."""
+        if not self.keys:
+            return None, None
+        whole = {name: each for name, column in self.columns.items() if (each := _whole(column)) is not None}
+        others = [self._floats(name) for name in self.columns if name not in whole]
+        return _stacked(whole.values(), torch.int64), _stacked(others, torch.float32)
+
+    def labels(self) -> Tensor | None:
+        """[G, T], int64 where there is a class; of several numbers one that is not known is an empty word."""
+        names = [name for name in self.columns if name != "split"]
+        if len(names) == 1 and (whole := _whole(self.columns[names[0]])) is not None:
+            return _stacked([whole], torch.int64)
+        return _stacked([self._floats(name, unknown=len(names) > 1) for name in names], torch.float64)
+
+    def split(self) -> dict[str, list[int]] | None:
+        if (column := self.columns.get("split")) is None:
+            return None
+        for k, part in enumerate(column):
+            if part not in PARTS:
+                raise self.error(k, f"split={part!r} is none of {', '.join(PARTS)}")
+        return {part: [k for k, each in enumerate(column) if each == part] for part in PARTS}
+
+    def _floats(self, name: str, unknown: bool = False) -> list[float]:
+        found = []
+        for k, word in enumerate(self.columns[name]):
+            value = _number(float, word or "nan" if unknown else word)
+            if value is None:
+                raise self.error(k, f"{name}={word!r} is no number")
+            found.append(value)
+        return found
+
+
+def _number(kind: Callable[[str], Number], word: str) -> Number | None:
+    try:
+        return kind(word)
+    except ValueError:
+        return None
+
+
+def _whole(column: list[str]) -> list[int] | None:
+    """A column as whole numbers that an int64 holds; None where one is none."""
+    found = [_number(int, word) for word in column]
+    return None if any(v is None or abs(v) >= 1 << 63 for v in found) else [v for v in found if v is not None]
+
+
+def _stacked(columns: Iterable[list[Any]], dtype: torch.dtype) -> Tensor | None:
+    made = [torch.tensor(column, dtype=dtype) for column in columns]
+    return torch.stack(made, 1) if made else None
+
+
+def _numbered(table: _Table, names: list[Any], what: str) -> dict[Any, int]:
+    """The place of each name. Raises where one is there twice."""
+    place: dict[Any, int] = {}
+    for k, name in enumerate(names):
+        if place.setdefault(name, k) != k:
+            raise table.error(k, f"{what} {name if isinstance(name, str) else name[-1]!r} is there twice")
+    return place
+
+
+def _of(table: _Table, place: dict[str, int]) -> list[int]:
+    """The graph of each line."""
+    for k, (graph, *_) in enumerate(table.keys):
+        if graph not in place:
+            raise table.error(k, f"graph {graph!r} is not in {TABLES[2]}")
+    return [place[row[0]] for row in table.keys]
+
+
+def _end(table: _Table, row: int, ids: dict[str, int], name: str) -> int:
+    if name not in ids:
+        raise table.error(row, f"node {name!r} is not in {TABLES[0]} as one of graph {table.keys[row][0]!r}")
+    return ids[name]
+
+
+def _rows(of: list[int], count: int) -> list[list[int]]:
+    """The lines of each graph."""
+    found: list[list[int]] = [[] for _ in range(count)]
+    for k, graph in enumerate(of):
+        found[graph].append(k)
+    return found
+
+
+def _at(rows: Tensor | None, chosen: list[int]) -> Tensor | None:
+    return None if rows is None else rows[chosen]
