@@ -239,8 +239,6 @@ class WandbFile:
         self.defined: dict[str, str] = {}
         """The step metric of each metric, by name or pattern."""
         self.lines: list[str] = []
-        self.measured = False
-        """Whether there are system metrics."""
         for data in self._records(path.read_bytes()):
             record = wandb_internal_pb2.Record()
             record.ParseFromString(data)
@@ -279,8 +277,6 @@ class WandbFile:
             self.defined[record.metric.name or record.metric.glob_name] = record.metric.step_metric
         elif kind == "output_logger":
             self.lines += record.output_logger.line.splitlines()
-        elif kind == "stats":
-            self.measured = True
         elif kind == "exit":
             self.exit_code = record.exit.exit_code
 
@@ -466,16 +462,24 @@ def test_offline_file_holds_the_run(tmp_path: Path) -> None:
     assert not done.warnings
 
 
-def test_offline_file_holds_lines_and_system_metrics_and_no_folder(tmp_path: Path) -> None:
+def test_offline_file_holds_lines_and_no_folder(tmp_path: Path) -> None:
     done = run_job(tmp_path, {"warning": "labels\nare missing", "logger": {"mode": "offline"}})
     file = done.file()
     assert file.lines == [
         *(f"epoch    {epoch}  train/loss {1 / epoch:.6g}  val/acc {0.1 * epoch:.6g}" for epoch in range(1, EPOCHS + 1)),
         "warning: labels are missing",
     ]
-    assert file.measured
     for place in (str(tmp_path), sys.prefix):
         assert place.encode() not in file.path.read_bytes()
+
+
+def test_system_metrics_are_on() -> None:
+    """In the file they stand after some seconds alone, by W&B's clock."""
+    import wandb
+
+    from poolbench.learn import loggers
+
+    assert not loggers._settings(wandb, 30.0).x_disable_stats
 
 
 def test_a_run_without_epochs_has_no_history(tmp_path: Path) -> None:
