@@ -456,10 +456,14 @@ def check(code: int, error: str, folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} <= {"cache"}, "nothing is written but data"
 
 
-def in_process(line: str, capsys: pytest.CaptureFixture[str], folder: Path, patch: pytest.MonkeyPatch) -> None:
+def in_process(
+    line: str, capsys: pytest.CaptureFixture[str], folder: Path, patch: pytest.MonkeyPatch, said: str = ""
+) -> None:
     patch.chdir(folder)
     code = cli.main(argv(line))
-    check(code, capsys.readouterr().err, folder)
+    error = capsys.readouterr().err
+    assert said in error, error
+    check(code, error, folder)
 
 
 def test_there_are_many() -> None:
@@ -506,13 +510,10 @@ def test_a_bad_line_in_a_process_of_its_own(line: str, results: Path) -> None:
         ("seed=1=2", "seed=1=2: "),
     ],
 )
-def test_what_a_sweep_is_told(line: str, said: str, results: Path, capsys: pytest.CaptureFixture[str],
-                              monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
-    monkeypatch.chdir(results.parent)
-    code = cli.main(argv(line))
-    error = capsys.readouterr().err
-    assert said in error
-    check(code, error, results.parent)
+def test_what_a_sweep_is_told(
+    line: str, said: str, results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_process(line, capsys, results.parent, monkeypatch, said)
 
 
 def test_a_key_that_each_choice_has_is_swept(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -575,13 +576,10 @@ def test_a_file_whose_values_stand_for_nothing_is_named(
         ("trainer.num_nodes=2", "trainer.num_nodes is no key of the configuration"),
     ],
 )
-def test_an_argument_is_named(line: str, said: str, results: Path, capsys: pytest.CaptureFixture[str],
-                              monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
-    monkeypatch.chdir(results.parent)
-    code = cli.main(argv(line))
-    error = capsys.readouterr().err
-    assert said in error, error
-    check(code, error, results.parent)
+def test_an_argument_is_named(
+    line: str, said: str, results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_process(line, capsys, results.parent, monkeypatch, said)
 
 
 # ------------------------------------------------------------------------------------------------------- lost outputs
