@@ -152,7 +152,8 @@ def cpu_generation() -> str | None:
     return "{} {}/{}".format(*parts) if all(parts) else None
 
 
-def _cpuinfo() -> dict[str, str]:
+@lru_cache(maxsize=1)
+def _cpuinfo() -> Mapping[str, str]:
     """What Linux says of the processors; empty elsewhere."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
