@@ -3,7 +3,7 @@
 
 python scripts/benchmark.py --quick                                  # does everything run here?
 python scripts/benchmark.py --pools mincut topk --datasets PROTEINS  # two operators, one dataset
-python scripts/benchmark.py --write docs/benchmarks.md               # the whole of it: some hours
+python scripts/benchmark.py --write docs/benchmarks/epochs.md        # the whole of it: some hours
 """
 
 import sys
