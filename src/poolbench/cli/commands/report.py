@@ -31,10 +31,15 @@ if TYPE_CHECKING:
     metavar="KEY",
     help="Show scores by a number of the configuration, such as dataset.mu, pool.ratio, perturb.share.",
 )
+@click.option(
+    "--against",
+    metavar="OPERATOR",
+    help="Compare every operator with this one, graph by graph: differences, intervals and what they decide.",
+)
 @click.option("--wandb", is_flag=True, help="Also keep the tables as a W&B run, which poolbench sync uploads.")
 def command(
     words: tuple[str, ...], format_: str | None, out: Path | None, all_code: bool, gather: bool, separability: bool,
-    curve: str | None, wandb: bool,
+    curve: str | None, against: str | None, wandb: bool,
 ) -> None:  # fmt: skip
     """Print the tables of a results folder's records, of all or of those that have one of the VALUEs for each KEY.
 
@@ -47,16 +52,19 @@ def command(
       poolbench report results --gather --out page
       poolbench report --separability dataset=MUTAG
       poolbench report --curve pool.ratio --out curves
+      poolbench report --against none protocol=cv10
     """
     folders = [word for word in words if "=" not in word]
     if len(folders) > 1:
         raise click.UsageError(f"{folders[1]}: give one folder; what is asked for is written KEY=VALUE")
     if out and format_:
         raise click.UsageError("--out writes every format: leave --format out")
-    if wandb and (separability or curve):
-        raise click.UsageError("--wandb takes the tables of all runs: leave --separability and --curve out")
-    if separability and curve:
-        raise click.UsageError("--separability and --curve are two reports: give one of them")
+    parts = [name for name, given in (("--separability", separability), ("--curve", curve is not None),
+                                      ("--against", against is not None)) if given]  # fmt: skip
+    if wandb and parts:
+        raise click.UsageError(f"--wandb takes the tables of all runs: leave {parts[0]} out")
+    if len(parts) > 1:
+        raise click.UsageError(f"{' and '.join(parts)} are reports of their own: give one of them")
     from poolbench.cli.names import canonical
     from poolbench.records import gathered
     from poolbench.report import report as reports
@@ -65,10 +73,9 @@ def command(
     if gather:
         gathered.add(gathered.gather(folder), folder)
     query = [canonical(word) for word in words if "=" in word]
-    asked_for_one = separability or curve is not None
-    made = reports.of_folder(folder, query, all_code, curves=out is not None and not asked_for_one)
-    if asked_for_one:
-        _one(made, curve, format_ or "md", out)
+    made = reports.of_folder(folder, query, all_code, curves=out is not None and not parts)
+    if parts:
+        _one(made, curve, against, format_ or "md", out)
     elif out:
         from poolbench.report.writing import write_report
 
@@ -81,13 +88,16 @@ def command(
         print(f"W&B: {log_report(made, folder)}; to upload it: poolbench sync {folder}", file=sys.stderr)
 
 
-def _one(made: Report, curve: str | None, format: str, out: Path | None) -> None:
-    """The curves of a key, or else what answers depend on: printed, or written into a folder."""
+def _one(made: Report, curve: str | None, against: str | None, format: str, out: Path | None) -> None:
+    """Comparisons with an operator, the curves of a key, or else what answers depend on: printed, or written."""
+    from poolbench.report import against as comparing
     from poolbench.report import dial, separability
     from poolbench.report.tables import document
     from poolbench.report.writing import write_parts
 
-    if curve is None:
+    if against is not None:
+        tables, figures = comparing.tables(comparing.groups(made.boards, against)), []
+    elif curve is None:
         found = separability.questions(made.boards)
         tables, figures = [separability.table(found)], separability.figures(found)
     else:
