@@ -32,7 +32,7 @@ from poolbench.records.record import Record
 from poolbench.statistics import LEVEL, Comparison, Estimate, Ranking
 
 BASELINE = "none"
-CONTROLS = (BASELINE, "random-dense", "random-sparse")
+CONTROLS = (BASELINE, "none-normalised", "random-dense", "random-sparse")
 """Pools that every comparison holds to show what pooling itself is worth."""
 
 FRACTIONS = ("accuracy", "acc", "balanced_accuracy", "rocauc", "ap", "f1", "nmi", "ari", "modularity", "conductance")
