@@ -14,6 +14,7 @@ from poolbench.data.raw import RawGraphs
 from poolbench.data.splits import Split
 from poolbench.data.target import Target, node_classes
 from poolbench.errors import PoolBenchError
+from poolbench.records.record import TESTED
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Loaded:
                 f"perturb.at={perturbation.at}: nodes are split here, and graphs perturbed; take perturb.at=both"
             )
         chosen = torch.full((self.raw.num_graphs,), perturbation.at == "both")
-        for part in {"train": ("train", "val"), "test": ("test", "id_test"), "both": ()}[perturbation.at]:
+        for part in {"train": ("train", "val"), "test": TESTED, "both": ()}[perturbation.at]:
             chosen[getattr(made.split, part)] = True
         raw, x, edges, weight = perturbation.graphs(self.raw, chosen), self.x, self.edges, self.weight
         if raw is not self.raw:
