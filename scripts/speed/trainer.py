@@ -58,6 +58,7 @@ class Pair:
             loss_weights=1.0,
             loss_ramp=0,
             k_from="mean",
+            feature_scale=None,
             evaluate_test=False,
             force=False,
             group=None,
