@@ -26,6 +26,7 @@ def shuffled(indices: list[int], key: str) -> list[int]:
 
 
 def tensors(parts: dict[str, list[int]]) -> Parts:
+    """int64 tensors of lists, sorted."""
     import torch
 
     return {name: torch.tensor(sorted(graphs), dtype=torch.int64) for name, graphs in parts.items()}
@@ -44,7 +45,10 @@ def deal(members: Sequence[list[int]], test: Fraction, val: Fraction, key: str) 
 
 
 def stratified_folds(y: Tensor, count: int, key: str, name: str) -> list[list[int]]:
-    """Stratified folds: the graphs, class by class and each class shuffled, are dealt out in turn."""
+    """`count` folds of graphs of the classes y [G]: class by class, each shuffled by `key`, they are dealt out in turn.
+
+    Raises `PoolBenchError`, with the `name` of the protocol, for fewer graphs than folds.
+    """
     if y.numel() < count:
         raise PoolBenchError(f"{name}: {y.numel()} graphs do not fill {count} folds")
     dealt: list[list[int]] = [[] for _ in range(count)]
@@ -67,6 +71,7 @@ def held_out(y: Tensor, dealt: Sequence[list[int]], fold: int, val: Fraction, ke
 
 
 def members_by_class(y: Tensor) -> list[list[int]]:
+    """Of each class that occurs in y [G], in ascending order, its graphs."""
     members: dict[int, list[int]] = {}
     for index, label in enumerate(y.tolist()):
         members.setdefault(label, []).append(index)
