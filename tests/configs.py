@@ -23,6 +23,7 @@ SMALL: dict[str, Any] = {
     "loss_weights": 1.0,
     "loss_ramp": 0,
     "k_from": "mean",
+    "feature_scale": None,
     "evaluate_test": True,
     "force": False,
     "group": None,

@@ -190,6 +190,7 @@ def test_no_torch_is_needed() -> None:
         ("loss_ramp", {"kl": 0.5}, "loss_ramp.kl=0.5: a whole number of at least 0 is expected"),
         ("k_from", "median", "k_from='median': mean, largest or a number between 0 and 1 is expected"),
         ("k_from", 1.0, "k_from=1.0: mean, largest or a number between 0 and 1 is expected"),
+        ("feature_scale", "minmax", "feature_scale='minmax': standard, range or null is expected"),
         ("callbacks__mode", "most", "callbacks.mode='most' is not one of auto, min, max"),
         ("callbacks__progress", "dots", "callbacks.progress='dots' is not one of auto, bar, lines, none"),
         ("callbacks__monitor", "val/f1", "callbacks.monitor=val/f1: say whether more is better: callbacks.mode=min"),

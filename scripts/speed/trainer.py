@@ -17,7 +17,7 @@ from poolbench.data.generators.synthetic import PlantedGraphs
 from poolbench.data.prepared import Prepared
 from poolbench.data.protocols import Holdout
 from poolbench.data.sources.tu import TUDataset
-from poolbench.data.store import GraphStore, mix
+from poolbench.data.store import GraphStore
 from poolbench.errors import PoolBenchError, RunError
 from poolbench.learn.build import build_model, build_optimizer
 from poolbench.learn.datamodule import GraphData
@@ -25,6 +25,7 @@ from poolbench.learn.learner import learner_for
 from poolbench.learn.loggers import Loggers, RunInfo
 from poolbench.learn.train import Trainable, data_facts, train
 from poolbench.linalg import RAW
+from poolbench.splitmix import mix
 from speed import tables, work
 from speed.contestant import synchronise
 from speed.forms import FORMS
@@ -57,6 +58,7 @@ class Pair:
             loss_weights=1.0,
             loss_ramp=0,
             k_from="mean",
+            feature_scale=None,
             evaluate_test=False,
             force=False,
             group=None,

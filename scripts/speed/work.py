@@ -10,8 +10,8 @@ from torch import Tensor
 
 from poolbench.data.generators.synthetic import PlantedGraphs
 from poolbench.data.sources.tu import TUDataset
-from poolbench.data.store import mix
 from poolbench.errors import PoolBenchError
+from poolbench.splitmix import mix
 
 GENERATED = "random:"
 SIZES = {"graphs": 256, "nodes": 100, "degree": 6, "largest": 0, "features": 32}

@@ -186,6 +186,7 @@ class Config(Struct, frozen=True, kw_only=True, omit_defaults=True):
     loss_weights: Amount | dict[str, Amount]  # of the operator's auxiliary losses: for all of them, or by name
     loss_ramp: Whole | dict[str, Whole]  # epochs in which these weights rise from 0: for all of them, or by name
     k_from: Literal["mean", "largest"] | Share  # the size of which pool.ratio makes k; a number: that quantile
+    feature_scale: Literal["standard", "range"] | None  # of node features that are numbers, by the training part
     evaluate_test: bool  # false: the test split is never looked at
     force: bool  # true: run again what is done, as another attempt
     group: str | None  # of the run in W&B

@@ -87,6 +87,10 @@ protocol=cv10 protocol.stratified=0
 k_from=median
 k_from=0
 k_from=1
+feature_scale=minmax
+feature_scale=true
+dataset=planted dataset.features=degree feature_scale=standard
+dataset=planted dataset.features=attributes-one-hot
 callbacks.monitor=val/nothing callbacks.mode=min
 trainer.threads=100000
 trainer.devices=99
@@ -196,6 +200,11 @@ protocol=cv10 protocol.folds=5 fold=5
 protocol=cv10 protocol.folds=2
 protocol=cv10 protocol.folds=1 protocol.val=0.1
 protocol=cv10 protocol.folds=ten
+protocol=cv10 protocol.folds_file=
+protocol=cv10 protocol.folds_file=nosuch.json
+protocol=legacy-cv10 protocol.folds_file=3
+protocol=nested10 search=small protocol.folds_file=.
+protocol=cv10 protocol.val=file
 protocol=cv10 protocol.val=after
 protocol=cv10 protocol.val=1
 protocol=cv10 protocol.val=null

@@ -55,6 +55,17 @@ def test_features_come_in_the_order_asked_for() -> None:
     torch.testing.assert_close(x[0], torch.tensor([1.0, math.log(4), 0.5]))
 
 
+def test_attributes_that_are_whole_numbers_can_be_one_hot() -> None:
+    whole = star(node_attributes=torch.tensor([[3.0, -1.0], [-2.0, 1e9], [3.0, 0.0], [0.0, -0.0]]))
+    x, names, _ = NodeFeatures("attributes-one-hot")(whole)
+    assert names == [f"attribute0={v}" for v in (-2, 0, 3)] + [f"attribute1={v}" for v in (-1, 0, 10**9)]
+    assert x.nonzero()[:, 1].view(4, 2).tolist() == [[2, 3], [0, 5], [2, 4], [1, 4]] and x.sum() == 8
+    with pytest.raises(PoolBenchError, match=r"has 0.5 in its node attribute 0, and whole numbers are expected"):
+        NodeFeatures("attributes-one-hot")(star())
+    with pytest.raises(PoolBenchError, match=r"has no node attributes; choose from labels, degree, degree-binned"):
+        NodeFeatures("attributes-one-hot")(star(node_attributes=None))
+
+
 def test_all_label_columns_count_and_wide_ranges_are_closed_up() -> None:
     x, names, _ = NodeFeatures("labels")(star(node_labels=torch.tensor([[0, 10**6], [1, 5], [0, 5], [1, 10**6]])))
     assert names == ["label0=0", "label0=1", "label1=5", "label1=1000000"]

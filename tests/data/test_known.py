@@ -131,14 +131,18 @@ def test_a_damaged_file_says_nothing_and_is_written_anew(cache: Path, damage: An
 
 
 def test_folds_of_a_file_hold_as_long_as_the_file(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def write(folder: Path, test: int) -> None:
-        rest = [graph for graph in range(6) if graph != test]
-        fold = {"test": [test], "model_selection": [{"train": rest[1:], "validation": rest[:1]}]}
+    def write(folder: Path, first: int) -> None:
+        """Folds of twenty graphs, of which `first` stands in the first."""
+        graphs = [(first + k) % 20 for k in range(20)]
+        folds = []
+        for k in range(0, 20, 2):
+            rest = [graph for graph in graphs if graph not in graphs[k : k + 2]]
+            folds.append({"test": graphs[k : k + 2], "model_selection": [{"train": rest[1:], "validation": rest[:1]}]})
         folder.mkdir(exist_ok=True)
-        (folder / "folds.json").write_text(json.dumps([fold] * 10))
+        (folder / "folds.json").write_text(json.dumps(folds))
 
     nested = {"_target_": "poolbench.data.protocols.Nested", "folds_file": "folds.json"}
-    config = made(cache, dataset=TU, protocol=nested, fold=0, evaluate_test=False)
+    config = made(cache, dataset__num_graphs=20, protocol=nested, fold=0, evaluate_test=False)
     for folder, test in (("here", 0), ("there", 1)):
         write(tmp_path / folder, test)
     monkeypatch.chdir(tmp_path / "here")
@@ -150,7 +154,7 @@ def test_folds_of_a_file_hold_as_long_as_the_file(cache: Path, tmp_path: Path, m
     assert other != right and told(config) == other
     monkeypatch.chdir(tmp_path / "here")
     assert told(config) == right
-    write(tmp_path / "here", 22 % 6)
+    write(tmp_path / "here", 4)
     assert told(config) is None
 
 

@@ -81,8 +81,12 @@ def of_files(tmp_path: Path, name: str = "mine") -> RawGraphs:
 
 
 def test_every_way_of_the_page_trains(page: Path, results: Path) -> None:
-    (save,) = (text for text in blocks("python") if text.startswith("# save.py"))
-    exec(save, {})
+    (page / "10fold_idx").mkdir()
+    for k in range(10):
+        (page / "10fold_idx" / f"test_idx-{k + 1}.txt").write_text("".join(f"{k + 10 * j}\n" for j in range(4)))
+    for name in ("save", "folds", "text_folds"):
+        (text,) = (text for text in blocks("python") if text.startswith(f"# {name}.py"))
+        exec(text, {})
     done = []
     for line in "".join(blocks("bash")).splitlines():
         words = shlex.split(line)
@@ -93,7 +97,7 @@ def test_every_way_of_the_page_trains(page: Path, results: Path) -> None:
         else:
             assert cli.main(words[1:]) == 0, line
     records = [json.loads(path.read_text()) for path in results.glob("runs/*/*/record.json")]
-    assert len(records) == len(done) == 6
+    assert len(records) == len(done) == 8
     assert {r["config"]["dataset"]["name"] for r in records} == {
         "rings",
         "sizes",
@@ -107,6 +111,9 @@ def test_every_way_of_the_page_trains(page: Path, results: Path) -> None:
     assert prints["rings"] == prints["MYSET"] and len(set(prints.values())) == 5
     sizes = {r["config"]["dataset"]["name"]: r["splits"] for r in records}
     assert (sizes["sizes"]["train"], sizes["sizes"]["val"], sizes["sizes"]["test"]) == (24, 8, 8)
+    folds = {r["splits"]["protocol"]: r["splits"] for r in records if r["config"]["protocol"].get("folds_file")}
+    assert {name: (one["train"], one["val"], one["test"]) for name, one in folds.items()} == {
+        "cv5": (24, 8, 8), "cv10": (32, 4, 4)}  # fmt: skip
 
 
 def test_a_name_that_nobody_knows_is_sent_here(capsys: pytest.CaptureFixture[str]) -> None:

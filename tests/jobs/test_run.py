@@ -19,6 +19,7 @@ from poolbench.jobs.attempt import table
 from poolbench.jobs.run import run
 from poolbench.nn.hierarchical import Hierarchical
 from poolbench.records.attempts import iter_records
+from poolbench.records.identity import run_identity
 from poolbench.records.record import Metrics, Record, Time
 
 Maker = Callable[..., Record]
@@ -122,3 +123,16 @@ def test_a_perturbation_makes_another_run_of_the_same_split(tmp_path: Path) -> N
     losses = {name: (record.metrics.train["loss"], record.metrics.test["loss"]) for name, record in made.items()}
     assert losses["test-0.9"][0] == losses["none"][0] != losses["both-0.9"][0]
     assert len({test for _, test in losses.values()}) == 5
+
+
+def test_scaled_features_make_another_run_of_the_same_split(tmp_path: Path) -> None:
+    config = small(trainer__max_epochs=1, paths__results=str(tmp_path), dataset__num_graphs=30)
+    made = {scale: run(read({**plain(config), "feature_scale": scale})) for scale in (None, "standard", "range")}
+    before = {key: value for key, value in made[None].config.items() if key != "feature_scale"}
+    splits = made[None].splits
+    assert run_identity(before, dataset=splits.dataset, split=splits.hash) == made[None].id, (
+        "a run of before is the same"
+    )
+    assert len({record.id for record in made.values()}) == 3
+    assert len({(record.splits.hash, record.splits.dataset) for record in made.values()}) == 1
+    assert len({record.metrics.train["loss"] for record in made.values()}) == 3

@@ -39,6 +39,7 @@ NEW: dict[str, Any] = {
     "trainer": {"devices": 1},
     "loss_ramp": 0,
     "k_from": "mean",
+    "feature_scale": None,
     "seed": 0,
 }
 
@@ -103,7 +104,7 @@ def test_a_key_belongs_to_the_classes_that_have_it(changed: None) -> None:
     assert canonical(flat)["model"] == flat["model"], "it was there before, with a meaning of its own"
     del flat["model"]["skip"]
     assert "skip" not in upgrade(flat)["model"] and upgrade(flat)["protocol"]["repeats"] == 1
-    assert upgrade({"seed": 0}) == {"seed": 0, "loss_ramp": 0, "k_from": "mean"}
+    assert upgrade({"seed": 0}) == {"seed": 0, "loss_ramp": 0, "k_from": "mean", "feature_scale": None}
 
 
 def test_names_of_classes_and_modules_are_followed_both_ways(changed: None) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from poolbench.audit.limits import parameters, too_large
 from poolbench.audit.registry import GROUPS, Registry
 from poolbench.config import Config
+from poolbench.data import index_files
 from poolbench.errors import PoolBenchError, nearest
 from poolbench.records.changes import today, upgrade
 from poolbench.report.leaderboard import value_at
@@ -181,7 +182,8 @@ def _check_argument(key: str, value: Any, config: Mapping[str, Any]) -> None:
     name = key.rpartition(".")[2]
     if not name.isidentifier():
         raise Refused(f"{key!r}: the name of an argument is expected")
-    if not isinstance(value, bool | None) and _FROM_OUTSIDE.search(name):
+    by_content = key == "protocol.folds_file" and isinstance(value, str) and index_files.by_content(value)
+    if not isinstance(value, bool | None) and _FROM_OUTSIDE.search(name) and not by_content:
         raise Refused(f"{key}={value!r}: a record says nothing of places; where data lies is said here")
     if isinstance(value, Mapping):  # such as loss_coeffs
         for inner, each in value.items():

@@ -20,6 +20,7 @@ from poolbench.audit import claims
 from poolbench.audit.claims import measured_anew
 from poolbench.audit.registry import Registry
 from poolbench.audit.trust import Trust
+from poolbench.data.index_files import NotHere
 from poolbench.errors import PoolBenchError, printable
 from poolbench.records import digests, gathered, outcomes
 from poolbench.records.changes import canonical, upgrade
@@ -411,7 +412,8 @@ def _unchecked(records: list[Record], splits: bool, trust: Trust, found: Finding
 
 def _splits(read: Read, paths: Mapping[str, Any], trust: Trust, found: Findings) -> None:
     """Draw every split anew and compare it with the hash in the record, and the outcomes with the labels."""
-    drawn: dict[str, Prepared | str] = {}
+    drawn: dict[str, Prepared | PoolBenchError] = {}
+    absent: Counter[str] = Counter()
     for where, record in read:
         config = upgrade(record.config)
         try:
@@ -424,9 +426,11 @@ def _splits(read: Read, paths: Mapping[str, Any], trust: Trust, found: Findings)
             try:
                 drawn[key] = _draw(config, paths)
             except PoolBenchError as error:
-                drawn[key] = str(error)
+                drawn[key] = error
         now = drawn[key]
-        if isinstance(now, str):
+        if isinstance(now, NotHere):
+            absent[str(now)] += 1
+        elif isinstance(now, PoolBenchError):
             found.errors.append(f"{where}: its split cannot be drawn again: {now}")
         elif now.split.fingerprint != record.splits.dataset:
             found.errors.append(f"{where}: its dataset is not the one that there is now: fingerprints differ")
@@ -434,6 +438,7 @@ def _splits(read: Read, paths: Mapping[str, Any], trust: Trust, found: Findings)
             found.errors.append(f"{where}: its split is not what its protocol draws: {now.split.hash[:16]} is expected")
         else:
             found.errors += [f"{where}: {said}" for said in _wrong_labels(record, now)]
+    found.unchecked += [f"the splits of {count(number, 'record')}: {said}" for said, number in absent.items()]
 
 
 def _draw(config: Mapping[str, Any], paths: Mapping[str, Any]) -> Prepared:

@@ -168,6 +168,7 @@ def resolve(config: DictConfig) -> Config:
         _name_own_pool(plain)
     if isinstance(paths, Mapping):
         plain["paths"] = {name: _absolute(place) for name, place in paths.items()}
+        _keep_folds(plain)
     arguments.check(plain)
     return read(plain)
 
@@ -188,6 +189,16 @@ def _readout(given: Any) -> Any:
 def _absolute(place: Any) -> Any:
     """A folder, wherever the job is done; an address, and what is none of both, as it is."""
     return str(Path(place).absolute()) if isinstance(place, str) and place and "://" not in place else place
+
+
+def _keep_folds(plain: dict[str, Any]) -> None:
+    """Put what an index file holds in the place of where it lies."""
+    protocol, data = plain.get("protocol"), plain["paths"].get("data")
+    given = protocol.get("folds_file") if isinstance(protocol, Mapping) else None
+    if isinstance(given, str):
+        from poolbench.data.index_files import keep
+
+        plain["protocol"] |= {"folds_file": keep(given, data)}
 
 
 def _pool_file(name: str) -> dict[str, Any] | None:

@@ -13,8 +13,10 @@ from torch import Tensor
 from poolbench.data.raw import RawGraphs
 from poolbench.errors import PoolBenchError, nearest
 
-FEATURES = ("labels", "attributes", "degree", "degree-binned", "degree-scalar", "constant", "clustering", "laplacian",
-            "random-walk")  # fmt: skip
+FEATURES = ("labels", "attributes", "attributes-one-hot", "degree", "degree-binned", "degree-scalar", "constant",
+            "clustering", "laplacian", "random-walk")  # fmt: skip
+_OF_FILES = 3
+"""So many of them a dataset may lack."""
 _CHOICES = ", ".join(FEATURES)
 _SIZED = re.compile(r"(laplacian|random-walk)(?:-([1-9]\d{0,3}))?")
 _SIZE = 8
@@ -43,7 +45,8 @@ class NodeFeatures:
         features: 'auto', or one or several of
             `labels` (node labels one-hot, all label columns; a column for each value between the smallest and the
             largest label, as PyG has it, or for each value that occurs where that would be more than 1000),
-            `attributes` (as they are in the files), `degree` (one-hot), `degree-binned` (one-hot: 0, 1, 2-3, 4-7,
+            `attributes` (as they are in the files), `attributes-one-hot` (of whole numbers: a column for each value
+            that occurs in a column), `degree` (one-hot), `degree-binned` (one-hot: 0, 1, 2-3, 4-7,
             8-15, ...), `degree-scalar` (log(1 + degree)), `constant` (1), `clustering` (local clustering
             coefficient), `laplacian-K` (eigenvectors 2 to K + 1 of the normalised Laplacian) and `random-walk-K`
             (probability of return after 1 to K steps); without -K it is 8; see `encodings`. Columns come in the order
@@ -99,6 +102,8 @@ class NodeFeatures:
             return _labels(labels)
         if name == "attributes":
             return [_attributes(_need(raw.node_attributes, "node attributes", name, raw))]
+        if name == "attributes-one-hot":
+            return _whole_attributes(_need(raw.node_attributes, "node attributes", name, raw), raw)
         if name == "degree":
             return [_one_hot_degree(raw.degree(), self.max_degree)]
         if name == "degree-scalar":
@@ -149,10 +154,10 @@ def _attributes(attributes: Tensor) -> _Block:
 
 def _need(value: Tensor | None, what: str, name: str, raw: RawGraphs) -> Tensor:
     if value is None:
-        held = (("labels", raw.node_labels), ("attributes", raw.node_attributes))
-        has = [key for key, rows in held if rows is not None]
+        held = dict.fromkeys(FEATURES[:_OF_FILES], raw.node_attributes) | {"labels": raw.node_labels}
+        has = [key for key, rows in held.items() if rows is not None]
         raise PoolBenchError(
-            f"features={name}: dataset {raw.name} has no {what}; choose from {', '.join([*has, *FEATURES[2:]])}"
+            f"features={name}: dataset {raw.name} has no {what}; choose from {', '.join([*has, *FEATURES[_OF_FILES:]])}"
         )
     return value
 
@@ -161,11 +166,26 @@ def _one_hot(column: Tensor, prefix: str) -> _Block:
     if column.numel() == 0:
         return [], lambda out: out
     low, high = int(column.min()), int(column.max())
-    if high - low < _MAX_RANGE:
-        values, index = torch.arange(low, high + 1), column - low
-    else:
-        values, index = column.unique(return_inverse=True)
-    return [f"{prefix}={value}" for value in values.tolist()], lambda out: out.scatter_(1, index[:, None], 1.0)
+    if high - low >= _MAX_RANGE:
+        return _one_hot_values(column, prefix)
+    index = column - low
+    return [f"{prefix}={value}" for value in range(low, high + 1)], lambda out: out.scatter_(1, index[:, None], 1.0)
+
+
+def _one_hot_values(column: Tensor, prefix: str) -> _Block:
+    """A column for each value that occurs, all of them whole numbers."""
+    values, index = column.unique(return_inverse=True)
+    return [f"{prefix}={int(value)}" for value in values.tolist()], lambda out: out.scatter_(1, index[:, None], 1.0)
+
+
+def _whole_attributes(attributes: Tensor, raw: RawGraphs) -> list[_Block]:
+    for k, column in enumerate(attributes.T):
+        if (other := column != column.round()).any():
+            raise PoolBenchError(
+                f"features=attributes-one-hot: dataset {raw.name} has {column[other][0]:g} in its node attribute {k}, "
+                "and whole numbers are expected; take attributes"
+            )
+    return [_one_hot_values(column, f"attribute{k}") for k, column in enumerate(attributes.T)]
 
 
 def _one_hot_degree(degree: Tensor, max_degree: int) -> _Block:

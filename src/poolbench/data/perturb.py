@@ -11,7 +11,7 @@ Evaluations of Graph-Learning Datasets", ICML 2025, arXiv 2502.02379 (RINGS): wh
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor
 from poolbench.data.features import MAX_BYTES, Features
 from poolbench.data.raw import RawGraphs
 from poolbench.errors import PoolBenchError
+from poolbench.splitmix import hashed
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -35,9 +36,6 @@ class Perturbation:
         at: which graphs: those that are trained and validated on (`train`), those that are tested on (`test`), `both`.
         seed: of what is drawn.
     """
-
-    #: Whether only all graphs together can be perturbed.
-    whole: ClassVar[bool] = False
 
     def __init__(self, at: str = "both", seed: int = 0) -> None:
         if at not in PLACES:
@@ -56,7 +54,7 @@ class Perturbation:
 
     def draw(self, *parts: Array | int) -> Array:
         """uint64, uniform, one for each place: a hash of the seed and of the numbers that say where it stands."""
-        return _hash(self.seed, *parts)
+        return hashed(self.seed, *parts)
 
 
 class _Share(Perturbation):
@@ -367,18 +365,6 @@ def _one_hot(raw: RawGraphs, local: Array) -> Features:
     x = torch.zeros(len(local), width)
     x[torch.arange(len(local)), torch.from_numpy(local)] = 1.0
     return Features(x, [f"node{k}" for k in range(width)])
-
-
-def _hash(*parts: Array | int) -> Array:
-    """uint64 from whole numbers, each mixed in by the finaliser of SplitMix64 (Steele, Lea and Flood, 2014)."""
-    state = np.zeros(1, dtype=np.uint64)
-    for part in parts:
-        state = state ^ np.asarray(part).astype(np.uint64)
-        state = state + np.uint64(0x9E3779B97F4A7C15)
-        state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        state = state ^ (state >> np.uint64(31))
-    return state
 
 
 def _uniform(drawn: Array) -> Array:

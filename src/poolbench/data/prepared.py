@@ -11,9 +11,11 @@ from poolbench.data.features import Features
 from poolbench.data.perturb import Perturbation
 from poolbench.data.protocols import Protocol
 from poolbench.data.raw import RawGraphs
+from poolbench.data.scaling import Scale, scaled
 from poolbench.data.splits import Split
 from poolbench.data.target import Target, node_classes
 from poolbench.errors import PoolBenchError
+from poolbench.records.record import TESTED
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,18 @@ class Prepared:
 
     @classmethod
     def of(
-        cls, dataset: GraphDataset, protocol: Protocol, fold: int | None, perturbation: Perturbation | None = None
+        cls,
+        dataset: GraphDataset,
+        protocol: Protocol,
+        fold: int | None,
+        perturbation: Perturbation | None = None,
+        scale: Scale | None = None,
     ) -> Prepared:
-        """Load the dataset, split it and perturb it. Raises `PoolBenchError` where one of them cannot be done."""
-        return Loaded.of(dataset, protocol.level).split(protocol, fold, perturbation)
+        """Load the dataset, split it, scale its features and perturb it.
+
+        Raises `PoolBenchError` where one of them cannot be done.
+        """
+        return Loaded.of(dataset, protocol.level).split(protocol, fold, perturbation, scale)
 
     @property
     def fingerprint(self) -> str:
@@ -82,25 +92,55 @@ class Loaded:
         return cls(dataset, raw, dataset.node_features(raw), dataset.edge_features(raw), dataset.edge_weight(raw),
                    target, official)  # fmt: skip
 
-    def split(self, protocol: Protocol, fold: int | None, perturbation: Perturbation | None = None) -> Prepared:
-        """One fold of a protocol, perturbed where that is asked for. Raises `PoolBenchError` where there is none."""
+    def split(
+        self,
+        protocol: Protocol,
+        fold: int | None,
+        perturbation: Perturbation | None = None,
+        scale: Scale | None = None,
+    ) -> Prepared:
+        """One fold of a protocol, perturbed and scaled where that is asked for.
+
+        Features, which may be computed from the graphs, are scaled after graphs and before features are perturbed.
+
+        Raises `PoolBenchError` where there is no such fold, or one of them cannot be done.
+        """
         order = protocol.order(self.dataset, self.raw)
         split = protocol.split(self.target.strata, self.raw.fingerprint(), fold, self.official, order)
         made = Prepared(self.raw, self.x, self.edges, self.weight, self.target, split, protocol.select,
                         protocol.validates, protocol.level, protocol.fold_seeds, self.dataset.known)  # fmt: skip
-        return made if perturbation is None else self._perturbed(made, perturbation)
+        chosen = None if perturbation is None else self._chosen(made, perturbation)
+        if perturbation is not None and chosen is not None:
+            made = self._perturbed(made, perturbation.graphs(self.raw, chosen))
+        if scale is not None:
+            made = replace(made, x=scaled(made.x, _trained(made), scale, self.dataset.name))
+        if perturbation is not None and chosen is not None:
+            made = replace(made, x=perturbation.features(made.x, made.raw, chosen))
+        return made
 
-    def _perturbed(self, made: Prepared, perturbation: Perturbation) -> Prepared:
-        """What is computed from the graphs (degrees, weights) is computed from the perturbed ones."""
+    def _chosen(self, made: Prepared, perturbation: Perturbation) -> torch.Tensor:
+        """[G] bool, the graphs that are perturbed."""
         if perturbation.at != "both" and made.level == "nodes":
             raise PoolBenchError(
                 f"perturb.at={perturbation.at}: nodes are split here, and graphs perturbed; take perturb.at=both"
             )
         chosen = torch.full((self.raw.num_graphs,), perturbation.at == "both")
-        for part in {"train": ("train", "val"), "test": ("test", "id_test"), "both": ()}[perturbation.at]:
+        for part in {"train": ("train", "val"), "test": TESTED, "both": ()}[perturbation.at]:
             chosen[getattr(made.split, part)] = True
-        raw, x, edges, weight = perturbation.graphs(self.raw, chosen), self.x, self.edges, self.weight
-        if raw is not self.raw:
-            dataset = self.dataset
-            x, edges, weight = dataset.node_features(raw), dataset.edge_features(raw), dataset.edge_weight(raw)
-        return replace(made, raw=raw, x=perturbation.features(x, raw, chosen), edges=edges, weight=weight)
+        return chosen
+
+    def _perturbed(self, made: Prepared, raw: RawGraphs) -> Prepared:
+        """What is computed from the graphs (degrees, weights) is computed from the perturbed ones."""
+        if raw is self.raw:
+            return made
+        dataset = self.dataset
+        return replace(made, raw=raw, x=dataset.node_features(raw), edges=dataset.edge_features(raw),
+                       weight=dataset.edge_weight(raw))  # fmt: skip
+
+
+def _trained(made: Prepared) -> torch.Tensor:
+    """[N] bool, the nodes that are trained on, or those of the graphs that are."""
+    nodes = made.level == "nodes"
+    trained = torch.zeros(made.raw.total_nodes if nodes else made.raw.num_graphs, dtype=torch.bool)
+    trained[made.split.train] = True
+    return trained if nodes else trained.repeat_interleave(made.raw.num_nodes)

@@ -1,24 +1,21 @@
 """Protocols: how a dataset is split, which epoch counts, and which part is looked at when.
 
-A split is a pure function of the labels, the protocol, its seed and the fold. Shuffling orders graphs by a SHA-256 of
-(seed, graph): no library's generator is involved, so it is the same on every machine, whatever is installed there.
+A split is a pure function of the labels, the protocol, its seed and the fold (`dealing`), or of an index file. No
+library's generator is involved, so it is the same on every machine, whatever is installed there.
 
 torch is loaded by what draws a split, so that a plan of runs need not wait for it to know their folds.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import msgspec
-from msgspec import Meta, Struct
-
+from poolbench.data.dealing import Parts, deal, held_out, members_by_class, stratified_folds, tensors
+from poolbench.data.index_files import Fold, IndexFile
 from poolbench.data.sources.folds import published_folds
-from poolbench.errors import PoolBenchError, one_line
+from poolbench.errors import PoolBenchError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,8 +23,6 @@ if TYPE_CHECKING:
     from poolbench.data.dataset import GraphDataset
     from poolbench.data.raw import RawGraphs
     from poolbench.data.splits import Split
-
-Parts = dict[str, "Tensor"]
 
 
 class Protocol:
@@ -156,7 +151,7 @@ class Holdout(Protocol):
         if y.numel() < 3:
             raise PoolBenchError(f"holdout: {y.numel()} graph(s) cannot be split in three parts; at least 3 are needed")
         test, val = Fraction(str(self.test)), Fraction(str(self.val))
-        return _tensors(_deal(_members_by_class(y), test, val, f"{self.name}-{self.version}/{self.seed}"))
+        return tensors(deal(members_by_class(y), test, val, f"{self.name}-{self.version}/{self.seed}"))
 
 
 class CrossValidation(Protocol):
@@ -169,8 +164,11 @@ class CrossValidation(Protocol):
         seed: which split.
         select: which epoch counts. fold_seeds: see `Protocol`.
         folds: how many.
-        val: what validates: the `next` fold, the `previous` one, or a fraction of the graphs outside fold f.
+        val: what validates: the `next` fold, the `previous` one, a fraction of the graphs outside fold f, or what the
+            index `file` says.
         stratified: whether each part has its share of each class.
+        folds_file: an index file (`index_files`), from which the folds are taken; None: they are drawn.
+        data: the cache folder, in which index files are kept; None for POOLBENCH_DATA or the user's.
 
     Raises `PoolBenchError` for too few folds, and where `val` is none of that.
     """
@@ -185,27 +183,43 @@ class CrossValidation(Protocol):
         folds: int = 10,
         val: str | float = "next",
         stratified: bool = True,
+        folds_file: str | Path | None = None,
+        data: str | Path | None = None,
     ) -> None:
-        least = 3 if isinstance(val, str) else 2
+        least = 3 if val in ("next", "previous") else 2
         if isinstance(folds, bool) or not isinstance(folds, int) or folds < least:
             raise PoolBenchError(f"{self.name}: folds={folds!r} must be a whole number, {least} or more")
-        if val not in ("next", "previous"):
-            if isinstance(val, str):
-                raise PoolBenchError(f"{self.name}: val={val!r} is neither next nor previous, nor a fraction")
+        if isinstance(val, str) and val not in ("next", "previous", "file"):
+            raise PoolBenchError(f"{self.name}: val={val!r} is none of next, previous, file, and no fraction")
+        if not isinstance(val, str):
             _check_fraction(self.name, "val", val)
+        if val == "file" and folds_file is None:
+            raise PoolBenchError(f"{self.name}: val=file takes what an index file says: give folds_file")
         self.name = self.name.replace("10", str(folds))
-        super().__init__(seed, select, fold_seeds)
+        self.index_file = _index_file(folds_file, data)
+        # Of what a file says nothing is drawn: one split has one hash.
+        drawn = self.index_file is None or not isinstance(val, str)
+        super().__init__(seed if drawn else 0, select, fold_seeds)
         self.folds, self.val, self.stratified = folds, val, _flag(self.name, "stratified", stratified)
+
+    def files(self) -> list[Path]:
+        return [] if self.index_file is None else [self.index_file.path]
 
     def parts(self, y: Tensor, fold: int | None, official: Parts | None) -> Parts:
         assert self.folds is not None and fold is not None
         key = f"{self.name}-{self.version}/{self.seed}"
-        dealt = _folds(y, self.folds, key, self.name)
+        if self.index_file is None:
+            dealt = stratified_folds(y, self.folds, key, self.name)
+        else:
+            given = self.index_file.folds(self.folds, y.numel())
+            if self.val == "file":
+                return _whole(given[fold], fold, self.index_file)
+            dealt = [each.test for each in given]
         if not isinstance(self.val, str):
-            return _inner(y, dealt, fold, Fraction(str(self.val)), key)
+            return held_out(y, dealt, fold, Fraction(str(self.val)), key)
         held = (fold + (1 if self.val == "next" else -1)) % self.folds
         train = [graph for k, members in enumerate(dealt) if k not in (fold, held) for graph in members]
-        return _tensors({"train": train, "val": dealt[held], "test": dealt[fold]})
+        return tensors({"train": train, "val": dealt[held], "test": dealt[fold]})
 
 
 class Nested(Protocol):
@@ -213,12 +227,12 @@ class Nested(Protocol):
 
     The graphs outside fold f are split 90/10: hyper-parameters are searched on that, and the chosen ones trained
     again, so that no trial sees fold f. The published folds are used where `folds` names them, such as
-    CHEMICAL/ENZYMES (`poolbench.data.sources.folds`), or `folds_file` is the path of a JSON (a list of
-    `{"test": [...], "model_selection": [{"train": [...], "validation": [...]}]}`); else stratified ones are drawn.
+    CHEMICAL/ENZYMES (`poolbench.data.sources.folds`), or `folds_file` gives an index file; else stratified ones are
+    drawn.
 
     Args:
         seed: which split, where none is given.
-        folds_file: path of published folds, None to draw. folds: their name.
+        folds_file: an index file (`index_files`), None to draw. folds: the name of published folds.
         runs: training runs with the chosen hyper-parameters, a fold.
         data, mirror: where named folds are found, as datasets are.
         select: which epoch counts. fold_seeds: see `Protocol`.
@@ -243,58 +257,27 @@ class Nested(Protocol):
             raise PoolBenchError("nested10: folds and folds_file are two ways to say one thing; give one of them")
         if isinstance(runs, bool) or not isinstance(runs, int) or runs < 1:
             raise PoolBenchError(f"nested10: runs={runs!r} must be a whole number, 1 or more")
-        self.folds_file, self.runs = None if folds_file is None else Path(folds_file), runs
+        self.index_file, self.runs = _index_file(folds_file, data), runs
         self.named_folds, self.data, self.mirror = folds, data, mirror
 
     def seeds(self, seed: int) -> tuple[int, ...]:
         return tuple(range(seed * self.runs, (seed + 1) * self.runs))
 
     def files(self) -> list[Path]:
-        if self.named_folds is not None:
-            return [published_folds(self.named_folds, self.data, self.mirror)]
-        return [] if self.folds_file is None else [self.folds_file]
+        given = self._given()
+        return [] if given is None else [given.path]
+
+    def _given(self) -> IndexFile | None:
+        if self.named_folds is not None and self.index_file is None:
+            self.index_file = IndexFile(str(published_folds(self.named_folds, self.data, self.mirror)))
+        return self.index_file
 
     def parts(self, y: Tensor, fold: int | None, official: Parts | None) -> Parts:
         assert self.folds is not None and fold is not None
-        if given := self.files():
-            return published_fold(given[0], fold, y.numel())
+        if given := self._given():
+            return _whole(given.folds(self.folds, y.numel())[fold], fold, given)
         key = f"{self.name}-{self.version}/{self.seed}"
-        return _inner(y, _folds(y, self.folds, key, self.name), fold, Fraction(1, 10), key)
-
-
-_Graphs = list[Annotated[int, Meta(ge=0, le=2**53)]]
-
-
-class _Selection(Struct):
-    train: _Graphs
-    validation: _Graphs
-
-
-class _Fold(Struct):
-    """A published fold, as far as it is read."""
-
-    test: _Graphs
-    model_selection: list[_Selection]
-
-
-def published_fold(path: Path, fold: int, num_graphs: int) -> Parts:
-    """One fold of a JSON file in the form that Errica et al. published. `PoolBenchError` where it does not fit."""
-    import torch
-
-    try:
-        entry = msgspec.json.decode(path.read_bytes(), type=list[_Fold])[fold]
-        inner = entry.model_selection[0]
-        parts = {"train": inner.train, "val": inner.validation, "test": entry.test}
-        tensors = {name: torch.tensor(part, dtype=torch.int64) for name, part in parts.items()}
-    except (OSError, msgspec.DecodeError, ValueError, IndexError, RecursionError) as error:
-        raise PoolBenchError(
-            f"protocol.folds_file={path} cannot be read ({one_line(error)}); expected a list of folds "
-            '{"test": [...], "model_selection": [{"train": [...], "validation": [...]}]}'
-        ) from error
-    named = sum(part.numel() for part in tensors.values())
-    if named != num_graphs:
-        raise PoolBenchError(f"protocol.folds_file={path} names {named} graphs, and the dataset has {num_graphs}")
-    return tensors
+        return held_out(y, stratified_folds(y, self.folds, key, self.name), fold, Fraction(1, 10), key)
 
 
 class Official(Protocol):
@@ -366,7 +349,7 @@ class Nodes(Protocol):
     def parts(self, y: Tensor, fold: int | None, official: Parts | None) -> Parts:
         if official is None or not self.official:
             test, val = Fraction(str(self.test)), Fraction(str(self.val))
-            return _tensors(_deal(_members_by_class(y), test, val, f"{self.name}-{self.version}/{self.seed}"))
+            return tensors(deal(members_by_class(y), test, val, f"{self.name}-{self.version}/{self.seed}"))
         import torch
 
         free = torch.ones(y.numel(), dtype=torch.bool)
@@ -384,25 +367,28 @@ class LegacyCrossValidation(CrossValidation):
     Args:
         seed: which split.
         select: which epoch counts; `metric` is the best test accuracy of any epoch. fold_seeds: see `Protocol`.
-        folds: how many.
+        folds: how many. folds_file, data: see `CrossValidation`.
     """
 
     name = "legacy-cv10"
     validates = "test"
 
-    def __init__(self, seed: int = 0, select: str = "metric", fold_seeds: str = "shared", folds: int = 10) -> None:
-        super().__init__(seed, select, fold_seeds, folds)
+    def __init__(
+        self,
+        seed: int = 0,
+        select: str = "metric",
+        fold_seeds: str = "shared",
+        folds: int = 10,
+        folds_file: str | Path | None = None,
+        data: str | Path | None = None,
+    ) -> None:
+        super().__init__(seed, select, fold_seeds, folds, folds_file=folds_file, data=data)
 
     def parts(self, y: Tensor, fold: int | None, official: Parts | None) -> Parts:
         import torch
 
         parts = super().parts(y, fold, official)
         return {**parts, "train": torch.cat([parts["train"], parts["val"]]), "val": parts["val"][:0]}
-
-
-def shuffled(indices: list[int], key: str) -> list[int]:
-    """`indices` in an order that depends on nothing but themselves and `key`."""
-    return sorted(indices, key=lambda index: hashlib.sha256(f"{key}/{index}".encode()).digest())
 
 
 def _flag(name: str, key: str, value: object) -> bool:
@@ -424,82 +410,16 @@ def _check_fractions(name: str, test: float, val: float) -> None:
         raise PoolBenchError(f"{name}: test={test} and val={val} leave nothing to train on; their sum must be < 1")
 
 
-def _tensors(parts: dict[str, list[int]]) -> Parts:
-    import torch
-
-    return {name: torch.tensor(sorted(graphs), dtype=torch.int64) for name, graphs in parts.items()}
+def _index_file(given: str | Path | None, data: str | Path | None) -> IndexFile | None:
+    return None if given is None else IndexFile(str(given), data)
 
 
-def _deal(members: Sequence[list[int]], test: Fraction, val: Fraction, key: str) -> dict[str, list[int]]:
-    """The graphs of each class in the three parts, shuffled by `key`."""
-    from poolbench.data.splits import PARTS
-
-    counts = _allocate([len(of_class) for of_class in members], test, val)
-    parts: dict[str, list[int]] = {part: [] for part in PARTS}
-    for of_class, (for_train, for_val, _) in zip(members, counts, strict=True):
-        order = shuffled(of_class, key)
-        parts["train"] += order[:for_train]
-        parts["val"] += order[for_train : for_train + for_val]
-        parts["test"] += order[for_train + for_val :]
-    return parts
-
-
-def _folds(y: Tensor, count: int, key: str, name: str) -> list[list[int]]:
-    """Stratified folds: the graphs, class by class and each class shuffled, are dealt out in turn."""
-    if y.numel() < count:
-        raise PoolBenchError(f"{name}: {y.numel()} graphs do not fill {count} folds")
-    dealt: list[list[int]] = [[] for _ in range(count)]
-    place = 0
-    for of_class in _members_by_class(y):
-        for graph in shuffled(of_class, key):
-            dealt[place % count].append(graph)
-            place += 1
-    return dealt
-
-
-def _inner(y: Tensor, dealt: Sequence[list[int]], fold: int, val: Fraction, key: str) -> Parts:
-    """Fold `fold` tests; of the graphs outside it a stratified share validates."""
-    import torch
-
-    rest = torch.tensor(sorted(graph for k, graphs in enumerate(dealt) if k != fold for graph in graphs))
-    members = [[int(rest[j]) for j in own] for own in _members_by_class(y[rest])]
-    inner = _deal(members, Fraction(0), val, f"{key}/{fold}")
-    return _tensors({"train": inner["train"], "val": inner["val"], "test": dealt[fold]})
-
-
-def _members_by_class(y: Tensor) -> list[list[int]]:
-    members: dict[int, list[int]] = {}
-    for index, label in enumerate(y.tolist()):
-        members.setdefault(label, []).append(index)
-    return [members[label] for label in sorted(members)]
-
-
-def _allocate(sizes: list[int], test: Fraction, val: Fraction) -> list[list[int]]:
-    """How many graphs of each class go to (train, val, test), in exact arithmetic.
-
-    Each number is its quota rounded down or up. Which ones are rounded up is decided by what the part is owed over
-    the classes so far, so that rounding does not add up over many classes.
-    """
-    shares = (1 - test - val, val, test)
-    owed = [Fraction(0)] * 3
-    table = []
-    for size in sizes:
-        quota = [size * share for share in shares]
-        row = [int(q) for q in quota]
-        owed = [debt + q - got for debt, q, got in zip(owed, quota, row, strict=True)]
-        if row[0] == 0:  # a class unseen in training cannot be learned, so training comes first
-            row[0], owed[0] = 1, owed[0] - 1
-        can_grow = [part for part in range(3) if row[part] < quota[part]]
-        for part in sorted(can_grow, key=lambda p: (-owed[p], p))[: size - sum(row)]:
-            row[part], owed[part] = row[part] + 1, owed[part] - 1
-        table.append(row)
-    return _fill_empty_parts(table, [part for part in (1, 2) if shares[part]])
-
-
-def _fill_empty_parts(table: list[list[int]], wanted: list[int]) -> list[list[int]]:
-    """In very small sets rounding may leave a wanted part empty: it then takes one of the largest training class."""
-    for part in wanted:
-        if sum(row[part] for row in table) == 0:
-            donor = max(table, key=lambda row: row[0])
-            donor[0], donor[part] = donor[0] - 1, donor[part] + 1
-    return table
+def _whole(fold: Fold, number: int, file: IndexFile) -> Parts:
+    """All parts of a fold of an index file."""
+    if not fold.model_selection:
+        raise PoolBenchError(
+            f"protocol.folds_file={file.given}: fold {number} has no model_selection, which says what is trained and "
+            "validated on"
+        )
+    inner = fold.model_selection[0]
+    return tensors({"train": inner.train, "val": inner.validation, "test": fold.test})

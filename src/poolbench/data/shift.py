@@ -9,7 +9,8 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from poolbench.data.protocols import Parts, Protocol, _deal, _members_by_class, _tensors
+from poolbench.data.dealing import Parts, deal, members_by_class, tensors
+from poolbench.data.protocols import Protocol
 from poolbench.errors import PoolBenchError
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class Shift(Protocol):
                 f"{test.numel()} above {max(low, high):g}; take other quantiles, or a dataset whose graphs differ more"
             )
         held = Fraction(str(self.held))
-        members = [[int(inside[j]) for j in own] for own in _members_by_class(y[inside])]
-        dealt = _deal(members, held, held, f"{self.name}-{self.version}/{self.seed}")
-        inner = _tensors({"train": dealt["train"], "val": dealt["val"], "id_test": dealt["test"]})
+        members = [[int(inside[j]) for j in own] for own in members_by_class(y[inside])]
+        dealt = deal(members, held, held, f"{self.name}-{self.version}/{self.seed}")
+        inner = tensors({"train": dealt["train"], "val": dealt["val"], "id_test": dealt["test"]})
         return {**inner, "test": test, "unused": ((values > low) & (values <= max(low, high))).nonzero().squeeze(1)}

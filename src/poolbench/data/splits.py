@@ -14,10 +14,8 @@ from torch import Tensor
 
 from poolbench.disk import put
 from poolbench.errors import PoolBenchError
+from poolbench.records.record import PARTS
 
-PARTS = ("train", "val", "test")
-MEASURED = (*PARTS, "id_test")
-"""The parts that a trained model is measured on, as far as a split has them."""
 NAMES = (*PARTS, "unused", "id_test")
 """Where a graph may be. The order is that of hashes: what came later is left out where it is empty."""
 

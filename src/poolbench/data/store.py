@@ -18,6 +18,7 @@ from torch import Tensor
 from poolbench.linalg import RAW, Connectivity, Ragged, Sparse
 from poolbench.linalg.coarsening import Coarsening
 from poolbench.linalg.products import invert, offsets, pointers, ranges
+from poolbench.splitmix import mix
 
 
 @dataclass(frozen=True)
@@ -361,14 +362,3 @@ class BatchLoader:
         each = torch.repeat_interleave(start - batch.a.nodes.ptr[:-1], sizes)
         seen = self.mask[torch.arange(each.numel(), device=each.device) + each]
         return replace(batch, y=torch.where(seen, batch.y, -1))
-
-
-def mix(*numbers: int) -> int:
-    """One seed from several, so that (0, 1) and (1, 0) draw differently: splitmix64 of each in turn."""
-    state = 0
-    for number in numbers:
-        state = (state + (number & 0xFFFFFFFFFFFFFFFF) + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
-        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-            state = ((state ^ (state >> shift)) * factor) & 0xFFFFFFFFFFFFFFFF
-        state ^= state >> 31
-    return state >> 1

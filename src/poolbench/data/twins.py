@@ -18,6 +18,7 @@ from torch import Tensor
 
 from poolbench.data.raw import RawGraphs
 from poolbench.errors import PoolBenchError
+from poolbench.splitmix import scrambled
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -175,34 +176,26 @@ def _refine(raw: RawGraphs, nodes: Array, edges: Array) -> Array:
     ends = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=n))])
     back = None if raw.symmetric else np.argsort(col, kind="stable")
     back_ends = np.concatenate([[0], np.cumsum(np.bincount(col, minlength=n))])
-    salt = _mix(edges.astype(np.uint64) + np.uint64(1))
-    colours, count = _mix(nodes.astype(np.uint64)), 0
+    salt = scrambled(edges.astype(np.uint64) + np.uint64(1))
+    colours, count = scrambled(nodes.astype(np.uint64)), 0
     while (distinct := len(_sorted_distinct(colours))) > count:
         count = distinct
-        around = _sums(_mix(colours[col] ^ salt), ends)
+        around = _sums(scrambled(colours[col] ^ salt), ends)
         if back is not None:
-            around = _mix(around) + _sums(_mix(colours[row[back]] ^ _mix(salt[back])), back_ends)
-        colours = _mix(colours + _mix(around))
+            around = scrambled(around) + _sums(scrambled(colours[row[back]] ^ scrambled(salt[back])), back_ends)
+        colours = scrambled(colours + scrambled(around))
     return colours
 
 
 def _candidates(raw: RawGraphs, colours: Array) -> Iterator[list[int]]:
     """Groups of graphs with as many nodes and the same colours, each in ascending order."""
     ends = np.concatenate([[0], np.cumsum(raw.num_nodes.numpy())])
-    keys = np.stack([np.diff(ends).astype(np.uint64), _sums(_mix(colours), ends)], axis=1)
+    keys = np.stack([np.diff(ends).astype(np.uint64), _sums(scrambled(colours), ends)], axis=1)
     _, group, sizes = np.unique(keys, axis=0, return_inverse=True, return_counts=True)
     order = np.argsort(group.reshape(-1), kind="stable")
     for members in np.split(order, np.cumsum(sizes)[:-1]):
         if len(members) > 1:
             yield members.tolist()
-
-
-def _mix(values: Array) -> Array:
-    """Scramble uint64 (the finaliser of SplitMix64: Steele, Lea & Flood, OOPSLA 2014)."""
-    values = values + np.uint64(0x9E3779B97F4A7C15)
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
 
 
 def _sums(values: Array, ends: Array) -> Array:

@@ -166,7 +166,7 @@ class Search:
 
     def _drawn_by(self) -> int:
         """What the trials are drawn by: the seed, or another one in each fold (`Protocol.fold_seeds`)."""
-        from poolbench.data.store import mix
+        from poolbench.splitmix import mix
 
         fold, own = self.config.fold, self.config.protocol.arguments.get("fold_seeds") == "own"
         return mix(self.config.seed, fold) if own and fold is not None else self.config.seed
@@ -175,7 +175,7 @@ class Search:
         """The points of a grid, in an order drawn from the seed, so that some of them stand for all."""
         from optuna.distributions import CategoricalDistribution
 
-        from poolbench.data.store import mix
+        from poolbench.splitmix import mix
 
         values = [d.choices for d in self.space.values() if isinstance(d, CategoricalDistribution)]
         points = [dict(zip(self.space, point, strict=True)) for point in itertools.product(*values)]
@@ -276,7 +276,7 @@ class Search:
     def _draw(self, number: int, known: Sequence[FrozenTrial]) -> dict[str, Value]:
         import optuna
 
-        from poolbench.data.store import mix
+        from poolbench.splitmix import mix
 
         if self._points:
             return self._points[number]

@@ -19,6 +19,7 @@ from poolbench.data.dataset import GraphDataset
 from poolbench.data.perturb import Perturbation
 from poolbench.data.prepared import Loaded, Prepared
 from poolbench.data.protocols import Nested, Protocol
+from poolbench.data.scaling import Scale
 from poolbench.errors import PoolBenchError, nearest
 from poolbench.learn.locate import build_protocol, construct, first_line, locate, places
 from poolbench.learn.loggers import LoggerConfig
@@ -42,6 +43,7 @@ class Parts:
     dataset: GraphDataset
     protocol: Protocol
     perturbation: Perturbation | None
+    scale: Scale | None
     loggers: tuple[LoggerConfig, ...]
 
     @classmethod
@@ -73,7 +75,8 @@ class Parts:
             check_losses(config, model, protocol.validates)
         check_device(config.trainer)
         try_scheduler(config.scheduler, build_optimizer(config.optimizer, [nn.Parameter(torch.zeros(1))]))
-        return cls(dataset, protocol, build_perturbation(config.perturb), build_loggers(config.logger))
+        return cls(dataset, protocol, build_perturbation(config.perturb), config.feature_scale,
+                   build_loggers(config.logger))  # fmt: skip
 
     @cached_property
     def _loaded(self) -> Loaded:
@@ -81,7 +84,7 @@ class Parts:
 
     def prepared(self, fold: int | None) -> Prepared:
         """The data of one fold, loaded for the first that asks. Raises `PoolBenchError` where that cannot be done."""
-        return self._loaded.split(self.protocol, fold, self.perturbation)
+        return self._loaded.split(self.protocol, fold, self.perturbation, self.scale)
 
 
 def build_dataset(part: Part, data: str | None = None, mirror: str | None = None) -> GraphDataset:

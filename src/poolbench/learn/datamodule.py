@@ -8,7 +8,8 @@ import pytorch_lightning as pl
 import torch
 
 from poolbench.data.splits import Split
-from poolbench.data.store import Batch, BatchLoader, GraphStore, mix
+from poolbench.data.store import Batch, BatchLoader, GraphStore
+from poolbench.splitmix import mix
 
 
 class GraphData(pl.LightningDataModule):

@@ -19,10 +19,11 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from poolbench.data.store import BatchLoader, mix
+from poolbench.data.store import BatchLoader
 from poolbench.disk import put
 from poolbench.errors import RunError
 from poolbench.learn.learner import Learner
+from poolbench.splitmix import mix
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from poolbench.data.prepared import Prepared
 from poolbench.data.raw import RawGraphs
-from poolbench.data.splits import MEASURED
 from poolbench.errors import PoolBenchError
 from poolbench.learn.outcome import Outcome
 from poolbench.nn.model import DataFacts, Part
@@ -25,6 +24,7 @@ from poolbench.pool.base.hostgraph import Array
 from poolbench.pool.base.src import Operator
 from poolbench.pool.nopool import NoPool
 from poolbench.records.outcomes import pack
+from poolbench.records.record import MEASURED, TESTED
 
 Labelled = list[list[dict[int, Any]]]
 """Graphs as grakel reads them: of each node its neighbours, and its label."""
@@ -80,7 +80,7 @@ class KernelSVM:
         y = prepared.target.y
         for part in MEASURED:
             graphs = getattr(prepared.split, part)
-            if graphs.numel() and (part not in ("test", "id_test") or evaluate_test):
+            if graphs.numel() and (part not in TESTED or evaluate_test):
                 right = predicted[graphs] == y[graphs]
                 outcome.metrics[part] = {"accuracy": float(right.double().mean())}
                 if part == "test":

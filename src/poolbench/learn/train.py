@@ -18,8 +18,7 @@ import torch
 from poolbench.config import Callbacks, Config
 from poolbench.data.coarsen import PackedCoarsenings, Recipe, coarsen_dataset
 from poolbench.data.prepared import Prepared
-from poolbench.data.splits import MEASURED, PARTS
-from poolbench.data.store import GraphStore, mix
+from poolbench.data.store import GraphStore
 from poolbench.data.target import Target
 from poolbench.learn import diagnostics, memory, metrics
 from poolbench.learn.build import build_model, build_optimizer, build_scheduler, check_monitor
@@ -37,7 +36,9 @@ from poolbench.nn.model import DataFacts
 from poolbench.pool.base.src import SRCPool
 from poolbench.records.outcomes import pack
 from poolbench.records.provenance import usable_cores
+from poolbench.records.record import MEASURED, PARTS, TESTED
 from poolbench.records.version import code_version
+from poolbench.splitmix import mix
 
 log = logging.getLogger(__name__)
 
@@ -177,7 +178,7 @@ def train(
     module.to(data.store.device)
     answers = Answers(target, prepared.level == "nodes", split.num_graphs)
     for number, part in enumerate(MEASURED):
-        if getattr(split, part).numel() and (part not in ("test", "id_test") or config.evaluate_test):
+        if getattr(split, part).numel() and (part not in TESTED or config.evaluate_test):
             kept = answers if part == "test" else None
             outcome.metrics[part] = evaluate(module, data.whole(part), mix(seed, 0x7E57, number), kept)
     outcome.outcomes = answers.packed()

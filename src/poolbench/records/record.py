@@ -28,6 +28,10 @@ LARGEST = 64 * 2**20
 """Bytes of a record file that are read: a hundred times what a run writes."""
 
 PARTS = ("train", "val", "test")
+TESTED = ("test", "id_test")
+"""The parts that are looked at once, at the end, and with `evaluate_test=false` not at all."""
+MEASURED = (*PARTS, "id_test")
+"""The parts that a trained model is measured on, as far as a split has them."""
 Status = Literal["done", "failed", "pruned"]
 WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -74,7 +78,7 @@ class Metrics(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=Tr
 
     def parts(self) -> dict[str, dict[str, float]]:
         """The metrics by part; `id_test` where there are such graphs."""
-        return {part: self.of(part) for part in (*PARTS, *(["id_test"] if self.id_test else []))}
+        return {part: self.of(part) for part in MEASURED if part in PARTS or self.of(part)}
 
 
 class Time(Struct, kw_only=True, forbid_unknown_fields=True):

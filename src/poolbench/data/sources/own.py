@@ -18,9 +18,9 @@ from poolbench.data.raw import RawGraphs
 from poolbench.data.sources import fetch
 from poolbench.data.sources.own_csv import TABLES, read_tables
 from poolbench.data.sources.own_graphs import raw_graphs
-from poolbench.data.splits import PARTS
 from poolbench.data.target import Target
 from poolbench.errors import PoolBenchError, one_line
+from poolbench.records.record import PARTS
 
 COLLECTION = "own"
 

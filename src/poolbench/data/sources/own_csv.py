@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from poolbench.data.sources.own_graphs import Graph
-from poolbench.data.splits import PARTS
 from poolbench.errors import PoolBenchError, one_line
+from poolbench.records.record import PARTS
 
 TABLES = ("nodes.csv", "edges.csv", "graphs.csv")
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from poolbench.data.raw import RawGraphs
-from poolbench.data.splits import PARTS
 from poolbench.errors import PoolBenchError, one_line
+from poolbench.records.record import PARTS
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from poolbench.linalg import Matrix
 from poolbench.linalg.plain import by_formula
+from poolbench.splitmix import scrambled
 
 Array = np.ndarray[Any, np.dtype[Any]]
 P = ParamSpec("P")
@@ -89,30 +90,14 @@ def canonical_order(a: csr_array) -> Array:
     colour, such as those of a ring, stay in the order of their numbers.
     """
     n, row, col = a.shape[0], rows_of(a), a.indices
-    weight = _mix(_rounded(a.data).view(np.uint64))
+    weight = scrambled(_rounded(a.data).view(np.uint64))
     colour, known = np.zeros(n, dtype=np.uint64), 0
     while (count := len(np.unique(colour))) > known:
         known, out, into = count, np.zeros(n, dtype=np.uint64), np.zeros(n, dtype=np.uint64)
-        np.add.at(out, row, _mix(colour[col] + weight))
-        np.add.at(into, col, _mix(colour[row] + weight))
-        colour = _mix(_mix(_mix(colour) + out) + into)
+        np.add.at(out, row, scrambled(colour[col] + weight))
+        np.add.at(into, col, scrambled(colour[row] + weight))
+        colour = scrambled(scrambled(scrambled(colour) + out) + into)
     return np.argsort(colour, kind="stable")
-
-
-def _mix(v: Array) -> Array:
-    """The finaliser of splitmix64 (Steele, Lea, Flood, OOPSLA 2014), elementwise on uint64."""
-    v = v + _STEP
-    v ^= v >> _SHIFTS[0]
-    v *= _FACTORS[0]
-    v ^= v >> _SHIFTS[1]
-    v *= _FACTORS[1]
-    v ^= v >> _SHIFTS[2]
-    return v
-
-
-_STEP = np.uint64(0x9E3779B97F4A7C15)
-_SHIFTS = np.array([30, 27, 31], dtype=np.uint64)
-_FACTORS = np.array([0xBF58476D1CE4E5B9, 0x94D049BB133111EB], dtype=np.uint64)
 
 
 def reordered(a: csr_array, order: Array) -> csr_array:

@@ -1,0 +1,58 @@
+"""Node features that are numbers, scaled by what is trained on, so that nothing of the other nodes is learnt."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from poolbench.data.features import Features
+from poolbench.errors import PoolBenchError
+
+Scale = Literal["standard", "range"]
+
+_COLUMNS = 64
+"""So many columns are held in 64 bits at once."""
+
+
+def scaled(x: Features, trained: Tensor, how: Scale, dataset: str) -> Features:
+    """`x` with its columns of numbers scaled by statistics over the rows `trained` [N] bool.
+
+    One-hot columns (named what=value) and constants stay. A column of one value in these rows is shifted alone.
+
+    Args:
+        how: `standard`, to mean 0 and variance 1 (of the rows, not estimated for others); `range`, to 0 up to 1.
+        dataset: what messages call it.
+
+    Raises `PoolBenchError` where no column is a number, or nothing is trained on.
+    """
+    columns = [] if x.vocabulary is not None else [j for j, name in enumerate(x.names) if _is_number(name)]
+    if not columns:
+        raise PoolBenchError(
+            f"feature_scale={how}: {dataset} has no node feature that is a number, but categories and constants alone; "
+            "leave it out, or choose others by dataset.features"
+        )
+    if not bool(trained.any()):
+        raise PoolBenchError(f"feature_scale={how}: of {dataset} no node is trained on, so there are no statistics")
+    rows, values = trained.numpy(), x.values.numpy().copy()
+    for at in range(0, len(columns), _COLUMNS):
+        block = columns[at : at + _COLUMNS]
+        numbers = values[:, block].astype(np.float64)
+        shift, width = _statistics(numbers[rows], how)
+        values[:, block] = (numbers - shift) / np.where(width > 0, width, 1.0)
+    return x._replace(values=torch.from_numpy(values))
+
+
+def _statistics(numbers: np.ndarray[Any, Any], how: Scale) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """What becomes 0 in each column, and how much 1."""
+    low, high = numbers.min(axis=0), numbers.max(axis=0)
+    if how == "range":
+        return low, high - low
+    # The rounded sum of equal numbers has a spread, and what it is divided by would be noise.
+    return numbers.mean(axis=0), np.where(high > low, numbers.std(axis=0), 0.0)
+
+
+def _is_number(column: str) -> bool:
+    return "=" not in column and column != "constant"
