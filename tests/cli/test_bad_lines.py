@@ -90,6 +90,7 @@ k_from=1
 feature_scale=minmax
 feature_scale=true
 dataset=planted dataset.features=degree feature_scale=standard
+dataset=MUTAG model=wl-svm pool=none protocol=cv10 feature_scale=standard
 dataset=planted dataset.features=attributes-one-hot
 callbacks.monitor=val/nothing callbacks.mode=min
 trainer.threads=100000
