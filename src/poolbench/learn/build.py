@@ -74,7 +74,7 @@ class Parts:
         if model.task != "kernel":
             check_losses(config, model, protocol.validates)
         elif config.feature_scale is not None:
-            raise PoolBenchError("feature_scale: a graph kernel looks at labels alone, which are no numbers: leave it out")
+            raise PoolBenchError("feature_scale: a graph kernel looks at labels, which are no numbers: leave it out")
         check_device(config.trainer)
         try_scheduler(config.scheduler, build_optimizer(config.optimizer, [nn.Parameter(torch.zeros(1))]))
         return cls(dataset, protocol, build_perturbation(config.perturb), config.feature_scale,
