@@ -12,17 +12,18 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from poolbench.audit import claims
+from poolbench.audit import splits as resplit
 from poolbench.audit.claims import measured_anew
 from poolbench.audit.registry import Registry
 from poolbench.audit.trust import Trust
 from poolbench.errors import PoolBenchError, printable
 from poolbench.records import digests, gathered, outcomes
-from poolbench.records.changes import canonical, upgrade
+from poolbench.records.changes import canonical
 from poolbench.records.equivalence import Covered, Links
 from poolbench.records.forgotten import FOLDER, MARKS, Forgotten
 from poolbench.records.identity import EXECUTION_KEYS, canonical_json, processes, run_identity, without
@@ -31,9 +32,6 @@ from poolbench.records.record import LARGEST, RECORD, Record, decode, encode, le
 from poolbench.records.version import installed_code
 from poolbench.report.leaderboard import Place, dataset_name, pool_name, protocol_name
 from poolbench.wording import count
-
-if TYPE_CHECKING:
-    from poolbench.data.prepared import Prepared
 
 #: So far may an accuracy be from a whole number of graphs: the rounding of a quotient.
 ROUNDING = 1e-3
@@ -54,14 +52,22 @@ class Findings:
     notes: list[str] = field(default_factory=list)
     unchecked: list[str] = field(default_factory=list)
     """What could not be checked, for want of data or of a curve."""
+    flags: list[str] = field(default_factory=list)
+    """What a person should look at; of a submission alone."""
     count: int = 0
+
+    def strict(self) -> Findings:
+        """The same, where what could not be checked is an error."""
+        errors = [*self.errors, *(f"unchecked: {what}" for what in self.unchecked)]
+        return replace(self, errors=errors, unchecked=[])
 
     def written(self) -> str:
         """All of it, and a last line that sums it up."""
         verdict = count(len(self.errors), "error") if self.errors else "no errors"
         verdict += " in what could be checked" if self.unchecked and not self.errors else ""
-        lines = [*self.errors, *(f"unchecked: {what}" for what in self.unchecked),
-                 *(f"note: {note}" for note in self.notes), f"{count(self.count, 'record')}, {verdict}"]  # fmt: skip
+        lines = [*self.errors, *(f"flagged: {what}" for what in self.flags),
+                 *(f"unchecked: {what}" for what in self.unchecked), *(f"note: {note}" for note in self.notes),
+                 f"{count(self.count, 'record')}, {verdict}"]  # fmt: skip
         return "\n".join(map(printable, lines))
 
 
@@ -71,17 +77,20 @@ def verify(
     paths: Mapping[str, Any] | None = None,
     trust: Trust | None = None,
     strict: bool = False,
+    links: Links | None = None,
 ) -> Findings:
     """Check a results folder, a file of records (a line each) or one `record.json`.
 
     Args:
         splits: draw every split anew from its dataset, which is fetched where it is not there.
         paths: `data` and `mirror`, as in the configuration. trust: what records may name; None: what PoolBench has.
-        strict: what cannot be checked is an error.
+        strict: what cannot be checked is an error. links: which versions of the code come to the same; None: those
+            beside the records.
 
     Raises `PoolBenchError` where there are no records.
     """
-    found, links, trust = Findings(), Links.read(path), trust or Trust()
+    found, trust = Findings(), trust or Trust()
+    links = Links.read(path) if links is None else links
     found.errors += [links.broken] if links.broken else []
     forgotten = Forgotten.read(path)
     found.errors += forgotten.broken
@@ -104,16 +113,23 @@ def verify(
         _gathered_and_kept(read, found)
     # What stands in both places is one record, with its curve.
     once = list({gathered.key(record): (where, record) for where, record in read}.values())
-    _attempts(once, links, found)
-    _together([record for _, record in once], links, found)
+    look_at(once, links, found, splits, paths or {}, trust)
+    return found.strict() if strict else found
+
+
+def look_at(read: Read, links: Links, found: Findings, splits: bool, paths: Mapping[str, Any], trust: Trust) -> None:
+    """Add what is wrong with records together, and what of them could not be checked; for the arguments see `verify`.
+
+    Args:
+        read: each record once. links: which versions of the code come to the same. found: is added to.
+    """
+    records = [record for _, record in read]
+    _attempts(read, links, found)
+    _together(records, links, found)
     if splits:
-        _splits(once, paths or {}, trust, found)
-    _unchecked([record for _, record in once], splits, trust, found)
-    if strict:
-        found.errors += [f"unchecked: {what}" for what in found.unchecked]
-        found.unchecked = []
-    found.count = len(once)
-    return found
+        found.errors += resplit.wrong(read, paths, trust)
+    _unchecked(records, splits, trust, found)
+    found.count = len(records)
 
 
 # -------------------------------------------------------------------------------------------------------------- reading
@@ -403,104 +419,7 @@ def _unchecked(records: list[Record], splits: bool, trust: Trust, found: Finding
             claims.unknown(r, trust.registry) for r in records],
         "whose splits and labels were not looked at: --splits does": [not splits] * len(records),
     }  # fmt: skip
-    found.unchecked += [f"{count(sum(each), 'record')} {what}" for what, each in counts.items() if any(each)]
-
-
-# --------------------------------------------------------------------------------------------------------------- splits
-
-
-def _splits(read: Read, paths: Mapping[str, Any], trust: Trust, found: Findings) -> None:
-    """Draw every split anew and compare it with the hash in the record, and the outcomes with the labels."""
-    drawn: dict[str, Prepared | str] = {}
-    for where, record in read:
-        config = upgrade(record.config)
-        try:
-            trust.check(config, runs=False)
-        except PoolBenchError as error:
-            found.errors.append(f"{where}: is not built from: {error}")
-            continue
-        key = _text([config["dataset"], config["protocol"], config["split"], config.get("fold")])
-        if key not in drawn:
-            try:
-                drawn[key] = _draw(config, paths)
-            except PoolBenchError as error:
-                drawn[key] = str(error)
-        now = drawn[key]
-        if isinstance(now, str):
-            found.errors.append(f"{where}: its split cannot be drawn again: {now}")
-        elif now.split.fingerprint != record.splits.dataset:
-            found.errors.append(f"{where}: its dataset is not the one that there is now: fingerprints differ")
-        elif now.split.hash != record.splits.hash:
-            found.errors.append(f"{where}: its split is not what its protocol draws: {now.split.hash[:16]} is expected")
-        else:
-            found.errors += [f"{where}: {said}" for said in _wrong_labels(record, now)]
-
-
-def _draw(config: Mapping[str, Any], paths: Mapping[str, Any]) -> Prepared:
-    """The data and the split that a configuration makes."""
-    from poolbench.config import Part
-    from poolbench.data.prepared import Prepared
-    from poolbench.learn.build import build_dataset
-    from poolbench.learn.locate import build_protocol
-
-    places = paths.get("data"), paths.get("mirror")
-    dataset = build_dataset(Part.of("dataset", config["dataset"]), *places)
-    protocol = build_protocol(Part.of("protocol", config["protocol"]), config["split"]["seed"], *places)
-    return Prepared.of(dataset, protocol, config.get("fold"))
-
-
-def _wrong_labels(record: Record, prepared: Prepared) -> Iterator[str]:
-    """The sizes of the split, and the outcomes against it and its labels."""
-    import numpy as np
-
-    sizes = {part: size for part, size in prepared.split.sizes.items() if part != "unused"}
-    if sizes != {part: getattr(record.splits, part) for part in sizes}:
-        yield f"splits are of other sizes than its protocol draws: {sizes}"
-    if record.outcomes is None:
-        return
-    try:
-        answers = outcomes.unpack(record.outcomes)
-    except ValueError:
-        return  # it is said elsewhere
-    if record.task == "node-clustering":
-        if len(answers.predicted) != prepared.raw.total_nodes:
-            yield f"outcomes are of {len(answers.predicted)} nodes, and there are {prepared.raw.total_nodes}"
-            return
-        yield from _wrong_metrics(record, _of_clusters(answers, prepared))
-    elif not np.array_equal(answers.graphs, prepared.split.test.numpy()):
-        yield "outcomes are not of the graphs of the test split"
-    elif answers.right is None:
-        yield from _wrong_metrics(record, _of_values(answers, prepared))
-    else:
-        labels = prepared.target.y[prepared.split.test].numpy()
-        if not np.array_equal(answers.right, answers.predicted == labels):
-            yield "outcomes say of other answers that they are right than the labels do"
-
-
-def _wrong_metrics(record: Record, made: Mapping[str, float]) -> Iterator[str]:
-    """Test metrics against those that the outcomes make, which are kept in float32."""
-    for name, value in made.items():
-        said = record.metrics.test.get(name, math.nan)
-        if not math.isclose(said, value, rel_tol=1e-5, abs_tol=1e-7) and not (math.isnan(said) and math.isnan(value)):
-            yield f"metrics.test.{name}={said}, and its outcomes make {value}"
-
-
-def _of_values(answers: outcomes.Answers, prepared: Prepared) -> dict[str, float]:
-    import torch
-
-    from poolbench.learn.metrics import measure
-
-    target = prepared.target
-    if target.kind not in ("binary", "numbers") or answers.predicted.shape[1:] != target.y.shape[1:]:
-        return {}
-    return measure(target, target.y[prepared.split.test], torch.from_numpy(answers.predicted.copy()))
-
-
-def _of_clusters(answers: outcomes.Answers, prepared: Prepared) -> dict[str, float]:
-    import torch
-
-    from poolbench.learn import clustering
-
-    cluster, raw = torch.from_numpy(answers.predicted.astype("int64")), prepared.raw
-    found = clustering.by_itself(cluster, raw.edge_index, int(cluster.max()) + 1)
-    return found if raw.node_y is None else {**clustering.against_classes(cluster, raw.node_y), **found}
+    for what, each in counts.items():
+        if any(each):
+            named = records[each.index(True)].id + " ..." * (sum(each) > 1)
+            found.unchecked.append(f"{count(sum(each), 'record')} {what} (run {named})")
