@@ -35,8 +35,8 @@ from poolbench.wording import count
 
 SHARE = 0.05
 """Of the records, that is run again."""
-SHOWN = 50
-"""So many findings of a kind stand in a summary."""
+MOST, SHOWN = 500, 50
+"""So many findings of a kind are printed, and stand in a summary."""
 
 
 @dataclass
@@ -53,8 +53,12 @@ class Judged:
     boards: list[Board] = field(default_factory=list)
 
     def written(self) -> str:
-        """All of it for a terminal: a line a finding."""
-        return "\n".join([*map(printable, self.again), self.findings.written()])
+        """All of it for a terminal: a line a finding, `MOST` of a kind."""
+        found = self.findings
+        last = found.written().rpartition("\n")[2]
+        parts = {name: _first(getattr(found, name), MOST) for name in ("errors", "flags", "unchecked", "notes")}
+        shown = replace(found, **parts).written().rpartition("\n")[0]
+        return "\n".join(filter(None, [*map(printable, self.again), shown, last]))
 
     def markdown(self) -> str:
         """The same in Markdown, with the submitted rows beside reference rows."""
@@ -68,10 +72,13 @@ class Judged:
         for title, lines in (("Errors", found.errors), ("Flagged: a person should look", found.flags),
                              ("Run again", self.again), ("Not checked", found.unchecked),
                              ("Notes", found.notes)):  # fmt: skip
-            more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
             if lines:
-                said += ["", f"### {title}", "", *(f"* {markdown_escape(line)}" for line in [*lines[:SHOWN], *more])]
+                said += ["", f"### {title}", "", *(f"* {markdown_escape(line)}" for line in _first(lines, SHOWN))]
         return "\n".join([*said, "", *(results(board).written("md") for board in self.boards)])
+
+
+def _first(lines: list[str], most: int) -> list[str]:
+    return [*lines[:most], *([f"and {len(lines) - most} more such lines"] if len(lines) > most else [])]
 
 
 def judge(
@@ -101,7 +108,8 @@ def judge(
         made.findings = found = verify(folder, splits=True, paths=paths, trust=declared, links=links)
     except PoolBenchError as error:
         found.errors.append(str(error))
-        return made
+    if found.errors:
+        return made  # what does not hold by itself is not compared
     records = gathered.found_records(folder)
     found.errors += [f"run {r.id}: {said}" for r in records for said in _foreign(r, metadata)]
     found.errors += _mixed(records, links)

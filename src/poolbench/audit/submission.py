@@ -30,6 +30,8 @@ SCHEMA = 1
 
 LARGEST_METADATA = 16 << 10
 """Bytes of the metadata that are read."""
+DEEPEST = 5
+"""So many lists and mappings may stand in each other there, one of them the whole stream."""
 MOST_BYTES = 256 << 20
 """Of all files together."""
 MOST_FILES = 1000
@@ -146,15 +148,25 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
     if len(text) > LARGEST_METADATA:
         raise PoolBenchError(f"it is larger than {LARGEST_METADATA >> 10} KiB")
     try:
-        # An alias repeats what stands elsewhere, and a few lines of them make terabytes.
-        if any(isinstance(token, yaml.AliasToken | yaml.AnchorToken) for token in yaml.scan(text, yaml.SafeLoader)):
-            raise PoolBenchError("anchors and aliases are not read")
+        _check_tokens(text)
         values = yaml.load(text, yaml.SafeLoader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise PoolBenchError(f"it is no YAML: {one_line(error)[:200]}") from error
     if not isinstance(values, dict):
         raise PoolBenchError("a mapping of keys is expected")
     return values
+
+
+def _check_tokens(text: bytes) -> None:
+    """Refuse what a flat file does not need, before it is made: an alias repeats what stands elsewhere, so that a few
+    lines of them are terabytes; what stands deep in each other takes a stack, and the square of its length to read."""
+    depth = 0
+    for token in yaml.scan(text, yaml.SafeLoader):
+        if isinstance(token, yaml.AliasToken | yaml.AnchorToken | yaml.TagToken):
+            raise PoolBenchError("anchors, aliases and tags are not read")
+        depth += type(token).__name__.endswith("StartToken") - type(token).__name__.endswith("EndToken")
+        if depth > DEEPEST:
+            raise PoolBenchError(f"more than {DEEPEST} lists and mappings stand in each other")
 
 
 # ------------------------------------------------------------------------------------------------------------ the files

@@ -54,8 +54,8 @@ def pack(
     if folder.exists() or folder.is_symlink():
         raise PoolBenchError(f"{folder} is there already: choose another --name, or remove it first")
     links = Links.read(results)
-    records, notes = _chosen(results, query, links)
-    made = Metadata.of({"schema": submission.SCHEMA, **metadata, **_operator(records)})
+    operator, records, notes = _chosen(results, query, links)
+    made = Metadata.of({"schema": submission.SCHEMA, **metadata, **operator})
     trust = Trust(made.declared(Registry.of()))
     found = Findings()
     read = [(f"run {record.id}", record) for record in records]
@@ -100,10 +100,11 @@ def begin(repository: Path, code: str) -> list[Path]:
     return list(texts)
 
 
-def _chosen(results: Path, query: Sequence[str], links: Links) -> tuple[list[Record], list[str]]:
-    """The records that tables would show, one a run, with their curves; and how many others were left out."""
-    found = counted(gathered.gather(results, curves=True), links)
-    asked = standing(answering(found, query, lambda one: one.record), links)
+def _chosen(results: Path, query: Sequence[str], links: Links) -> tuple[dict[str, str], list[Record], list[str]]:
+    """The operator, its records that tables would show, one a run, with their curves; how many others were left out."""
+    found = answering(counted(gathered.gather(results, curves=True), links), query, lambda one: one.record)
+    operator = _operator([one.record for one in found])
+    asked = standing(found, links)
     shown = [one.record for one in asked if one.kind]
     tested = [record for record in shown if record.config.get("evaluate_test", True)]
     if not tested:
@@ -113,7 +114,7 @@ def _chosen(results: Path, query: Sequence[str], links: Links) -> tuple[list[Rec
             (len(asked) - len(shown), "of other versions of the code"),
             (len(shown) - len(tested), "without an evaluation of the test split")) if number
     ]  # fmt: skip
-    return tested, notes
+    return operator, tested, notes
 
 
 def _operator(records: Sequence[Record]) -> dict[str, str]:

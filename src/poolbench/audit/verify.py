@@ -37,6 +37,8 @@ from poolbench.wording import count
 ROUNDING = 1e-3
 MOST_GRAPHS = 2**53
 """Above it a share of them is no exact number."""
+BROKEN = 100
+"""After so many lines that are none a file is no file of records."""
 LINES = ".jsonl"
 GROUPS = ("pool", "model", "dataset", "protocol", "split", "trainer")
 
@@ -156,11 +158,16 @@ def _read(file: Path, found: Findings) -> Iterator[tuple[str, Record]]:
         lines = [(f"{file}:{number}", line) for number, line in enumerate(text.split(b"\n"), 1) if line.strip()]
     if not text.strip():
         raise PoolBenchError(f"{file} holds no records")
+    broken = 0
     for where, line in lines:
         try:
             yield where, decode(line)
         except ValueError as error:
             found.errors.append(f"{where}: is no record: {error}")
+            broken += 1
+        if broken == BROKEN:
+            found.errors.append(f"{where}: is the {BROKEN}th line that is no record: the rest of the file is not read")
+            return
 
 
 def _complete(where: str, record: Record, found: Findings) -> bool:

@@ -24,7 +24,7 @@ NEUTRAL: Mapping[str, Any] = {"logger": {"_target_": None}, "group": None, "tags
 LEFT_OUT = ("paths", "job_type", "notes", "hydra", "debug")
 """Keys of that kind that a record need not have."""
 
-_ADDRESS = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"/]*(?:/[^\s'\"/]+(?=/))*/?")
+_ADDRESS = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s'\"/]*(?:/[^\s'\"/]+(?=/))*/?")
 
 
 def stripped(record: Record, words: Collection[str] = ()) -> Record:

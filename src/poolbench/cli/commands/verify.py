@@ -42,7 +42,7 @@ def command(
     Examples:
       poolbench verify
       poolbench verify theirs.jsonl --splits
-      poolbench verify --submission submissions/mine --against results --summary summary.md
+      poolbench verify --submission submissions/mine --against reference --summary summary.md
     """
     trusted = trust(asked["trust"], allow_large)
     if submission:
