@@ -416,7 +416,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a link in place of records": (linked("records/planted/holdout.jsonl", "/etc/passwd"), "is a link"),
     "a link in place of metadata": (linked("metadata.yaml", "/dev/zero"), "is a link"),
     "a link to a folder": (linked("records/more", "/"), "is a link"),
-    "an endless file": (sparse("records/planted/holdout.jsonl", 2**40), "is larger than 65536 KiB"),
+    "an endless file": (sparse("records/planted/holdout.jsonl", 2**40), "is larger than 4096 KiB"),
     "a pipe": (lambda folder: os.mkfifo(folder / "records" / "planted" / "x.jsonl"), "does not belong"),
     "code": (placed("conftest.py"), "does not belong"),
     "links between versions": (placed("equivalence.jsonl"), "does not belong"),
@@ -561,3 +561,15 @@ def test_a_copy_is_not_changed_by_being_stripped(made: Path) -> None:
     before = copy.deepcopy(record)
     stripped(record, ["x"])
     assert encode(before) == encode(record)
+
+
+def test_a_dataset_that_no_folder_may_be_called_after_is_not_packed(
+    made: Path, repo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("poolbench.records.gathered.home", lambda config: ("plantée", "holdout"))
+    capsys.readouterr()
+    words = [*HANDED_IN, "--name", "again"]
+    assert cli.main(["submit", str(made / "results"), "--out", str(repo), *words]) == 2
+    error = capsys.readouterr().err
+    assert f"{repo / 'submissions' / 'again' / 'records' / 'plantée'}: does not belong" in error
+    assert sorted(path.name for path in (repo / "submissions").iterdir()) == [".gitkeep", "mine"]

@@ -56,7 +56,9 @@ class Judged:
         """All of it for a terminal: a line a finding, `MOST` of a kind."""
         found = self.findings
         last = found.written().rpartition("\n")[2]
-        parts = {name: _first(getattr(found, name), MOST) for name in ("errors", "flags", "unchecked", "notes")}
+        parts: dict[str, Any] = {
+            name: _first(getattr(found, name), MOST) for name in ("errors", "flags", "unchecked", "notes")
+        }
         shown = replace(found, **parts).written().rpartition("\n")[0]
         return "\n".join(filter(None, [*map(printable, self.again), shown, last]))
 

@@ -22,7 +22,6 @@ import yaml
 from poolbench.audit.registry import Registry
 from poolbench.errors import PoolBenchError, nearest, one_line, printable
 from poolbench.records.gathered import FOLDER
-from poolbench.records.record import LARGEST
 
 SUBMISSIONS = "submissions"
 METADATA = "metadata.yaml"
@@ -30,6 +29,8 @@ SCHEMA = 1
 
 LARGEST_METADATA = 16 << 10
 """Bytes of the metadata that are read."""
+LARGEST_FILE = 4 << 20
+"""Bytes of a file of records: one is gone on with in another after 1 MiB, and a record takes two at the most."""
 DEEPEST = 5
 """So many lists and mappings may stand in each other there, one of them the whole stream."""
 MOST_BYTES = 256 << 20
@@ -201,7 +202,7 @@ def _strange(folder: Path) -> Iterator[str]:
             yield f"{shown}: does not belong to a submission: {METADATA} and {FOLDER}/DATASET/PROTOCOL.jsonl do"
         elif kind == stat.S_IFREG:
             size += facts.st_size
-            most = LARGEST_METADATA if len(inner) == 1 else LARGEST
+            most = LARGEST_METADATA if len(inner) == 1 else LARGEST_FILE
             if facts.st_size > most:
                 yield f"{shown}: is larger than {most >> 10} KiB"
         if size > MOST_BYTES or number > MOST_FILES:

@@ -64,7 +64,7 @@ def pack(
     for where, record in [*read, *public]:
         found.errors += [f"{where}: {said}" for said in wrong(record, trust.registry)]
     look_at(read, links, found, splits=True, paths=paths, trust=trust)
-    errors = found.strict().errors
+    errors = list(dict.fromkeys(found.strict().errors))
     if errors:
         more = f" (and {len(errors) - 1} more: poolbench verify --splits --strict)" if len(errors) > 1 else ""
         raise PoolBenchError(f"{errors[0]}{more}")
@@ -72,6 +72,8 @@ def pack(
         put(place / METADATA, made.written())
         gathered.add([record for _, record in public], place)
         (place / gathered.FOLDER / ".lock").unlink(missing_ok=True)
+        if strange := submission.problems(place):  # such as a dataset with a name that no folder may have there
+            raise PoolBenchError(strange[0].replace(str(place), str(folder)))
     return folder, [*notes, *found.notes]
 
 
@@ -132,7 +134,8 @@ def _operator(records: Sequence[Record]) -> dict[str, str]:
 @contextmanager
 def _whole(folder: Path) -> Iterator[Path]:
     """A folder to write into, which is called `folder` at the end, or is not there."""
-    place = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}.tmp")
+    around = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}.tmp")
+    place = around / folder.name
     try:
         place.mkdir(parents=True)
         yield place
@@ -140,7 +143,7 @@ def _whole(folder: Path) -> Iterator[Path]:
     except OSError as error:
         raise _cannot_write(folder, error) from error
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(around, ignore_errors=True)
 
 
 def _cannot_write(folder: Path, error: OSError) -> RunError:

@@ -111,10 +111,10 @@ def build(
     return Report(tuple(boards(kept)), tuple(notes))
 
 
-def standing(found: Sequence[Counted], links: Links) -> Sequence[Counted]:
+def standing(found: Sequence[Counted], links: Links) -> list[Counted]:
     """The same; where none is of the installed version, what counts in a cell (`kind`) is the version of most runs."""
     if any(one.kind for one in found):
-        return found
+        return list(found)
     cells: dict[Place, list[Counted]] = defaultdict(list)
     for one in found:
         cells[Place.of(one.record)].append(one)
