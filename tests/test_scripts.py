@@ -367,6 +367,7 @@ def sources() -> set[str]:
     """The files that a wheel must hold, by their names in it."""
     names = {f"poolbench/{path.relative_to(ROOT / 'src/poolbench')}" for path in ROOT.glob("src/poolbench/**/*.py")}
     names |= {f"poolbench/{path.relative_to(ROOT / 'src/poolbench')}" for path in ROOT.glob("src/poolbench/**/*.html")}
+    names |= {f"{path.relative_to(ROOT / 'src')}" for path in ROOT.glob("src/poolbench/audit/skeleton/*")}
     names |= {f"{path.relative_to(ROOT / 'src')}" for path in ROOT.glob("src/hydra_plugins/*.py")}
     return names | {f"poolbench/conf/{path.relative_to(ROOT / 'conf')}" for path in ROOT.glob("conf/**/*.yaml")}
 

@@ -105,15 +105,21 @@ def test_examples_about_records_work(
         "0123456789abcdef": run,
         "dataset=PROTEINS": small[0],
         "dataset=MUTAG": small[0],
+        "pool=mine": "pool=mincut",
+        "URL@": "https://example.org/mine@",
+        "COMMIT": "0123456789" * 4,
+        "submissions/mine": "repo/submissions/mine",
     }
+    (tmp_path / "reference").mkdir()
     done = 0
-    for name in ("report", "verify", "rerun", "equivalent", "status", "list"):
+    for name in ("submit", "report", "verify", "rerun", "equivalent", "status", "list"):
         for words in examples(the_help(name, capsys)):
             for example, actual in named.items():
                 words = [word.replace(example, actual) for word in words]
             assert cli.main(words) == 0, (words, capsys.readouterr())
             done += 1
-    assert done == 17
+    assert done == 20
+    assert "| mincut |" in (tmp_path / "summary.md").read_text()
     for words in examples(the_help("sync", capsys)):
         assert cli.main(words) == 2 and "no offline run" in capsys.readouterr().err
 

@@ -12,18 +12,19 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from poolbench.audit import claims
+from poolbench.audit import splits as resplit
 from poolbench.audit.claims import measured_anew
 from poolbench.audit.registry import Registry
 from poolbench.audit.trust import Trust
 from poolbench.data.index_files import NotHere
 from poolbench.errors import PoolBenchError, printable
 from poolbench.records import digests, gathered, outcomes
-from poolbench.records.changes import canonical, upgrade
+from poolbench.records.changes import canonical
 from poolbench.records.equivalence import Covered, Links
 from poolbench.records.forgotten import FOLDER, MARKS, Forgotten
 from poolbench.records.identity import EXECUTION_KEYS, canonical_json, processes, run_identity, without
@@ -33,13 +34,12 @@ from poolbench.records.version import installed_code
 from poolbench.report.leaderboard import Place, dataset_name, pool_name, protocol_name
 from poolbench.wording import count
 
-if TYPE_CHECKING:
-    from poolbench.data.prepared import Prepared
-
 #: So far may an accuracy be from a whole number of graphs: the rounding of a quotient.
 ROUNDING = 1e-3
 MOST_GRAPHS = 2**53
 """Above it a share of them is no exact number."""
+BROKEN = 100
+"""After so many lines that are none a file is no file of records."""
 LINES = ".jsonl"
 GROUPS = ("pool", "model", "dataset", "protocol", "split", "trainer")
 
@@ -55,14 +55,22 @@ class Findings:
     notes: list[str] = field(default_factory=list)
     unchecked: list[str] = field(default_factory=list)
     """What could not be checked, for want of data or of a curve."""
+    flags: list[str] = field(default_factory=list)
+    """What a person should look at; of a submission alone."""
     count: int = 0
+
+    def strict(self) -> Findings:
+        """The same, where what could not be checked is an error."""
+        errors = [*self.errors, *(f"unchecked: {what}" for what in self.unchecked)]
+        return replace(self, errors=errors, unchecked=[])
 
     def written(self) -> str:
         """All of it, and a last line that sums it up."""
         verdict = count(len(self.errors), "error") if self.errors else "no errors"
         verdict += " in what could be checked" if self.unchecked and not self.errors else ""
-        lines = [*self.errors, *(f"unchecked: {what}" for what in self.unchecked),
-                 *(f"note: {note}" for note in self.notes), f"{count(self.count, 'record')}, {verdict}"]  # fmt: skip
+        lines = [*self.errors, *(f"flagged: {what}" for what in self.flags),
+                 *(f"unchecked: {what}" for what in self.unchecked), *(f"note: {note}" for note in self.notes),
+                 f"{count(self.count, 'record')}, {verdict}"]  # fmt: skip
         return "\n".join(map(printable, lines))
 
 
@@ -72,17 +80,20 @@ def verify(
     paths: Mapping[str, Any] | None = None,
     trust: Trust | None = None,
     strict: bool = False,
+    links: Links | None = None,
 ) -> Findings:
     """Check a results folder, a file of records (a line each) or one `record.json`.
 
     Args:
         splits: draw every split anew from its dataset, which is fetched where it is not there.
         paths: `data` and `mirror`, as in the configuration. trust: what records may name; None: what PoolBench has.
-        strict: what cannot be checked is an error.
+        strict: what cannot be checked is an error. links: which versions of the code come to the same; None: those
+            beside the records.
 
     Raises `PoolBenchError` where there are no records.
     """
-    found, links, trust = Findings(), Links.read(path), trust or Trust()
+    found, trust = Findings(), trust or Trust()
+    links = Links.read(path) if links is None else links
     found.errors += [links.broken] if links.broken else []
     forgotten = Forgotten.read(path)
     found.errors += forgotten.broken
@@ -105,16 +116,23 @@ def verify(
         _gathered_and_kept(read, found)
     # What stands in both places is one record, with its curve.
     once = list({gathered.key(record): (where, record) for where, record in read}.values())
-    _attempts(once, links, found)
-    _together([record for _, record in once], links, found)
+    look_at(once, links, found, splits, paths or {}, trust)
+    return found.strict() if strict else found
+
+
+def look_at(read: Read, links: Links, found: Findings, splits: bool, paths: Mapping[str, Any], trust: Trust) -> None:
+    """Add what is wrong with records together, and what of them could not be checked; for the arguments see `verify`.
+
+    Args:
+        read: each record once. links: which versions of the code come to the same. found: is added to.
+    """
+    records = [record for _, record in read]
+    _attempts(read, links, found)
+    _together(records, links, found)
     if splits:
-        _splits(once, paths or {}, trust, found)
-    _unchecked([record for _, record in once], splits, trust, found)
-    if strict:
-        found.errors += [f"unchecked: {what}" for what in found.unchecked]
-        found.unchecked = []
-    found.count = len(once)
-    return found
+        found.errors += resplit.wrong(read, paths, trust)
+    _unchecked(records, splits, trust, found)
+    found.count = len(records)
 
 
 # -------------------------------------------------------------------------------------------------------------- reading
@@ -141,11 +159,16 @@ def _read(file: Path, found: Findings) -> Iterator[tuple[str, Record]]:
         lines = [(f"{file}:{number}", line) for number, line in enumerate(text.split(b"\n"), 1) if line.strip()]
     if not text.strip():
         raise PoolBenchError(f"{file} holds no records")
+    broken = 0
     for where, line in lines:
         try:
             yield where, decode(line)
         except ValueError as error:
             found.errors.append(f"{where}: is no record: {error}")
+            broken += 1
+        if broken == BROKEN:
+            found.errors.append(f"{where}: is the {BROKEN}th line that is no record: the rest of the file is not read")
+            return
 
 
 def _complete(where: str, record: Record, found: Findings) -> bool:
@@ -404,6 +427,7 @@ def _unchecked(records: list[Record], splits: bool, trust: Trust, found: Finding
             claims.unknown(r, trust.registry) for r in records],
         "whose splits and labels were not looked at: --splits does": [not splits] * len(records),
     }  # fmt: skip
+<<<<<<< HEAD
     found.unchecked += [f"{count(sum(each), 'record')} {what}" for what, each in counts.items() if any(each)]
 
 
@@ -509,3 +533,9 @@ def _of_clusters(answers: outcomes.Answers, prepared: Prepared) -> dict[str, flo
     cluster, raw = torch.from_numpy(answers.predicted.astype("int64")), prepared.raw
     found = clustering.by_itself(cluster, raw.edge_index, int(cluster.max()) + 1)
     return found if raw.node_y is None else {**clustering.against_classes(cluster, raw.node_y), **found}
+=======
+    for what, each in counts.items():
+        if any(each):
+            named = records[each.index(True)].id + " ..." * (sum(each) > 1)
+            found.unchecked.append(f"{count(sum(each), 'record')} {what} (run {named})")
+>>>>>>> submit21

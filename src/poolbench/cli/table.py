@@ -14,6 +14,7 @@ COMMANDS = {
     "tune": "search hyper-parameters; the best become an experiment",
     "rerun": "do a recorded run again and compare",
     "verify": "check records as a reader of the results would",
+    "submit": "pack an operator's records for a repository of results",
     "forget": "set failed and mistaken runs aside; nothing is deleted",
     "equivalent": "show which versions of the code come to the same, by running witnesses again",
     "reproduce": "do the runs of a published table and set both side by side",

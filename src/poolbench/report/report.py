@@ -94,8 +94,7 @@ def build(
     found = counted(records, links, current)
     chosen = answering(found, query, lambda one: one.record)
     installed = any(one.kind for one in chosen)
-    if not installed:
-        chosen = _by_most(chosen, links)
+    chosen = standing(chosen, links)
     notes = [f"Only runs with {' '.join(query)}."] if query else []
     notes += _code_notes(chosen, installed, all_code)
     shown = [one for one in chosen if all_code or one.kind]
@@ -112,8 +111,10 @@ def build(
     return Report(tuple(boards(kept)), tuple(notes))
 
 
-def _by_most(found: Sequence[Counted], links: Links) -> list[Counted]:
-    """The same, where no record is of the installed version: what counts in a cell is the version of most runs."""
+def standing(found: Sequence[Counted], links: Links) -> list[Counted]:
+    """The same; where none is of the installed version, what counts in a cell (`kind`) is the version of most runs."""
+    if any(one.kind for one in found):
+        return list(found)
     cells: dict[Place, list[Counted]] = defaultdict(list)
     for one in found:
         cells[Place.of(one.record)].append(one)
