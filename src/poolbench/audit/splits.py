@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from poolbench.audit.trust import Trust
+from poolbench.data.index_files import NotHere
 from poolbench.errors import PoolBenchError
 from poolbench.records import outcomes
 from poolbench.records.changes import upgrade
@@ -17,13 +19,16 @@ if TYPE_CHECKING:
     from poolbench.data.prepared import Prepared
 
 
-def wrong(read: Iterable[tuple[str, Record]], paths: Mapping[str, Any], trust: Trust) -> Iterator[str]:
+def wrong(
+    read: Iterable[tuple[str, Record]], paths: Mapping[str, Any], trust: Trust, absent: Counter[str]
+) -> Iterator[str]:
     """What is wrong with splits that are drawn anew, and with outcomes beside the labels.
 
     Args:
         read: where each record stands, and the record. paths: `data` and `mirror`. trust: what records may name.
+        absent: counts the records whose index file is not here, by what is to be said of it.
     """
-    drawn: dict[str, Prepared | str] = {}
+    drawn: dict[str, Prepared | PoolBenchError] = {}
     for where, record in read:
         config = upgrade(record.config)
         try:
@@ -36,9 +41,11 @@ def wrong(read: Iterable[tuple[str, Record]], paths: Mapping[str, Any], trust: T
             try:
                 drawn[key] = _draw(config, paths)
             except PoolBenchError as error:
-                drawn[key] = str(error)
+                drawn[key] = error
         now = drawn[key]
-        if isinstance(now, str):
+        if isinstance(now, NotHere):
+            absent[str(now)] += 1
+        elif isinstance(now, PoolBenchError):
             yield f"{where}: its split cannot be drawn again: {now}"
         elif now.split.fingerprint != record.splits.dataset:
             yield f"{where}: its dataset is not the one that there is now: fingerprints differ"

@@ -21,7 +21,6 @@ from poolbench.audit import splits as resplit
 from poolbench.audit.claims import measured_anew
 from poolbench.audit.registry import Registry
 from poolbench.audit.trust import Trust
-from poolbench.data.index_files import NotHere
 from poolbench.errors import PoolBenchError, printable
 from poolbench.records import digests, gathered, outcomes
 from poolbench.records.changes import canonical
@@ -130,7 +129,9 @@ def look_at(read: Read, links: Links, found: Findings, splits: bool, paths: Mapp
     _attempts(read, links, found)
     _together(records, links, found)
     if splits:
-        found.errors += resplit.wrong(read, paths, trust)
+        absent: Counter[str] = Counter()
+        found.errors += resplit.wrong(read, paths, trust, absent)
+        found.unchecked += [f"the splits of {count(number, 'record')}: {said}" for said, number in absent.items()]
     _unchecked(records, splits, trust, found)
     found.count = len(records)
 
@@ -427,115 +428,7 @@ def _unchecked(records: list[Record], splits: bool, trust: Trust, found: Finding
             claims.unknown(r, trust.registry) for r in records],
         "whose splits and labels were not looked at: --splits does": [not splits] * len(records),
     }  # fmt: skip
-<<<<<<< HEAD
-    found.unchecked += [f"{count(sum(each), 'record')} {what}" for what, each in counts.items() if any(each)]
-
-
-# --------------------------------------------------------------------------------------------------------------- splits
-
-
-def _splits(read: Read, paths: Mapping[str, Any], trust: Trust, found: Findings) -> None:
-    """Draw every split anew and compare it with the hash in the record, and the outcomes with the labels."""
-    drawn: dict[str, Prepared | PoolBenchError] = {}
-    absent: Counter[str] = Counter()
-    for where, record in read:
-        config = upgrade(record.config)
-        try:
-            trust.check(config, runs=False)
-        except PoolBenchError as error:
-            found.errors.append(f"{where}: is not built from: {error}")
-            continue
-        key = _text([config["dataset"], config["protocol"], config["split"], config.get("fold")])
-        if key not in drawn:
-            try:
-                drawn[key] = _draw(config, paths)
-            except PoolBenchError as error:
-                drawn[key] = error
-        now = drawn[key]
-        if isinstance(now, NotHere):
-            absent[str(now)] += 1
-        elif isinstance(now, PoolBenchError):
-            found.errors.append(f"{where}: its split cannot be drawn again: {now}")
-        elif now.split.fingerprint != record.splits.dataset:
-            found.errors.append(f"{where}: its dataset is not the one that there is now: fingerprints differ")
-        elif now.split.hash != record.splits.hash:
-            found.errors.append(f"{where}: its split is not what its protocol draws: {now.split.hash[:16]} is expected")
-        else:
-            found.errors += [f"{where}: {said}" for said in _wrong_labels(record, now)]
-    found.unchecked += [f"the splits of {count(number, 'record')}: {said}" for said, number in absent.items()]
-
-
-def _draw(config: Mapping[str, Any], paths: Mapping[str, Any]) -> Prepared:
-    """The data and the split that a configuration makes."""
-    from poolbench.config import Part
-    from poolbench.data.prepared import Prepared
-    from poolbench.learn.build import build_dataset
-    from poolbench.learn.locate import build_protocol
-
-    places = paths.get("data"), paths.get("mirror")
-    dataset = build_dataset(Part.of("dataset", config["dataset"]), *places)
-    protocol = build_protocol(Part.of("protocol", config["protocol"]), config["split"]["seed"], *places)
-    return Prepared.of(dataset, protocol, config.get("fold"))
-
-
-def _wrong_labels(record: Record, prepared: Prepared) -> Iterator[str]:
-    """The sizes of the split, and the outcomes against it and its labels."""
-    import numpy as np
-
-    sizes = {part: size for part, size in prepared.split.sizes.items() if part != "unused"}
-    if sizes != {part: getattr(record.splits, part) for part in sizes}:
-        yield f"splits are of other sizes than its protocol draws: {sizes}"
-    if record.outcomes is None:
-        return
-    try:
-        answers = outcomes.unpack(record.outcomes)
-    except ValueError:
-        return  # it is said elsewhere
-    if record.task == "node-clustering":
-        if len(answers.predicted) != prepared.raw.total_nodes:
-            yield f"outcomes are of {len(answers.predicted)} nodes, and there are {prepared.raw.total_nodes}"
-            return
-        yield from _wrong_metrics(record, _of_clusters(answers, prepared))
-    elif not np.array_equal(answers.graphs, prepared.split.test.numpy()):
-        yield "outcomes are not of the graphs of the test split"
-    elif answers.right is None:
-        yield from _wrong_metrics(record, _of_values(answers, prepared))
-    else:
-        labels = prepared.target.y[prepared.split.test].numpy()
-        if not np.array_equal(answers.right, answers.predicted == labels):
-            yield "outcomes say of other answers that they are right than the labels do"
-
-
-def _wrong_metrics(record: Record, made: Mapping[str, float]) -> Iterator[str]:
-    """Test metrics against those that the outcomes make, which are kept in float32."""
-    for name, value in made.items():
-        said = record.metrics.test.get(name, math.nan)
-        if not math.isclose(said, value, rel_tol=1e-5, abs_tol=1e-7) and not (math.isnan(said) and math.isnan(value)):
-            yield f"metrics.test.{name}={said}, and its outcomes make {value}"
-
-
-def _of_values(answers: outcomes.Answers, prepared: Prepared) -> dict[str, float]:
-    import torch
-
-    from poolbench.learn.metrics import measure
-
-    target = prepared.target
-    if target.kind not in ("binary", "numbers") or answers.predicted.shape[1:] != target.y.shape[1:]:
-        return {}
-    return measure(target, target.y[prepared.split.test], torch.from_numpy(answers.predicted.copy()))
-
-
-def _of_clusters(answers: outcomes.Answers, prepared: Prepared) -> dict[str, float]:
-    import torch
-
-    from poolbench.learn import clustering
-
-    cluster, raw = torch.from_numpy(answers.predicted.astype("int64")), prepared.raw
-    found = clustering.by_itself(cluster, raw.edge_index, int(cluster.max()) + 1)
-    return found if raw.node_y is None else {**clustering.against_classes(cluster, raw.node_y), **found}
-=======
     for what, each in counts.items():
         if any(each):
             named = records[each.index(True)].id + " ..." * (sum(each) > 1)
             found.unchecked.append(f"{count(sum(each), 'record')} {what} (run {named})")
->>>>>>> submit21
