@@ -35,6 +35,7 @@ _HIERARCHICAL, _GLOBAL, _CLUSTERER, _AUTOENCODER, _UNET = (
     f"poolbench.nn.{name}" for name in ("hierarchical.Hierarchical", "flat.Global", "clusterer.Clusterer",
                                         "autoencoder.Autoencoder", "unet.UNet")
 )  # fmt: skip
+_GMT = ("poolbench.pool.readouts.aggregations.GraphMultisetTransformerPool",)
 _MLP = (*(name for name in _SOFT if "diffpool" not in name), "poolbench.pool.hosc.HOSCPool")
 _GATED = ("poolbench.pool.topk.TopKPool", "poolbench.pool.sag.SAGPool")
 
@@ -67,6 +68,11 @@ ADDED: tuple[Added, ...] = (
     Added("model.head_layers", 0, "0.1.0", (_AUTOENCODER,)),
     Added("model.head_dropout", None, "0.1.0", (_HIERARCHICAL, _GLOBAL, _UNET)),
     Added("model.initializer", None, "0.1.0", (_HIERARCHICAL, _GLOBAL, _CLUSTERER, _AUTOENCODER, _UNET)),
+    Added("pool.squared", False, "0.1.0", ("poolbench.pool.topk.TopKPool",)),
+    Added("pool.gnn", None, "0.1.0", ("poolbench.pool.diffpool.DiffPool",)),
+    Added("pool.keys", "linear", "0.1.0", _GMT),
+    Added("model.readout.keys", "linear", "0.1.0", _GMT),
+    Added("model.linear_last", False, "0.1.0", (_HIERARCHICAL,)),
 )
 """Keys that came, oldest first. A key is never taken out of this table again."""
 
