@@ -105,7 +105,7 @@ class DiffPool(SoftPool):
     def out_channels(self, in_channels: int) -> int:
         return self.channels or in_channels
 
-    def select(  # type: ignore[override]
+    def select(
         self, x: Tensor, a: Matrix, i: Tensor | None, x0: Tensor | None = None, node_order: Tensor | None = None
     ) -> DenseSelection:
         if self.gnn is not None:

@@ -148,8 +148,16 @@ class TopKPool(GatedPool):
             (Their code sets all entries to 1 and divides by row sums.)
     """
 
-    def __init__(self, ratio: float | int, *others: Any, squared: bool = False, **named: Any) -> None:
-        super().__init__(ratio, *others, **named)
+    def __init__(
+        self,
+        ratio: float | int,
+        return_selection: bool = False,
+        return_score: bool = True,
+        *,
+        squared: bool = False,
+        **others: Any,
+    ) -> None:
+        super().__init__(ratio, return_selection, return_score, **others)
         self.squared = squared
         if squared:
             self.pooled_edges = ""
