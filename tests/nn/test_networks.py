@@ -218,6 +218,21 @@ def test_weights_by_name_are_those_of_the_network_alone(build: Build, model: str
     assert all(torch.equal(value, plain[name]) for name, value in own.items()) and own
 
 
+def test_layers_like_those_of_a_level_are_drawn_like_them(build: Build) -> None:
+    words = ("model=ying2018", *WITH["ying2018"], "model.hidden=8")
+    torch.manual_seed(5)
+    plain = dict(build(*words).named_parameters())
+    torch.manual_seed(5)
+    net = build(*words, "model.initializer=orthogonal")
+    names = [f"pools.0.gnn.{name}.weight" for name, m in net.pools[0].gnn.named_modules() if type(m) is nn.Linear]
+    assert len(names) == 7
+    for name in names:
+        value = net.get_parameter(name)
+        short = value if value.shape[0] <= value.shape[1] else value.T
+        torch.testing.assert_close(short @ short.T, torch.eye(short.shape[0]))
+        assert not torch.equal(value, plain[name])
+
+
 def test_keras_names_leave_biases_zero(build: Build) -> None:
     net = build("model=hierarchical", "pool=topk", "model.initializer=he_normal", "model.mp=gin")
     linear = [m for m in net.modules() if type(m) is nn.Linear]

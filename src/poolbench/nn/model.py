@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from poolbench.errors import whole
 from poolbench.linalg import RAW, Connectivity, Matrix
 from poolbench.linalg.coarsening import Coarsening
-from poolbench.nn.block import BLOCK_NORM_AT, JUMPING, RESIDUAL, Block
+from poolbench.nn.block import BLOCK_NORM_AT, JUMPING, RESIDUAL, Block, Logits
 from poolbench.nn.encoder import Channels, Encoder
 from poolbench.nn.message_passing import layer_of
 from poolbench.nn.mlp import ACTIVATIONS, MLP, NORMS, among
@@ -100,7 +100,8 @@ class GraphModel(Module):
         return x if self.nodes is None else self.nodes.activation(self.nodes(x))
 
     def draw(self, initializer: str | None) -> None:
-        """Draw the weights of all linear layers anew, but for those of operators, which have initialisers of their own.
+        """Draw the weights of all linear layers anew, but for those of operators, which have initialisers of their own;
+        layers that an operator has like those of its level are the model's.
 
         initializer: a Keras name (`poolbench.pool.base.layers`), biases 0 then, or torch; None leaves each layer its
         own. Raises ValueError for an unknown one.
@@ -108,7 +109,7 @@ class GraphModel(Module):
         if initializer is None:
             return
         among("model.initializer", initializer, (OWN, *INITIALIZERS))
-        pooled = {inner for module in self.modules() if isinstance(module, Operator) for inner in module.modules()}
+        pooled = self._below(Operator) - self._below(Logits)
         for layer in self.modules():
             if not isinstance(layer, nn.Linear) or layer in pooled:
                 continue
@@ -119,6 +120,10 @@ class GraphModel(Module):
                 INITIALIZERS[initializer](layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+
+    def _below(self, kind: type[nn.Module]) -> set[nn.Module]:
+        """The modules of a kind and all within them."""
+        return {inner for module in self.modules() if isinstance(module, kind) for inner in module.modules()}
 
     #: Message passing layers and operators of level 0 ask for these matrices; they are computed once a dataset.
     def requirements(self) -> set[Connectivity]:
