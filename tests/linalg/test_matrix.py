@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -214,6 +216,20 @@ def test_an_unweighted_matrix_normalizes_in_the_default_dtype() -> None:
     a = Sparse.from_edges(torch.tensor([0, 1, 1, 2]), torch.tensor([1, 0, 2, 1]), None, ragged([3]))
     assert a.view(SYMMETRIC).weights.dtype == torch.float32
     assert (a @ torch.ones(3, 1, dtype=torch.float64)).dtype == torch.float64
+
+
+@pytest.mark.parametrize("made", [lambda: Dense(torch.eye(3)[None]), lambda: Dense(torch.eye(3)[None]).sparse()])
+def test_a_matrix_that_was_looked_at_as_it_is_goes_when_nobody_holds_it(made: Callable[[], Matrix]) -> None:
+    """Without waiting for the collector: its tensors may be large, and there is one a step."""
+    a = made()
+    assert a.view(RAW) is a
+    held = weakref.ref(a)
+    gc.disable()
+    try:
+        del a
+        assert held() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("form", [sparse, padded])

@@ -32,6 +32,8 @@ VARIANTS = [
     {"name": "cheb", "k": 4},
     {"name": "gtv", "delta": 2.0, "eps": 0.5},
     {"name": "gin", "train_eps": False, "norm": "batch", "norm_at": "after", "activation": "elu"},
+    {"name": "gin", "delta": 0.85},
+    {"name": "mlp", "norm": "batch"},
     {"name": "gine", "norm": "batch"},
     {"name": "general", "norm": "batch"},
 ]
@@ -179,6 +181,15 @@ def test_layers_are_the_formulas_of_their_papers(monkeypatch: pytest.MonkeyPatch
     y = torch.nn.functional.batch_norm(first(x + dense @ x), None, None, training=True)
     close(gin(x, a), last(y.tanh()))
 
+    gin = made({"name": "gin", "delta": 0.85})
+    gin.eps.data += 0.3
+    first, last = gin.mlp.layers
+    close(gin(x, a), last(first(1.3 * x + (eye - 0.85 * laplacian) @ x).relu()))
+
+    alone = made("mlp")
+    first, last = alone.mlp.layers
+    close(alone(x, a), last(first(x).relu()))
+
 
 def test_the_maximum_knows_no_parts_and_no_edges_of_weight_zero() -> None:
     """An entry that stands in two parts is one neighbour, and one of 0 is none."""
@@ -216,6 +227,8 @@ def test_gradients_reach_features_and_weights_of_edges(mp: object) -> None:
     ({"name": "cheb", "k": 0}, "k=0: a whole number of at least 1"),
     ({"name": "gtv", "eps": 0}, "eps=0: a number above 0"),
     ({"name": "gtv", "delta": "2"}, "delta='2': a number is expected"),
+    ({"name": "gin", "delta": "2"}, "delta='2': a number is expected"),
+    ({"name": "mlp", "delta": 1}, "model.mp.delta: mlp takes activation and norm and norm_at"),
     ({"name": "gin", "norm": "graph"}, "norm='graph' is not one of none, batch, layer"),
 ])  # fmt: skip
 def test_what_there_is_not_is_said_in_one_line(mp: object, said: str) -> None:
@@ -232,6 +245,7 @@ def test_a_directed_graph_hears_along_its_rows(name: str) -> None:
     (grad,) = torch.autograd.grad(out[0].sum(), x)
     heard = set(grad.abs().sum(1).nonzero().squeeze(-1).tolist())
     hops = a.to_dense().bool() | (torch.eye(10, dtype=torch.bool) if name != "general" else False)  # that has no root
+    hops &= torch.tensor(name != "mlp") | torch.eye(10, dtype=torch.bool)  # that hears nobody
     reach = hops[0] if name != "pan" else hops[hops[0]].any(0)  # pan hears along paths of two edges
     assert heard == set(reach.nonzero().squeeze(-1).tolist())
 

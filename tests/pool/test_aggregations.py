@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch_geometric.nn import aggr
+from torch_geometric.nn import GCNConv, aggr
 
-from poolbench.linalg import Ragged
+from poolbench.linalg import Ragged, Sparse
 from poolbench.pool import (
     DeepSetsPool,
     GraphMultisetTransformerPool,
@@ -145,9 +145,93 @@ def test_importing_the_module_does_not_import_pyg() -> None:
         (lambda: SetTransformerPool(4, seeds=0), "seeds=0"),
         (lambda: GraphMultisetTransformerPool(4, heads=3), "heads=3"),
         (lambda: GraphMultisetTransformerPool(4, dropout=1.0), "dropout=1.0"),
+        (lambda: GraphMultisetTransformerPool(4, keys="sage"), "keys='sage': one of linear, gcn"),
         (lambda: PowerMeanPool(0.0), "p=0"),
     ],
 )
 def test_impossible_arguments_are_refused(make: Any, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         make()
+
+
+def convolved() -> GraphMultisetTransformerPool:
+    torch.manual_seed(0)
+    return GraphMultisetTransformerPool(C, 3, heads=2, layer_norm=True, in_channels=F, keys="gcn").double()
+
+
+def edges() -> tuple[Tensor, Tensor]:
+    """edge_index and weights within the graphs of `batch`, in one direction each."""
+    i = batch()[1]
+    hit = torch.rand(18, 18, generator=torch.Generator().manual_seed(2)) < 0.5
+    index = (hit & (i[:, None] == i) & ~torch.eye(18, dtype=torch.bool)).nonzero().T
+    return index, torch.rand(index.shape[1], dtype=F64, generator=torch.Generator().manual_seed(3)) + 0.5
+
+
+def test_keys_and_values_by_graph_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two GCNConv of PyG make keys and values of the nodes; the rest is the attention of torch, a graph at a time."""
+    monkeypatch.setattr("poolbench.linalg.matrix.EPS", 0.0)
+    pool, (x, i), (index, weight) = convolved(), batch(), edges()
+    index, weight = torch.cat([index, index.flip(0)], 1), weight.repeat(2)  # PyG's norm is of the receivers alone
+    found = pool(x, i, edge_index=index, edge_weight=weight)
+    first, c = pool.blocks.pma1, C
+    attention, made = first.mab.attn, []
+    for part, wide in enumerate(("query", "key", "value")):
+        layer = GCNConv(c, c).double() if wide != "query" else nn.Linear(c, c).double()
+        linear = layer if wide == "query" else layer.lin
+        linear.weight.data = attention.in_proj_weight.data[part * c : (part + 1) * c]
+        layer.bias.data = attention.in_proj_bias.data[part * c : (part + 1) * c]
+        made.append(layer)
+    query, key, value = made
+    y = pool.projection(x)
+    k, v, q = key(y, index, weight), value(y, index, weight), query(first.seed[0])
+    for graph, size in enumerate(SIZES):
+        own = i == graph
+        if not size:
+            assert not found[graph].any()
+            continue
+        heads = [torch.softmax(a @ b.T / (c // 2) ** 0.5, -1) @ d
+                 for a, b, d in zip(q.split(2, 1), k[own].split(2, 1), v[own].split(2, 1), strict=True)]  # fmt: skip
+        h = first.mab.layer_norm1(attention.out_proj(torch.cat(heads, 1)) + first.seed[0])
+        rows = first.mab.layer_norm2(h + first.mab.lin(h).relu())[None]
+        for encoder in pool.blocks.encoders:
+            rows = encoder(rows)
+        torch.testing.assert_close(found[graph], pool.blocks.pma2(rows)[0, 0])
+
+
+def test_a_readout_of_a_graph_takes_every_form_of_it() -> None:
+    pool, (x, i), (index, weight) = convolved(), batch(), edges()
+    want = pool(x, i, edge_index=index, edge_weight=weight)
+    dense = torch.zeros(18, 18, dtype=F64).index_put((index[1], index[0]), weight)  # by rows as receivers
+    torch.testing.assert_close(pool(x, i, a=dense), want)
+    order = torch.randperm(18, generator=torch.Generator().manual_seed(4))
+    torch.testing.assert_close(pool(x[order], i[order], a=dense[order][:, order]), want)
+    mask = torch.arange(11) < torch.tensor(SIZES)[:, None]
+    wide = torch.full((len(SIZES), 11, F), torch.nan, dtype=F64).masked_scatter(mask[..., None], x)
+    blocks = torch.zeros(len(SIZES), 11, 11, dtype=F64)
+    for graph, size in enumerate(SIZES):
+        blocks[graph, :size, :size] = dense[i == graph][:, i == graph]
+    torch.testing.assert_close(pool(wide, a=blocks, mask=mask), want)
+    a = Sparse.from_edges(index[1], index[0], weight, Ragged.from_index(i, len(SIZES)))
+    torch.testing.assert_close(pool(x, a.nodes, a=a), want)
+    torch.testing.assert_close(pool(x, a=a), want)
+    (grad,) = torch.autograd.grad(pool(x, i, edge_index=index, edge_weight=weight.requires_grad_()).sum(), weight)
+    assert (grad != 0).any()
+    for given in ({}, {"batch": i}):
+        with pytest.raises(TypeError, match="needs a graph: give edge_index"):
+            pool(x, **given)
+    with pytest.raises(ValueError, match="nodes of another matrix"):
+        pool(x, Ragged.from_index(i, len(SIZES)), a=a)
+    with pytest.raises(TypeError, match="edge_index is another name of a"):
+        pool(x, i, a=dense, edge_index=index)
+    plain = GraphMultisetTransformerPool(C, in_channels=F).double()
+    assert torch.equal(plain(x, i, edge_index=index), plain(x, i)), "which looks at no edges"
+
+
+def test_weights_by_graph_convolutions_can_be_drawn_anew() -> None:
+    pool = convolved()
+    before = {name: value.clone() for name, value in pool.named_parameters()}
+    torch.manual_seed(5)
+    pool.reset_parameters()
+    assert all(not torch.equal(pool.get_parameter(name), value) or (value == value.flatten()[0]).all()
+               for name, value in before.items())  # fmt: skip
+    assert not any("pma1.lin" in name for name in before), "no layer without a use"

@@ -196,3 +196,23 @@ def test_a_layer_of_another_width_is_refused_by_its_shape() -> None:
     x, index, _ = graph()
     with pytest.raises(ValueError, match=r"gnn gives \[13, 2\] for 13 nodes"):
         sag(gnn=pyg.GCNConv(FEATURES, 2).double())(x, index, BATCH)
+
+
+@pytest.mark.parametrize("directed", [False, True])
+def test_topk_on_the_square_of_the_graph(directed: bool) -> None:
+    """What PyG's GraphUNet makes of the graph before a pool; weighted, and a matrix read by its receivers."""
+    x, index, weight = graph(directed)
+    layer = pyg.GraphUNet(FEATURES, 2, 2, 1)
+    edges, squares = layer.augment_adj(index, weight, 13)
+    out = topk(squared=True)(x, index, BATCH, edge_weight=weight)
+    kept = out.perm
+    torch.testing.assert_close(_dense(out.a, out.edge_weight, len(kept)),
+                               _dense(edges, squares, 13)[kept][:, kept])  # fmt: skip
+    plain = topk()(x, index, BATCH, edge_weight=weight)
+    assert torch.equal(plain.x, out.x) and out.a.shape[1] > plain.a.shape[1]
+    weight.requires_grad_()
+    topk(squared=True)(x, index, BATCH, edge_weight=weight).edge_weight.sum().backward()
+    assert (weight.grad != 0).any()
+    with pytest.raises(ValueError, match="takes no edge_attr"):
+        topk(squared=True)(x, index, BATCH, edge_attr=weight.detach())
+    assert "squared=True" in repr(topk(squared=True)) and TopKPool(0.5, True).return_selection

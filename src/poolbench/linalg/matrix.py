@@ -33,9 +33,11 @@ class Matrix(ABC):
 
         The packed store fills this in for what does not change between epochs, so that nothing is computed here.
         """
-        if connectivity not in self._views:
-            self._views[connectivity] = connectivity(self)
-        return self._views[connectivity]
+        if (found := self._views.get(connectivity)) is None:
+            found = connectivity(self)
+            if found is not self:  # which would hold itself until it is collected
+                self._views[connectivity] = found
+        return found
 
     def keep_view(self, connectivity: Callable[[Matrix], Matrix], matrix: Matrix) -> None:
         """Hand in a view that was computed elsewhere."""

@@ -37,7 +37,7 @@ class Global(GraphModel):
             and arguments. depth: how many.
         hidden: width of all layers.
         activation, norm (none, batch, layer), dropout: after each layer.
-        norm_at (before, after), residual: see `Block`.
+        norm_at (before, after, between), residual: see `Block`.
         jumping: none: the readout sees the last layer; cat, sum, max: the outputs of all layers, combined;
             lstm: their mean, weighted for each node by a bidirectional LSTM over its layers (Xu et al., "Representation
             Learning on Graphs with Jumping Knowledge Networks", ICML 2018, arXiv 1806.03536).
@@ -110,4 +110,4 @@ class Global(GraphModel):
             layers.append(x)
         x = self.jump(layers) if self.jumping == "lstm" else combined(layers, self.jumping)
         losses = penalties([self.readout])
-        return ModelOutput(self.head(self.readout(x, a.nodes)), losses, [a.nodes.sizes])
+        return ModelOutput(self.head(self.readout(x, a.nodes, a=a)), losses, [a.nodes.sizes])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
 from poolbench.linalg import Connectivity, Matrix
 from poolbench.linalg.coarsening import Coarsening
-from poolbench.nn.block import Block, combined, combined_width
+from poolbench.nn.block import Block, Logits, combined, combined_width
 from poolbench.nn.message_passing import Named
 from poolbench.nn.model import (
     DataFacts,
@@ -41,6 +43,7 @@ class Hierarchical(GraphModel):
         levels: number of pools. depth: message passing layers before each pool and after the last.
         hidden: width of all layers. activation, norm (none, batch, layer), dropout: after each layer.
         norm_at, residual, combine: see `Block`; block: once, before each pool and after the last layer.
+        linear_last: the last layer of each level has neither normalisation nor activation.
         jumping: none: the readout sees the last level; cat, sum, max: readouts after every level, combined.
         jumping_over: levels; layers: readouts after every message passing layer; pools: after every pool, and after the
             last layer where one follows the last pool.
@@ -73,6 +76,7 @@ class Hierarchical(GraphModel):
         node_layers: int = 0,
         head_dropout: float | None = None,
         initializer: str | None = None,
+        linear_last: bool = False,
     ) -> None:
         check_choices(levels=levels, activation=activation, dropout=dropout, jumping=jumping,
                       head_layers=head_layers, norm_at=norm_at, residual=residual, combine=combine,
@@ -93,16 +97,19 @@ class Hierarchical(GraphModel):
             if jumping_over == "pools" and level:
                 widths.append(width)
             layers = up_to_level("model.depth", depth, level)[-1]
-            block = Block(up_to_level("model.mp", mp, level)[-1], [width, *[hiddens[level]] * layers], activation,
-                          up_to_level("model.norm", norm, level)[-1], dropout, edges, norm_at, residual,
-                          combine)  # fmt: skip
+            settings: dict[str, Any] = dict(
+                mp=up_to_level("model.mp", mp, level)[-1], norm=up_to_level("model.norm", norm, level)[-1],
+                activation=activation, dropout=dropout, norm_at=norm_at, residual=residual, combine=combine,
+                linear_last=linear_last)  # fmt: skip
+            block = Block(widths=[width, *[hiddens[level]] * layers], edges=edges, **settings)
             self.blocks.append(block)
             if jumping_over == "layers":
                 widths += block.widths
             elif self._read_out(level == levels, layers > 0):
                 widths.append(block.channels)
             if level < levels:
-                op = build_pool(pool, level, block.channels, data.mean_nodes)
+                like_level = partial(Logits, hidden=hiddens[level], depth=layers, **settings)
+                op = build_pool(pool, level, block.channels, data.mean_nodes, like_level=like_level, x0_channels=width)
                 pools.append(op)
                 width, edges = op.out_channels(block.channels), pooled_channels(op, edges)
         self.pools = nn.ModuleList(pools)
@@ -143,15 +150,15 @@ class Hierarchical(GraphModel):
             assert isinstance(block, Block)
             last = level == len(self.pools)
             if self.jumping_over == "pools" and level:
-                summaries.append(next(readouts)(x, a.nodes))
+                summaries.append(next(readouts)(x, a.nodes, a=a))
             outputs: list[Tensor] = []
-            x = block(x, a, edges, outputs)
+            x0, x = x, block(x, a, edges, outputs)
             if self.jumping_over == "layers":
-                summaries += [next(readouts)(y, a.nodes) for y in outputs]
+                summaries += [next(readouts)(y, a.nodes, a=a) for y in outputs]
             elif self._read_out(last, bool(outputs)):
-                summaries.append(next(readouts)(x, a.nodes))
+                summaries.append(next(readouts)(x, a.nodes, a=a))
             if not last:
-                out = self.pool_once(self.pools[level], x, a, level, coarsenings, edges)
+                out = self.pool_once(self.pools[level], x, a, level, coarsenings, edges, x0)
                 x, a, edges = out.x, out.a, out.edge_attr
                 sizes.append(out.sizes)
                 losses |= at_level(out.losses, level)

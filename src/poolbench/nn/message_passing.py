@@ -78,6 +78,7 @@ class GIN(MessagePassing):
     Args:
         train_eps: train eps from 0; False: eps is 0.
         activation, norm, norm_at: after the hidden layer of the MLP, as in a block; the last layer is linear.
+        delta: multiply with I - delta L, L = I - norm(A), in place of A, as JustBalance's author has it.
     """
 
     def __init__(
@@ -88,13 +89,34 @@ class GIN(MessagePassing):
         activation: str = "relu",
         norm: str = "none",
         norm_at: str = "before",
+        delta: float | None = None,
     ) -> None:
         super().__init__()
+        if delta is not None:
+            self.connectivity = Propagation(_number("delta", delta))
         self.eps = nn.Parameter(torch.zeros(())) if train_eps else None
         self.mlp = MLP([in_channels, out_channels, out_channels], activation, norm=norm, norm_at=norm_at)
 
     def forward(self, x: Tensor, a: Matrix) -> Tensor:
+        a = a.view(self.connectivity)
         return self.mlp(_with_own(x, a.matmul(x), self.eps), a.nodes)
+
+
+class Alone(MessagePassing):
+    """MLP(X), of two layers: what a node is told by nobody, as before the first layer of Errica et al.'s GIN.
+
+    Args:
+        activation, norm, norm_at: as for `GIN`.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, activation: str = "relu", norm: str = "none", norm_at: str = "before"
+    ) -> None:
+        super().__init__()
+        self.mlp = MLP([in_channels, out_channels, out_channels], activation, norm=norm, norm_at=norm_at)
+
+    def forward(self, x: Tensor, a: Matrix) -> Tensor:
+        return self.mlp(x, a.nodes)
 
 
 class GINE(MessagePassing):
@@ -313,7 +335,7 @@ def _number(name: str, value: Any) -> float:
 
 LAYERS: dict[str, type[Any]] = {
     "gcn": GCN, "gin": GIN, "gine": GINE, "graphconv": GraphConv, "gcs": GCS, "pan": PAN, "sage": SAGE, "cheb": Cheb,
-    "gtv": GTV, "general": General,
+    "gtv": GTV, "general": General, "mlp": Alone,
 }  # fmt: skip
 """The layers by the names that `model.mp` takes."""
 

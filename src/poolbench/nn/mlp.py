@@ -29,8 +29,8 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "none": _none,
 }
 NORMS = ("none", "batch", "layer")
-NORM_AT = ("before", "after")
-"""Where a normalisation stands: before the activation of a layer, or after it."""
+NORM_AT = ("before", "after", "between")
+"""Where a normalisation stands: before the activation of a layer, after it, or between two of them."""
 
 
 class Norm(nn.Module):
@@ -60,8 +60,11 @@ class Norm(nn.Module):
 def activated(
     x: Tensor, activation: Callable[[Tensor], Tensor], norm: Norm, norm_at: str, nodes: Nodes | None = None
 ) -> Tensor:
-    """What a layer gave, normalised before its activation or, where `norm_at` says so, after it."""
-    return norm(activation(x), nodes) if norm_at == "after" else activation(norm(x, nodes))
+    """What a layer gave, normalised before its activation or where `norm_at` says (`NORM_AT`)."""
+    if norm_at in ("after", "between"):
+        y = norm(activation(x), nodes)
+        return activation(y) if norm_at == "between" else y
+    return activation(norm(x, nodes))
 
 
 def among(name: str, value: Any, choices: Iterable[str]) -> str:

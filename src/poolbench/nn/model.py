@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from poolbench.errors import whole
 from poolbench.linalg import RAW, Connectivity, Matrix
 from poolbench.linalg.coarsening import Coarsening
-from poolbench.nn.block import BLOCK_NORM_AT, JUMPING, RESIDUAL, Block
+from poolbench.nn.block import BLOCK_NORM_AT, JUMPING, RESIDUAL, Block, Logits
 from poolbench.nn.encoder import Channels, Encoder
 from poolbench.nn.message_passing import layer_of
 from poolbench.nn.mlp import ACTIVATIONS, MLP, NORMS, among
@@ -100,7 +100,8 @@ class GraphModel(Module):
         return x if self.nodes is None else self.nodes.activation(self.nodes(x))
 
     def draw(self, initializer: str | None) -> None:
-        """Draw the weights of all linear layers anew, but for those of operators, which have initialisers of their own.
+        """Draw the weights of all linear layers anew, but for those of operators, which have initialisers of their own;
+        layers that an operator has like those of its level are the model's.
 
         initializer: a Keras name (`poolbench.pool.base.layers`), biases 0 then, or torch; None leaves each layer its
         own. Raises ValueError for an unknown one.
@@ -108,7 +109,7 @@ class GraphModel(Module):
         if initializer is None:
             return
         among("model.initializer", initializer, (OWN, *INITIALIZERS))
-        pooled = {inner for module in self.modules() if isinstance(module, Operator) for inner in module.modules()}
+        pooled = self._below(Operator) - self._below(Logits)
         for layer in self.modules():
             if not isinstance(layer, nn.Linear) or layer in pooled:
                 continue
@@ -119,6 +120,10 @@ class GraphModel(Module):
                 INITIALIZERS[initializer](layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+
+    def _below(self, kind: type[nn.Module]) -> set[nn.Module]:
+        """The modules of a kind and all within them."""
+        return {inner for module in self.modules() if isinstance(module, kind) for inner in module.modules()}
 
     #: Message passing layers and operators of level 0 ask for these matrices; they are computed once a dataset.
     def requirements(self) -> set[Connectivity]:
@@ -149,10 +154,12 @@ class GraphModel(Module):
         level: int,
         coarsenings: Sequence[Coarsening],
         edges: Tensor | None = None,
+        x0: Tensor | None = None,
     ) -> Any:
         """The first pool gets the matrix it was designed for; the next ones what the pool before them returned.
 
-        edges: features of the edges of `a`, for what `pooled_channels` says to come out as `edge_attr`.
+        edges: features of the edges of `a`, for what `pooled_channels` says to come out as `edge_attr`. x0: what the
+        layers of the level were given, for operators with `takes_x0`.
         """
         assert isinstance(pool, SRCPool)
         asked: dict[str, Any] = {}
@@ -164,6 +171,8 @@ class GraphModel(Module):
             a = a.view(pool.connectivity)
         if coarsenings:
             asked["coarsening"] = coarsenings[level]
+        if pool.takes_x0:
+            asked["x0"] = x0
         return pool(x, a, **asked)
 
 
@@ -200,6 +209,8 @@ CHOICES: dict[str, Sequence[str]] = {
     "activation": tuple(ACTIVATIONS), "norm": NORMS, "norm_at": BLOCK_NORM_AT, "residual": RESIDUAL, "combine": JUMPING,
     "jumping": JUMPING, "jumping_over": ("levels", "layers", "pools"),
 }  # fmt: skip
+LEVEL = "level"
+"""The `gnn` of an operator that is like the layers of its level."""
 OWN = "torch"
 """The initialiser of `torch.nn.Linear`: U(-r, r), r = 1 / sqrt(fan in), biases too."""
 
@@ -217,10 +228,19 @@ def head(
     return MLP([in_channels, *inner, out_channels], activation, dropout)
 
 
-def build_pool(part: Part, level: int, in_channels: int, mean_nodes: float, lifts: bool = False) -> SRCPool:
+def build_pool(
+    part: Part,
+    level: int,
+    in_channels: int,
+    mean_nodes: float,
+    lifts: bool = False,
+    like_level: Callable[[int, int], nn.Module] | None = None,
+    x0_channels: int | None = None,
+) -> SRCPool:
     """A hierarchical operator for one level (0, 1, ...), what depends on data and model filled in.
 
-    `lifts`: the model needs the selection.
+    `lifts`: the model needs the selection. `like_level`: what makes a network like the layers of the level of two
+    widths, for `gnn` = level; None: the model has no levels. `x0_channels`: of what these layers are given.
 
     `ratio` and `k` may be lists, one entry a level. An operator with a number of clusters k and no ratio of its own
     gets k = floor(ceil(mean) * ratio_1 ... ratio_level), as MinCutPool's authors do, where k is null.
@@ -234,6 +254,12 @@ def build_pool(part: Part, level: int, in_channels: int, mean_nodes: float, lift
             args["k"] = clusters(mean_nodes, ratios)
     if "in_channels" in names:
         args["in_channels"] = in_channels
+    if "x0_channels" in names:
+        args["x0_channels"] = x0_channels
+        if args.get("gnn") == LEVEL:
+            if like_level is None:
+                raise ValueError(f"pool.gnn={LEVEL}: model=hierarchical alone has levels to make a network like")
+            args["gnn"] = like_level
     if lifts:
         args["return_selection"] = True
     pool = part.cls(**args)

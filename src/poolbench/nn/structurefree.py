@@ -41,6 +41,8 @@ class StructureFree(GraphModel):
         super().__init__(data, hidden, node_layers, activation, dropout)
         width = self.in_channels
         self.readout = build_readout(pool, width, hidden, data)
+        if self.readout.needs_graph:
+            raise ValueError("with these arguments the readout looks at edges, which model=structure-free never does")
         self.head = head(self.readout.out_channels(width), hidden, data.out_channels, head_layers, activation, dropout)
 
     @classmethod

@@ -34,8 +34,8 @@ class UNet(GraphModel):
 
     Down: message passing, pool, `levels` times; message passing at the bottom; up: lift, add the features of that level
     from the way down, message passing. Any hierarchical operator takes the place of the paper's topk: what its `lift`
-    does is what unpooling does. The paper's square of A before a pool is left out, as in `TopKPool`. Where edge
-    features go through the pools, the layers on the way up see those of their level, too.
+    does is what unpooling does. The paper squares A before a pool: `squared` of `TopKPool`. Where edge features go
+    through the pools, the layers on the way up see those of their level, too.
 
     Args:
         data: widths of the data. pool: the operator, built once a level.
@@ -111,7 +111,7 @@ class UNet(GraphModel):
         losses: dict[str, Tensor] = {}
         x = self.first(self.encode(x), a, edges)
         sizes, way = [a.nodes.sizes], []
-        nodes = a.nodes
+        graph = a
         for level, (pool, block) in enumerate(zip(self.pools, self.down, strict=True)):
             out = self.pool_once(pool, x, a, level, coarsenings, edges)
             way.append((x, a, edges, out.s, pool))
@@ -122,6 +122,6 @@ class UNet(GraphModel):
             lifted = pool.lift(x, s)
             x = block(torch.cat([above, lifted], -1) if self.skip == "cat" else above + lifted, a, edges)
         if self.readout is not None:
-            x = self.readout(x, nodes)
+            x = self.readout(x, graph.nodes, a=graph)
             losses |= penalties([self.readout])
         return ModelOutput(self.head(x), losses, sizes)

@@ -7,12 +7,13 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from poolbench.errors import whole
 from poolbench.linalg import GCN, Dense, Matrix, Sparse, merged_entries
 from poolbench.linalg.matrix import EPS
 from poolbench.linalg.products import Written, call, through
+from poolbench.pool.base.gnn import GNN, called, made
 from poolbench.pool.base.layers import Activation, Constraint, Initializer, Linear, Regularizer, SquareLinear, root
 from poolbench.pool.base.layers import activation as as_function
 from poolbench.pool.base.src import DenseSelection, SoftPool
@@ -41,6 +42,9 @@ class DiffPool(SoftPool):
 
     The filter is made here from A as given (`a.view(GCN)`), hence the raw connectivity.
 
+    With `gnn`, as the authors have it: S = softmax(gnn(X0, A)) and X' = activation(S'X), where the layers before the
+    pool made X of X0: they are the paper's embedding network, and `gnn` its pooling network.
+
     Args:
         k, k_per_graph, remove_self_loops, degree_norm, loss_coeffs: see `SoftPool`.
         channels: features of a pooled node, None for as many as the input has.
@@ -51,6 +55,13 @@ class DiffPool(SoftPool):
         normalize_link_loss: divide the link loss of a graph by its number of nodes, the root of its number of entries,
             so that it does not grow with the graph.
         in_channels: f, inferred at the first call where it is None.
+        gnn: what gives the logits of S: a module, called as gnn(x, a) where its second parameter has that name, as
+            gnn(x, edge_index) with edge_weight where it takes one, or as gnn(x), for [.., k]; or a class, from which
+            gnn(x0_channels, k) makes one. None: the linear filters above. In models "level": a network like the layers
+            of the pool's level, with weights of its own. A call may give it `x0` [.., f0] in place of x, as models do.
+        x0_channels: f0, None for f.
+
+    Raises: ValueError for channels beside gnn, and for what is not [.., k]; TypeError for a gnn that is no module.
     """
 
     def __init__(
@@ -64,12 +75,20 @@ class DiffPool(SoftPool):
         kernel_constraint: Constraint = None,
         normalize_link_loss: bool = False,
         in_channels: int | None = None,
+        gnn: GNN | None = None,
+        x0_channels: int | None = None,
         **unknown: Any,
     ) -> None:
         super().__init__(k, return_selection, **unknown)
         self.channels = None if channels is None else whole("channels", channels)
         self.activation = as_function(activation)
         self.normalize_link_loss = normalize_link_loss
+        self.gnn = made(gnn, x0_channels or in_channels, self.k)
+        self.takes_x0 = self.gnn is not None
+        if self.gnn is not None:
+            if channels is not None:
+                raise ValueError(f"channels={channels}: with gnn, pooled features are S'X, as wide as x")
+            return
         options: dict[str, Any] = {
             "kernel_initializer": kernel_initializer,
             "kernel_regularizer": kernel_regularizer,
@@ -86,13 +105,35 @@ class DiffPool(SoftPool):
     def out_channels(self, in_channels: int) -> int:
         return self.channels or in_channels
 
-    def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> DenseSelection:
+    def select(
+        self, x: Tensor, a: Matrix, i: Tensor | None, x0: Tensor | None = None, node_order: Tensor | None = None
+    ) -> DenseSelection:
+        if self.gnn is not None:
+            s = self.assign(self._logits(self.gnn, x, a, x0, node_order), a.nodes)
+            s.expect(x, a, gram=True)
+            return s
+        if x0 is not None:
+            raise ValueError("x0 is what gnn makes an assignment of, and there is none: leave it out, or give gnn")
         filtered = a.view(GCN).matmul(x)
         s = _Filtered(self.assign(self.assignment(filtered), a.nodes), x, filtered)
         s.expect(filtered, a, gram=True)
         return s
 
+    def _logits(self, gnn: nn.Module, x: Tensor, a: Matrix, x0: Tensor | None, node_order: Tensor | None) -> Tensor:
+        if x0 is None:
+            x0 = x
+        elif x0.numel() == 0 or x0.ndim < 2 or x0.shape[:-1].numel() != x.shape[:-1].numel():
+            raise ValueError(f"x0 is {list(x0.shape)}: a row for each of the nodes of x {list(x.shape)} is expected")
+        else:
+            x0 = (x0 if node_order is None else x0.index_select(0, node_order)).reshape(*x.shape[:-1], x0.shape[-1])
+        logits = called(gnn, a.nodes.zero_padding(x0), a)
+        if logits.shape != (*x.shape[:-1], self.k):
+            raise ValueError(f"gnn gives {list(logits.shape)}: {self.k} numbers for each node are expected")
+        return logits
+
     def reduce(self, x: Tensor, s: DenseSelection, a: Matrix | None = None) -> Tensor:  # type: ignore[override]
+        if self.gnn is not None:
+            return s.pooled.zero_padding(self.activation(s.reduce(x)))
         if isinstance(s, _Filtered) and s.x is x:
             x = s.filtered
         elif a is not None:

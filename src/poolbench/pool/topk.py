@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from poolbench.linalg import Matrix, Ragged
+from poolbench.linalg import Matrix, Ragged, Sparse, merged_entries
+from poolbench.linalg.spgemm import spgemm
 from poolbench.pool.base.gnn import GNN, made, scores
 from poolbench.pool.base.layers import Activation, Constraint, Initializer, Linear, Regularizer, activation, not_half
-from poolbench.pool.base.src import KeptSelection, SparseSelection, SRCPool
+from poolbench.pool.base.src import KeptSelection, Selection, SparseSelection, SRCPool
 
 
 class ScorePool(SRCPool):
@@ -138,14 +139,45 @@ class TopKPool(GatedPool):
     """Keeps the nodes with the largest projection on a trainable vector: y = X p / ||p||.
 
     With `min_score`, y = softmax(X p) as in PyTorch Geometric: the length of p then says how far apart the nodes are.
-    Cost O(n f + n log n + E). No losses. The arguments are those of `GatedPool`; A is never squared (Gao & Ji do).
+    Cost O(n f + n log n + E). With `squared` also O(t log t), t the walks of two edges. No losses.
+
+    Args:
+        ratio, and all others: see `GatedPool`.
+        squared: A' = (A + I)^2 [s, s] without its diagonal, so that kept nodes hear those two edges away: Gao & Ji's
+            "graph connectivity augmentation", with self-loops as in their code and in PyTorch Geometric's GraphUNet.
+            (Their code sets all entries to 1 and divides by row sums.)
     """
+
+    def __init__(
+        self,
+        ratio: float | int,
+        return_selection: bool = False,
+        return_score: bool = True,
+        *,
+        squared: bool = False,
+        **others: Any,
+    ) -> None:
+        super().__init__(ratio, return_selection, return_score, **others)
+        self.squared = squared
+        if squared:
+            self.pooled_edges = ""
+
+    def connect(self, a: Matrix, s: Selection) -> Matrix:
+        return s.connect(a.view(two_steps) if self.squared else a)
 
     def project(self, x: Tensor, a: Matrix) -> Tensor:
         y = self.projection(x).squeeze(-1)
         if self.min_score is not None:
             return y
         return y * self.projection.weight.square().sum().clamp(min=1e-12).rsqrt()
+
+
+def two_steps(a: Matrix) -> Sparse:
+    """(A + I)^2 without its diagonal. A view (`Matrix.view`)."""
+    loops = merged_entries(a.add_identity())
+    csr = loops.crow, loops.col, loops.weights
+    crow, col, value = spgemm(csr, csr, loops.nodes.num_rows)
+    return Sparse(crow, col, value, loops.nodes, a.symmetric, distinct=True).without_diagonal()
 
 
 def check_ratio(ratio: float | int) -> float | int:

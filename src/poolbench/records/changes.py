@@ -35,6 +35,7 @@ _HIERARCHICAL, _GLOBAL, _CLUSTERER, _AUTOENCODER, _UNET = (
     f"poolbench.nn.{name}" for name in ("hierarchical.Hierarchical", "flat.Global", "clusterer.Clusterer",
                                         "autoencoder.Autoencoder", "unet.UNet")
 )  # fmt: skip
+_GMT = ("poolbench.pool.readouts.aggregations.GraphMultisetTransformerPool",)
 _MLP = (*(name for name in _SOFT if "diffpool" not in name), "poolbench.pool.hosc.HOSCPool")
 _GATED = ("poolbench.pool.topk.TopKPool", "poolbench.pool.sag.SAGPool")
 
@@ -69,6 +70,11 @@ ADDED: tuple[Added, ...] = (
     Added("model.initializer", None, "0.1.0", (_HIERARCHICAL, _GLOBAL, _CLUSTERER, _AUTOENCODER, _UNET)),
     Added("feature_scale", None, "0.1.0"),
     Added("protocol.folds_file", None, "0.1.0", _protocols("CrossValidation", "LegacyCrossValidation")),
+    Added("pool.squared", False, "0.1.0", ("poolbench.pool.topk.TopKPool",)),
+    Added("pool.gnn", None, "0.1.0", ("poolbench.pool.diffpool.DiffPool",)),
+    Added("pool.keys", "linear", "0.1.0", _GMT),
+    Added("model.readout.keys", "linear", "0.1.0", _GMT),
+    Added("model.linear_last", False, "0.1.0", (_HIERARCHICAL,)),
 )
 """Keys that came, oldest first. A key is never taken out of this table again."""
 

@@ -12,7 +12,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from poolbench.linalg import Matrix, merged_entries
+from poolbench.linalg import Dense, Matrix, merged_entries, to_flat
+from poolbench.pool.base.selection import node_level
 
 #: A module, or what makes one of two widths, such as a class of `torch_geometric.nn`.
 GNN = nn.Module | Callable[[int, int], nn.Module]
@@ -36,7 +37,7 @@ def made(gnn: GNN | None, in_channels: int | None, out_channels: int | None) -> 
 
 
 def called(gnn: nn.Module, x: Tensor, a: Matrix) -> Tensor:
-    """What a layer makes of x [n, f].
+    """What a layer makes of x, [n, f] or [b, n, f].
 
     It gets x alone where it takes nothing else, (x, a) where its second parameter is called `a`, and else (x,
     edge_index), with `edge_weight` where the graph has weights and the layer takes them; all in its own type, for
@@ -49,6 +50,8 @@ def called(gnn: nn.Module, x: Tensor, a: Matrix) -> Tensor:
         return gnn(x)
     if names[1:2] == ["a"]:
         return gnn(x, a)
+    if isinstance(a, Dense):
+        return node_level(called(gnn, *to_flat(x, a)), a.nodes)
     edges = merged_entries(a).without_zeros()
     # a row hears its columns, and an edge_index names the source first
     index = torch.stack([edges.col, edges.row])

@@ -98,6 +98,10 @@ class SRCPool(Operator):
     #: What a pooled edge is, for `edge_attr`: an input edge between kept nodes ("kept"); all input edges from one
     #: cluster to another, of clusters that do not overlap ("merged"); neither ("").
     pooled_edges: str = ""
+    #: True where a symmetric graph may come out directed, as where edges are learned.
+    directs: bool = False
+    #: True where `select` asks for `x0`: what the layers of a level were given, beside x, what they made of it.
+    takes_x0: bool = False
     #: What reduce and connect can work with; a call with `s` takes no other.
     selects: ClassVar[tuple[type[Selection], ...]] = (Selection,)
 
@@ -443,13 +447,16 @@ class SoftPool(SRCPool):
 
 
 class GlobalPool(Operator):
-    """Base of the readouts: one row a graph. Overrides `readout(x, nodes)`.
+    """Base of the readouts: one row a graph. Overrides `readout(x, nodes)`; with `needs_graph`, `readout(x, nodes, a)`.
 
     Modes: single x [n, f] -> [1, f']; disjoint (x, i) -> [b, f']; batch and mixed x [b, n, f] -> [b, f'], where a
     mask [b, n] leaves padding out, whatever stands there. The nodes of a disjoint batch may stand in any order. A graph
     without nodes gives a row of zeros. `i` may also be the `nodes` of a poolbench matrix, which know how many graphs
     there are.
     """
+
+    #: True where the readout looks at the edges: a call must say which there are.
+    needs_graph: bool = False
 
     def out_channels(self, in_channels: int) -> int:
         """Features of a graph for `in_channels` features of a node."""
@@ -464,15 +471,28 @@ class GlobalPool(Operator):
         batch_size: int | None = None,
         mask: Tensor | None = None,
         validate: bool | None = None,
+        a: Matrix | Tensor | None = None,
+        edge_index: Tensor | None = None,
+        edge_weight: Tensor | None = None,
     ) -> Tensor:
         """x [n, f] or [b, n, f], or the pair (x, i) -> [b, f'].
 
         batch: another name of i. batch_size, validate: as for `SRCPool.forward`.
+        a, edge_index, edge_weight: the graph, as there, for a readout with `needs_graph`; the others leave it unread.
         """
-        i = one_of(type(self).__name__, i=i, batch=batch)
+        owner = type(self).__name__
+        i = one_of(owner, i=i, batch=batch)
         if isinstance(x, list | tuple):
             x, i = x
-        return self.readout(*enter_readout(x, i, mask, batch_size, validate))
+        if not self.needs_graph:
+            return self.readout(*enter_readout(x, i, mask, batch_size, validate))
+        a = one_of(owner, a=a, edge_index=edge_index)
+        if a is None:
+            raise TypeError(f"{owner} with these arguments needs a graph: give edge_index, or a matrix as a")
+        if isinstance(i, Nodes) and not (isinstance(a, Matrix) and a.nodes is i):
+            raise ValueError("i are the nodes of another matrix: give the matrix that they are of as a")
+        x, matrix, *_ = enter(x, a, None if isinstance(i, Nodes) else i, edge_weight, mask, batch_size, validate)
+        return self.readout(x, matrix.nodes, matrix)  # type: ignore[call-arg]
 
     def readout(self, x: Tensor, nodes: Nodes) -> Tensor:
         """Node level -> [b, f']."""

@@ -20,9 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from poolbench.errors import whole
-from poolbench.linalg import Nodes
+from poolbench.linalg import GCN, Matrix, Nodes
 from poolbench.pool.base.layers import Linear
 from poolbench.pool.base.src import GlobalPool
+
+KEYS = ("linear", "gcn")
 
 
 class SoftmaxPool(GlobalPool):
@@ -236,15 +238,21 @@ class GraphMultisetTransformerPool(AttentionPool):
 
         out = MAB(seed, relu(SAB_e(... SAB_1(MAB(seeds, relu(Y W' + b')))) W'' + b'')),   Y = X W + b
 
-    with the blocks of SetTransformerPool. Keys and values are linear layers of Y: the paper's are graph
-    convolutions, which a model puts before. A graph without nodes gives zeros. Cost O(n channels (k + f + channels)).
-    No losses.
+    with the blocks of SetTransformerPool: in each, keys and values are linear layers of what is attended to. A graph
+    without nodes gives zeros. Cost O(n channels (k + f + channels)). No losses.
+
+    With `keys="gcn"` those of the first block are graph convolutions, each with weights of its own, as the paper's
+    GMPool_G has them: K = F Y W_K + b_K and V = F Y W_V + b_V, F = D^-1/2 (A + I) D^-1/2, without the layer
+    relu(Y W' + b'). Then a call takes the graph, and costs O(E channels) more. What stays as in PyTorch Geometric: the
+    attention is a softmax over the nodes (the authors' scripts take one over the seeds), divided by the root of a
+    head's width (theirs: of all heads'), and goes through a layer that joins the heads (theirs: through none).
 
     Args:
         channels: width of Y and of the result, a multiple of `heads`.
-        seeds: k, the vectors that a graph is pooled to.
+        seeds: k, the vectors that a graph is pooled to. The authors' are a quarter of the mean size.
         encoders: self-attention blocks over them.
         heads, layer_norm, dropout, in_channels: as for SetTransformerPool.
+        keys: linear or gcn, the layers of the first block that make keys and values of the nodes.
     """
 
     def __init__(
@@ -256,18 +264,35 @@ class GraphMultisetTransformerPool(AttentionPool):
         layer_norm: bool = False,
         dropout: float = 0.0,
         in_channels: int | None = None,
+        keys: str = "linear",
         **unknown: Any,
     ) -> None:
         from torch_geometric.nn.aggr import GraphMultisetTransformer  # seconds to import
 
         super().__init__(channels, in_channels, **unknown)
         _check_attention(self.channels, heads, dropout)
+        if keys not in KEYS:
+            raise ValueError(f"keys={keys!r}: one of {', '.join(KEYS)} is expected")
         self.blocks = GraphMultisetTransformer(
             self.channels, whole("seeds", seeds), encoders, heads, layer_norm=layer_norm, dropout=dropout
         )
 
+        self.needs_graph = keys == "gcn"
+        if self.needs_graph:
+            self.blocks.pma1.lin = nn.Identity()
+
+    def readout(self, x: Tensor, nodes: Nodes, a: Matrix | None = None) -> Tensor:
+        if a is None:
+            return super().readout(x, nodes)
+        y = a.view(GCN).matmul(self.projection(nodes.zero_padding(x)))
+        return _without_empty(self.aggregate(y, nodes), nodes)
+
     def attend(self, x: Tensor, real: Tensor) -> Tensor:
-        x = self.blocks.pma1(x, real)
+        first = self.blocks.pma1
+        if self.needs_graph:  # the layers of an attention on F Y are convolutions of Y
+            x = first.mab(first.seed.expand(x.shape[0], -1, -1), x, y_mask=real)
+        else:
+            x = first(x, real)
         for encoder in self.blocks.encoders:
             x = encoder(x)
         return self.blocks.pma2(x).squeeze(1)
