@@ -67,6 +67,7 @@ ADDED: tuple[Added, ...] = (
     Added("model.head_layers", 0, "0.1.0", (_AUTOENCODER,)),
     Added("model.head_dropout", None, "0.1.0", (_HIERARCHICAL, _GLOBAL, _UNET)),
     Added("model.initializer", None, "0.1.0", (_HIERARCHICAL, _GLOBAL, _CLUSTERER, _AUTOENCODER, _UNET)),
+    Added("callbacks.keep_weights", False, "0.1.0"),
 )
 """Keys that came, oldest first. A key is never taken out of this table again."""
 
