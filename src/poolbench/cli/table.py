@@ -12,6 +12,7 @@ COMMANDS = {
     "report": "tables, figures and a page from the records of a results folder",
     "status": "how far a sweep is",
     "tune": "search hyper-parameters; the best become an experiment",
+    "predict": "what the model of a run says of graphs, as CSV",
     "rerun": "do a recorded run again and compare",
     "verify": "check records as a reader of the results would",
     "forget": "set failed and mistaken runs aside; nothing is deleted",

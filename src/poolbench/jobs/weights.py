@@ -7,11 +7,11 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import torch
-from msgspec import Struct
+from msgspec import Meta, Struct
 from torch import Tensor
 
 from poolbench.data.prepared import Prepared
@@ -25,6 +25,10 @@ FORMAT = 1
 """Version of the file; one of another version is not read."""
 
 
+Count = Annotated[int, Meta(ge=0)]
+Some = Annotated[int, Meta(ge=1)]
+
+
 class Columns(Struct, frozen=True, forbid_unknown_fields=True):
     """Features of nodes or edges as a model was trained on them.
 
@@ -32,7 +36,7 @@ class Columns(Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     names: list[str]
-    vocabulary: list[int] | None
+    vocabulary: list[Some] | None
 
     def channels(self) -> Channels:
         return Channels(len(self.names), None if self.vocabulary is None else tuple(self.vocabulary))
@@ -50,11 +54,11 @@ class About(Struct, frozen=True, forbid_unknown_fields=True):
     code: str
     x: Columns
     edges: Columns | None
-    outputs: int
+    outputs: Count
     kind: str
     level: str
-    mean_nodes: float
-    classes: int | None
+    mean_nodes: Annotated[float, Meta(ge=0)]
+    classes: Some | None
 
 
 @dataclass(frozen=True)
