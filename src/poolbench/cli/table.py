@@ -9,6 +9,7 @@ COMMANDS = {
     "train": "train a model with a pooling operator, or many: poolbench pool=mincut means this",
     "prepare": "fetch and parse a dataset ahead of time",
     "list": "print the pools, models, datasets, protocols or perturbations that there are",
+    "check": "hold an operator, your own or another, to the contract",
     "report": "tables, figures and a page from the records of a results folder",
     "status": "how far a sweep is",
     "tune": "search hyper-parameters; the best become an experiment",
