@@ -152,6 +152,15 @@ def test_the_same_graphs_given_as_new_ones_get_the_same_answers(tmp_path: Path) 
     assert not model.model.training
 
 
+def test_it_is_asked_with_the_threads_of_the_run(tmp_path: Path) -> None:
+    record = done(tmp_path, dataset=own(Classes), pool=TOPK, trainer__max_epochs=1)
+    model, seen = load(tmp_path, record), []
+    model.model.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
+    torch.set_num_threads(2)
+    model.own_answers()
+    assert set(seen) == {1} and torch.get_num_threads() == 2
+
+
 # Encodings
 
 

@@ -223,12 +223,18 @@ class Trained:
 
     @torch.no_grad()
     def _ask(self, store: GraphStore, graphs: Tensor, seed: int) -> Tensor:
-        """Outputs of the model for some graphs, from the draws of a seed."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.model.eval()
-            batches = BatchLoader(store, graphs, self.config.batch_size)
-            return torch.cat([self.model(each.x, each.a, each.edges, each.coarsenings).y for each in batches])
+        """Outputs of the model for some graphs, from the draws of a seed. The order of sums hangs on the threads, which
+        are those of the run meanwhile."""
+        threads = torch.get_num_threads()
+        torch.set_num_threads(self.config.trainer.threads)
+        try:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                self.model.eval()
+                batches = BatchLoader(store, graphs, self.config.batch_size)
+                return torch.cat([self.model(each.x, each.a, each.edges, each.coarsenings).y for each in batches])
+        finally:
+            torch.set_num_threads(threads)
 
     def _answers(
         self, raw: RawGraphs, rows: Tensor, out: Tensor, part: list[str] | None = None, y: Tensor | None = None
