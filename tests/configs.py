@@ -61,6 +61,7 @@ SMALL: dict[str, Any] = {
         "resume_every": 0.0,
         "progress": "none",
         "pictures_every": 0,
+        "keep_weights": False,
     },
     "logger": {"_target_": None},
     "paths": {"results": "results", "data": None, "mirror": None},

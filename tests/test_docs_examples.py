@@ -18,6 +18,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from torch import Tensor
+from torch_geometric.data import Data
 
 from configs import QUICK
 from poolbench import cli, plugins
@@ -117,7 +118,8 @@ def test_the_readout(modules: dict[str, ModuleType], graphs: tuple[Tensor, Tenso
 
 def test_the_commands_train(modules: dict[str, ModuleType], results: Path) -> None:
     commands = [shlex.split(text.replace("\\\n", " ")) for text in blocks("bash")]
-    assert len(commands) == 2
+    assert len(commands) == 3
+    assert commands.pop(1) == ["poolbench", "check", "my_module.MyPool"]  # tests/cli/test_check.py does it
     for command in commands:
         assert command[:2] == ["python", "train.py"]
         assert cli.train([word for word in command[2:] if not word.startswith("dataset=")] + QUICK) == 0
@@ -161,6 +163,11 @@ def tutorial_commands() -> list[tuple[dict[str, str], list[str]]]:
     return found
 
 
+def kept_run(results: Path) -> str:
+    """The id of the run that kept its weights; ID where there is none yet."""
+    return next((path.parts[-3] for path in results.glob("runs/*/*/weights.pt")), "ID")
+
+
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The folder `own/` of the tutorial, in the working folder, on the Python path."""
@@ -175,7 +182,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_the_tutorials_operator_does_what_the_page_says(own: Path) -> None:
-    operator, use, _ = blocks("python", TUTORIAL)
+    operator, use, _, _ = blocks("python", TUTORIAL)
     body = operator.partition("def select")[2].splitlines()
     assert operator.startswith("# contrast.py") and len(body) <= 10
     assert use.count("assert") == 2
@@ -196,12 +203,17 @@ def test_the_tutorial_ends_with_records_that_verify(
             assert cli.train([*small, *QUICK]) == 0
         else:
             assert words[0] == "poolbench"
-            assert cli.main(words[1:]) == 0
+            assert cli.main([word.replace("ID", kept_run(results)) for word in words[1:]]) == 0
         done.append((words, capsys.readouterr().out))
-    assert len(done) == 6
-    exec(blocks("python", TUTORIAL)[2], shown := {})
+    assert len(done) == 9
+    exec(blocks("python", TUTORIAL)[3], shown := {})
     assert list(shown["done"].groupby("names.pool")["test/accuracy"].count()) == [2, 2, 2, 2]
-    table = done[2][1]
+    table = done[5][1]
+    assert "contrast: 50 checks, none failed" in done[0][1]
+    assert done[3][1] == "answers.csv: 40 answers\n"
+    load = blocks("python", TUTORIAL)[2].replace("ID", kept_run(results))
+    exec(load, predicted := {"graphs": [Data(x=torch.randn(9, 8), edge_index=torch.tensor([[0, 1], [1, 0]]))] * 3})
+    assert predicted["y"].shape == (3, 3)
     assert all(re.search(rf"\b{name}\b.*n = 2", table) for name in ("contrast", "topk", "random-sparse", "none"))
     assert Path("report/index.html").is_file()
     assert "8 records, no errors" in done[-1][1]

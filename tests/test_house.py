@@ -18,7 +18,7 @@ FLOORS = (
     ("config",),
     ("linalg", "records"),
     ("pool", "data"),
-    ("nn",),
+    ("nn", "contract"),
     ("learn",),
     ("jobs", "report"),
     ("audit", "papers"),

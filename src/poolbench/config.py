@@ -139,6 +139,7 @@ class Callbacks(Struct, frozen=True):
     resume_every: Amount  # seconds between two resume checkpoints at the least
     progress: Literal["auto", "bar", "lines", "none"]
     pictures_every: Whole  # epochs between two pictures of what the first pool does; 0: none
+    keep_weights: bool  # true: the selected epoch's weights stay beside the record
 
     def __post_init__(self) -> None:
         if self.monitor != "auto" and not re.fullmatch(r"(train|val|test)/\w+", self.monitor):

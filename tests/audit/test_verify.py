@@ -155,7 +155,7 @@ def test_an_id_of_schema_1_is_made_as_it_was(records: list[Record]) -> None:
     config["trainer"] = {k: v for k, v in config["trainer"].items() if k not in
                          ("accelerator", "devices", "enable_progress_bar")}  # fmt: skip
     config["callbacks"] = {k: v for k, v in config["callbacks"].items() if k not in
-                           ("pictures_every", "progress", "resume_every")}  # fmt: skip
+                           ("pictures_every", "progress", "resume_every", "keep_weights")}  # fmt: skip
     what = {"config": config, "dataset": old["splits"]["dataset"], "split": old["splits"]["hash"],
             "code": old["provenance"]["code"], "precision": "32-true", "processes": 1, "threads": 1,
             "evaluate_test": True}  # fmt: skip

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-
-from registry import REGISTRY
+pytest.register_assert_rewrite("poolbench.contract")  # so that a failed check says what was compared
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    from registry import REGISTRY
+
     chosen = {
         "operator": REGISTRY,
         "pool": [r for r in REGISTRY if not r.is_readout],

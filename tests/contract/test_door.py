@@ -16,7 +16,6 @@ from poolbench.nn.message_passing import LAYERS
 from poolbench.pool import NoPool, TopKPool
 
 SIZES = (6, 1, 9, 3)
-WHOLE = [torch.int32, torch.int16, torch.uint8]
 
 
 def close(ours: Any, theirs: Any, tolerance: float = 1e-10) -> None:
@@ -232,30 +231,6 @@ def test_whole_numbers_that_are_no_edge_index_are_a_matrix(pool: Registered) -> 
         assert out.a.is_floating_point()
     x = graph.x.unsqueeze(0)
     close(run(module, x, a.long().unsqueeze(0)).x, run(module, x, a.unsqueeze(0)).x)
-
-
-@pytest.mark.parametrize("dtype", WHOLE)
-@pytest.mark.parametrize("disjoint", [False, True])
-def test_indices_of_any_whole_type(pool: Registered, dtype: torch.dtype, disjoint: bool) -> None:
-    module, graph = pool.make(), graphs(*SIZES)
-    (index, weight), i = graph.edges, graph.i if disjoint else None
-    want = run(module, graph.x, index, i, edge_weight=weight)
-    out = run(module, graph.x, index.to(dtype), None if i is None else i.to(dtype), edge_weight=weight)
-    same(out, want)
-    assert out.a.dtype == torch.int64
-    assert out.i is None or out.i.dtype == torch.int64
-    if not disjoint:
-        x = graphs(5, 5).padded[0]
-        index, weight = graphs(5).edges
-        one = run(module, x, index, edge_weight=weight)
-        close(run(module, x, index.to(dtype), edge_weight=weight).x, one.x)
-
-
-@pytest.mark.parametrize("dtype", WHOLE)
-def test_ids_of_any_whole_type_for_readouts(readout: Registered, dtype: torch.dtype) -> None:
-    module, graph = readout.make(), graphs(*SIZES)
-    close(module(graph.x, graph.i.to(dtype)), module(graph.x, graph.i))
-    close(module(graph.x, graph.i.unsqueeze(-1)), module(graph.x, graph.i))
 
 
 def test_many_nodes_with_int32(tmp_path: Any) -> None:

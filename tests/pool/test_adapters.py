@@ -345,14 +345,15 @@ def test_without_tgp_one_line_says_how_to_get_it(
     monkeypatch.setitem(sys.modules, "tgp", None)
     monkeypatch.setitem(sys.modules, "tgp.poolers", None)
     monkeypatch.delitem(sys.modules, "poolbench.pool.peers.tgp", raising=False)
-    with pytest.raises(PoolBenchError, match=r"cannot be imported: .* pip install torch-geometric-pool"):
+    with pytest.raises(PoolBenchError, match=r"cannot be imported: .* pip install .* torch-geometric-pool"):
         locate("pool", Part("poolbench.pool.peers.tgp.TGPPool", {}))
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tgp" else found(name))
     assert cli.main(["list", "pools"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if line.startswith("tgp")] == [
-        "tgp_*: operators of tgp, which is not installed: pip install torch-geometric-pool torch_scatter"
+        "tgp_*: operators of tgp, which is not installed: "
+        "pip install -U setuptools wheel; pip install --no-build-isolation torch-scatter torch-geometric-pool"
     ]
     assert any(line.startswith("pyg_topk ") and line.endswith("PyG: TopKPooling") for line in lines)
 

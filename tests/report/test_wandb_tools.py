@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from poolbench import cli
 from poolbench.errors import PoolBenchError
+from poolbench.jobs.weights import Weights
 from poolbench.records.attempts import iter_records
 from poolbench.report.wandb_tools import offline_runs, sync
 
@@ -96,7 +96,7 @@ def test_a_run_keeps_its_best_weights_where_artifacts_are_wanted(
     words = ["pool=topk", "dataset=planted", "dataset.num_graphs=40", "trainer.max_epochs=2", "callbacks.progress=none"]
     assert cli.train([*words, "logger=wandb", "logger.artifacts=true", "callbacks.pictures_every=1"]) == 0
     (folder,) = results.glob("runs/*/1")
-    weights = torch.load(folder / "best.pt", weights_only=True)
+    weights = Weights.read(folder / "weights.pt").values
     (record,) = (r for _, r in iter_records(results))
     assert sum(w.numel() for name, w in weights.items() if "running" not in name and "batches" not in name) == (
         record.parameters

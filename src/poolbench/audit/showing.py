@@ -261,7 +261,12 @@ def _again(config: Config, epochs: int | None, record: Record, tree: Path | None
 def _config(record: Record, paths: Mapping[str, Any]) -> Config:
     """The configuration of a record's run, to be done again in other folders, and quietly."""
     config = read({**upgrade(record.config), "paths": paths, "force": True, "logger": None})
-    quiet = {"callbacks.progress": "none", "callbacks.pictures_every": 0, "callbacks.resume_every": 1e9}
+    quiet = {
+        "callbacks.progress": "none",
+        "callbacks.pictures_every": 0,
+        "callbacks.resume_every": 1e9,
+        "callbacks.keep_weights": False,
+    }
     return with_values(config, quiet)
 
 

@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from poolbench.audit.limits import parameters, too_large
 from poolbench.audit.registry import GROUPS, Registry
@@ -21,6 +21,9 @@ from poolbench.data import index_files
 from poolbench.errors import PoolBenchError, nearest
 from poolbench.records.changes import today, upgrade
 from poolbench.report.leaderboard import value_at
+
+if TYPE_CHECKING:
+    from poolbench.nn.model import DataFacts
 
 OPTIMISERS = frozenset(
     f"torch.optim.{name}" for name in ("Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "ASGD", "NAdam",
@@ -122,18 +125,18 @@ class Trust:
         if not self.large and (said := too_large(config, runs)):
             raise Refused(f"{said}; {ALLOW}")
 
-    def check_size(self, config: Config) -> None:
+    def check_size(self, config: Config, facts: DataFacts | None = None) -> None:
         """Raise `Refused` where the model would have more parameters than are made for a record; nothing is allocated.
 
         Args:
-            config: of a record that was checked.
+            config: of a record that was checked. facts: of its data, where they are known.
         """
         import torch
 
         from poolbench.learn.build import STAND_IN, build_model
 
         with torch.device("meta"):
-            model: Any = build_model(config.model, config.pool, STAND_IN, config.names.pool)
+            model: Any = build_model(config.model, config.pool, facts or STAND_IN, config.names.pool)
         made = model.parameters() if isinstance(model, torch.nn.Module) else ()  # a graph kernel has none
         count = sum(p.numel() for p in made if not isinstance(p, torch.nn.UninitializedParameter))
         if not self.large and (said := parameters(count)):

@@ -78,9 +78,10 @@ def do(
     Args:
         trainable: what is to be trained on `prepared`. id: of the run. code: version of the code.
     """
+    from poolbench.jobs.weights import Weights
     from poolbench.learn.loggers import Loggers, RunInfo
     from poolbench.learn.outcome import Outcome
-    from poolbench.learn.train import train
+    from poolbench.learn.train import data_facts, train
 
     raw, split, values = prepared.raw, prepared.split, plain(config)
     results = Path(config.paths.results)
@@ -91,6 +92,8 @@ def do(
     info = RunInfo(id, attempt.number, attempt.folder, name, _placeless(values), config.group,
                    config.job_type or "train", tags(config))  # fmt: skip
     opened: list[Loggers] = []
+    artifacts = any(getattr(each, "artifacts", False) for each in parts.loggers)
+    files: dict[str, Path] = {}
 
     def write(status: Status, reason: str | None = None) -> tuple[Record, Path]:
         epoch, curve = outcome.selected_epoch, outcome.curve
@@ -156,6 +159,10 @@ def do(
                 watch=watch,
                 outcome=outcome,
             )
+        if trainable.learner is not None and (artifacts or config.callbacks.keep_weights):
+            facts_of_data = data_facts(prepared, config.k_from)
+            kept = Weights.of(id, attempt.number, code, prepared, facts_of_data, outcome.weights)
+            files["checkpoint"] = kept.write(attempt.folder)  # before the record, which says that all is there
         made, path = write("done")
         status = "done"
     except Pruned as pruned:
@@ -174,21 +181,12 @@ def do(
         for logger in opened:
             if status == "done":
                 logger.summary(_summary(outcome))
-                if any(getattr(each, "artifacts", False) for each in parts.loggers):
-                    logger.artifacts({"record": path, "checkpoint": _keep_weights(outcome, attempt.folder)})
+                if artifacts:
+                    logger.artifacts({"record": path, **files})
             logger.finish(status)
     print(table(name, made) if status == "done" else f"{name} pruned: {made.reason}")
     print(f"record: {path}")
     return made
-
-
-def _keep_weights(outcome: Any, folder: Path) -> Path:
-    """Write the weights of the selected epoch beside the record; `torch.load` reads them."""
-    import torch
-
-    path = folder / "best.pt"
-    torch.save(outcome.weights, path)
-    return path
 
 
 @contextmanager

@@ -75,6 +75,8 @@ def one_run(
     with loading():
         from poolbench.learn.train import Trainable
     trainable = Trainable.of(config, prepared)  # what is refused is refused before anything is written
+    if config.callbacks.keep_weights and trainable.learner is None:
+        raise PoolBenchError("callbacks.keep_weights=true: a graph kernel has no weights; leave it out")
     with attempts.lease(Path(config.paths.results), id, wait=wait) as mine:
         if not mine:
             raise attempts.Held(id)
@@ -144,7 +146,9 @@ def _found(config: Config, id: str, code: str) -> Record | None:
 
 def _say(config: Config, id: str, done: Done) -> None:
     said = attempt.headline(attempt.run_name(config), done.record)
-    print(f"run {id} is done: {said}\nrecord: {done.path}   (force=true makes another attempt)")
+    lacking = config.callbacks.keep_weights and not done.path.with_name(attempts.WEIGHTS).is_file()
+    why, more = ("its weights were not kept: ", " that keeps them") if lacking else ("", "")
+    print(f"run {id} is done: {said}\nrecord: {done.path}   ({why}force=true makes another attempt{more})")
 
 
 def _fold(config: Config, parts: Parts, wait: float = 0.0) -> list[Record]:

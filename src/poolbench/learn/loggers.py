@@ -323,7 +323,7 @@ class WandbLogger:
         mode: `online`, `offline`, `disabled`, or None: online where a key is configured.
         dir: the folder in which W&B makes its folder `wandb`; by default the attempt's.
         budget: the seconds that W&B may cost the run in all, whatever its server does.
-        artifacts: whether the record and the best checkpoint (`best.pt`) of a finished run are logged as artifacts.
+        artifacts: whether the record and the best checkpoint (`weights.pt`) of a finished run are logged as artifacts.
 
     Raises:
         PoolBenchError: an unknown mode, or a budget that is not positive.

@@ -3,6 +3,7 @@
     results/runs/<id>/.lock                    held while a process works on the run
     results/runs/<id>/<attempt>/attempt.json   how often the attempt was started, by which code, and whether it died
     results/runs/<id>/<attempt>/record.json    written once, whole or not at all, never edited
+    results/runs/<id>/<attempt>/weights.pt     written before the record, where it is asked for
 
 An attempt without a record is unfinished: the next start goes on with it, where the code is the same.
 """
@@ -28,6 +29,8 @@ from poolbench.records.record import RECORD, Record, read_record
 MARKER = "attempt.json"
 CHECKPOINT = "resume.ckpt"
 """The default name of the checkpoint that an unfinished attempt goes on from."""
+WEIGHTS = "weights.pt"
+"""The selected epoch's weights, where they are kept (`jobs.weights`)."""
 
 DEATHS_ALLOWED = 2
 """So many deaths by a signal, with no epoch finished in between, and the attempt counts as failed."""

@@ -75,6 +75,7 @@ ADDED: tuple[Added, ...] = (
     Added("pool.keys", "linear", "0.1.0", _GMT),
     Added("model.readout.keys", "linear", "0.1.0", _GMT),
     Added("model.linear_last", False, "0.1.0", (_HIERARCHICAL,)),
+    Added("callbacks.keep_weights", False, "0.1.0"),
 )
 """Keys that came, oldest first. A key is never taken out of this table again."""
 

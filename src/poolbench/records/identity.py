@@ -25,6 +25,7 @@ EXECUTION_KEYS = (
     "trainer.accelerator",
     "trainer.devices",
     "trainer.enable_progress_bar",
+    "callbacks.keep_weights",
     "callbacks.pictures_every",
     "callbacks.progress",
     "callbacks.resume_every",

@@ -12,8 +12,11 @@ from poolbench.errors import PoolBenchError, nearest
 
 GROUPS = {"pools": "pool", "models": "model", "datasets": "dataset", "protocols": "protocol",
           "perturbations": "perturb"}  # fmt: skip
-#: How to get the libraries whose operators PoolBench knows and does not bring.
-INSTALL = {"tgp": "pip install torch-geometric-pool torch_scatter"}
+#: How to get the libraries whose operators PoolBench knows and does not bring. torch-scatter is compiled against the
+#: torch that is there, which pip hides from a build unless it is told not to.
+INSTALL = {
+    "tgp": "pip install -U setuptools wheel; pip install --no-build-isolation torch-scatter torch-geometric-pool"
+}
 
 
 @click.command

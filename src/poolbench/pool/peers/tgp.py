@@ -27,7 +27,8 @@ try:
     from tgp.poolers import pooler_map
 except ImportError as error:
     raise ImportError(
-        f"an operator of Torch Geometric Pool needs it: pip install torch-geometric-pool torch_scatter ({error})"
+        "an operator of Torch Geometric Pool needs it: pip install -U setuptools wheel; "
+        f"pip install --no-build-isolation torch-scatter torch-geometric-pool ({error})"
     ) from error
 
 

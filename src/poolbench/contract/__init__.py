@@ -1,0 +1,1 @@
+"""What every operator keeps to, as plain functions: `poolbench check` and the contract tests do them."""
