@@ -10,6 +10,7 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
@@ -137,6 +138,32 @@ def sheets(boards: Sequence[Board], key: str) -> list[Sheet]:
         for name, group in groups.items()
     ]
     return sorted(made, key=lambda sheet: sheet.title.lower())
+
+
+def all_sheets(boards: Sequence[Board]) -> list[Sheet]:
+    """The curves of every dial of a dataset, of an operator, and of the share that is perturbed, where an operator ran
+    at two of its values."""
+    found: list[Sheet] = []
+    for key in sorted(_dials(boards)):
+        with suppress(PoolBenchError):  # runs of a setting differ in it, or nothing else is alike
+            found += sheets(boards, key)
+    return [sheet for sheet in found if any(len(curve.cells) > 1 for curve in sheet.curves)]
+
+
+def _dials(boards: Sequence[Board]) -> set[str]:
+    """Numbers in which the runs of one dataset, or those of one operator, differ."""
+    values: dict[tuple[str, str], set[float]] = defaultdict(set)
+    for board in boards:
+        for (row, column), cell in board.cells.items():
+            if cell.runs:
+                config = upgrade(cell.runs[0].record.config)
+                dataset = str(json.loads(column.key)[0])
+                for name, value in flatten(config).items():
+                    of = {"dataset": dataset, "pool": row.pool, "perturb": ""}.get(name.partition(".")[0])
+                    if of is not None and _is_number(value):
+                        values[of, name].add(value)
+    shares = {SHARE} & {name for _, name in values}
+    return shares | {name for (of, name), found in values.items() if of and len(found) > 1}
 
 
 def _placed(boards: Sequence[Board], key: str) -> Iterator[_Placed]:
