@@ -15,8 +15,8 @@ from urllib.parse import quote
 
 from poolbench import __version__
 from poolbench.report.dial import all_sheets
+from poolbench.report.drawn import Drawn
 from poolbench.report.evidence import Evidence
-from poolbench.report.figures import Drawn
 from poolbench.report.leaderboard import BASELINE, MEMORY
 from poolbench.report.page.charts import Chart, costs, curves
 from poolbench.report.page.matrix import matrix

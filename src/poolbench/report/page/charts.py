@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from poolbench.report.dial import MOST, STEEP, Curve, Sheet
+from poolbench.report.dial import STEEP, Curve, Sheet
 from poolbench.report.evidence import Evidence
 from poolbench.report.leaderboard import BASELINE, Column, Gauge, Row
 from poolbench.report.page.markup import cell_id
-from poolbench.report.panels import COLOURS
+from poolbench.report.panels import COLOURS, MOST
 
 Chart = dict[str, Any]
 
