@@ -151,4 +151,4 @@ def _part(gain: float, scale: float) -> float:
 
 def _large(sizes: Sequence[float]) -> float:
     ordered = sorted(sizes)
-    return ordered[min(len(ordered) - 1, math.floor(LARGE * len(ordered)))] if ordered else 0.0
+    return ordered[math.floor(LARGE * (len(ordered) - 1))] if ordered else 0.0

@@ -78,7 +78,7 @@ def _worth(evidence: Evidence) -> tuple[int, int]:
 
 def _contents(boards: Sequence[Evidence]) -> str:
     lines = "".join(
-        f'<li data-protocol="{escape(one.board.protocol)}"><a href="#protocol={quote(one.board.protocol)}">'
+        f'<li><a href="#protocol={quote(one.board.protocol)}">'
         f"{escape(one.board.protocol)}</a>: {count(len(one.board.rows), 'setting')} on "
         f"{count(len(one.board.columns), 'dataset')}, {len(one.versus)} compared with {BASELINE}</li>"
         for one in boards

@@ -188,5 +188,6 @@ function apart(heights, step, top, bottom) {
 function draw(figure) {
   const chart = data.charts[Number(figure.dataset.chart)];
   figure.hidden = false;
+  figure.querySelector("div").replaceChildren();
   (chart.kind === "cost" ? drawCosts : drawDial)(figure, chart);
 }
