@@ -84,7 +84,7 @@ def _scores(evidence: Evidence) -> Drawn | None:
     canvas.height = math.ceil((len(columns) + first) / across) * pitch[1]
     if board.versus:
         side = f"than {BASELINE}: the interval of the difference leaves 0 out"
-        undecided = "it holds 0, or nothing is compared"
+        undecided = "it holds 0, is not known, or nothing is compared"
         legend(canvas, [(f"better {side}", Look(BETTER, "o")), (f"worse {side}", Look(WORSE, "o")),
                         (undecided, Look(GREY, "o")), (BASELINE, Look(INK, "s"))])  # fmt: skip
     text = (

@@ -376,8 +376,15 @@ class Board:
 
     def name(self, row: Row) -> str:
         """A row's label, with its model where a row of another model has the same label."""
-        alike = any(r.label == row.label and r.model != row.model for r in self.rows)
-        return f"{row.label}, {row.model}" if alike else row.label
+        return f"{row.label}, {row.model}" if len(self._models[row.label]) > 1 else row.label
+
+    @cached_property
+    def _models(self) -> Mapping[str, set[str]]:
+        """Those of the rows of each label."""
+        found: dict[str, set[str]] = defaultdict(set)
+        for row in self.rows:
+            found[row.label].add(row.model)
+        return found
 
     @property
     def gauges(self) -> list[Gauge]:

@@ -15,7 +15,7 @@ function words(x, y, text, attributes) {
   return svg("text", { x, y, ...attributes }, text);
 }
 
-function plain(value) { return String(Number(value.toPrecision(3))); }
+function plain(value) { return String(Number(value.toPrecision(12))); }
 
 function ticks(low, high, most) {
   const power = 10 ** Math.floor(Math.log10((high - low) / most));

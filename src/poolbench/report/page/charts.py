@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 from poolbench.report.dial import STEEP, Curve, Sheet
@@ -23,27 +24,21 @@ Chart = dict[str, Any]
 def costs(evidence: Evidence) -> list[Chart]:
     """Seconds a training epoch against the gain over no pooling, a panel a dataset, baseline and measure of costs."""
     board = evidence.board
+    bases = [(group.baseline, group.rows) for group in evidence.groups if group.baseline]
     made = []
-    for gauge in board.gauges:
-        for group in evidence.groups:
-            for column in board.columns if group.baseline else ():
-                pools = Counter(row.pool for row in group.rows)
-                points = [
-                    [*point, row.pool if pools[row.pool] == 1 else board.name(row)]
-                    for row in group.rows
-                    if (point := _point(evidence, row, column, gauge))
-                ]
-                if len(points) > 1:
-                    of = f", {group.baseline.label}, {group.baseline.model}" if _several(evidence) else ""
-                    on = f", {gauge.hardware}" if len(board.gauges) > 1 else ""
-                    unit = column.metric.unit
-                    made.append({"kind": "cost", "title": f"{column.dataset}{of}{on}", "x": "seconds a training epoch",
-                                 "y": f"gain over {BASELINE}, {unit}", "points": points})  # fmt: skip
+    for gauge, (baseline, rows), column in product(board.gauges, bases, board.columns):
+        pools = Counter(row.pool for row in rows)
+        points = [
+            [*point, row.pool if pools[row.pool] == 1 else board.name(row)]
+            for row in rows
+            if (point := _point(evidence, row, column, gauge))
+        ]
+        if len(points) > 1:
+            of = f", {baseline.label}, {baseline.model}" if len(bases) > 1 else ""
+            on = f", {gauge.hardware}" if len(board.gauges) > 1 else ""
+            made.append({"kind": "cost", "title": f"{column.dataset}{of}{on}", "x": "seconds a training epoch",
+                         "y": f"gain over {BASELINE}, {column.metric.unit}", "points": points})  # fmt: skip
     return made
-
-
-def _several(evidence: Evidence) -> bool:
-    return sum(group.baseline is not None for group in evidence.groups) > 1
 
 
 def _point(evidence: Evidence, row: Row, column: Column, gauge: Gauge) -> list[str | float | None] | None:
@@ -122,4 +117,4 @@ def _gained(evidence: Evidence, at: Place) -> Ends | None:
 
 
 def _end(value: float | None) -> float | None:
-    return None if value is None else _short(value)
+    return None if value is None or not math.isfinite(value) else _short(value)

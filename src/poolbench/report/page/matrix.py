@@ -23,8 +23,11 @@ def matrix(evidence: Evidence) -> str:
     board = evidence.board
     if not board.versus:
         return ""
-    over = any(evidence.shade_over_datasets(row) for row in board.rows)
-    over += any(one.interval for one in evidence.overall.values())
+    # As many columns over datasets as there is something to stand in: the gain, and its interval.
+    over = sum((
+        any(evidence.shade_over_datasets(row) for row in board.rows),
+        any(one.interval for one in evidence.overall.values()),
+    ))  # fmt: skip
     head = f'<th scope="col" class="l">pool</th>{_all_head(over)}' + "".join(map(_head, board.columns))
     several = len(evidence.groups) > 1
     bodies = "\n".join(_group(evidence, group, over, several) for group in evidence.groups)
@@ -33,11 +36,11 @@ def matrix(evidence: Evidence) -> str:
     lost = " *: some runs have no number." if any(cell.lost for cell in board.cells.values()) else ""
     return (
         f'<section class="part" aria-label="Matrix"><h3>Difference to {BASELINE}, by operator and dataset</h3>\n'
-        f"{_legend()}\n"
-        f'<div class="wide"><table class="matrix"><caption>{unit}Best first, by the gain over all datasets. ▲ and ▼: '
-        f"proven after Holm's correction. Point at a number, or go to it with the arrow keys, for its interval, n and "
-        f"cost; click it, or press Enter, for its records.{lost}</caption>\n<thead><tr>{head}</tr></thead>\n{bodies}\n"
-        "</table></div></section>"
+        f'{_legend()}\n<div class="wide"><table class="matrix" aria-describedby="how.{escape(board.slug)}">\n'
+        f"<thead><tr>{head}</tr></thead>\n{bodies}\n</table></div>\n"
+        f'<p class="soft" id="how.{escape(board.slug)}">{unit}Best first, by the gain over all datasets. ▲ and ▼: '
+        "proven after Holm's correction. Point at a number, or go to it with the arrow keys, for its interval, n and "
+        f"cost; click it, or press Enter, for its records.{lost}</p></section>"
     )
 
 
@@ -76,8 +79,8 @@ def _group(evidence: Evidence, group: Group, over: int, several: bool) -> str:
         if group.baseline
         else f"scores alone: there is no {BASELINE} with the same settings to compare with"
     )
-    head = f'<tr class="group"><th scope="rowgroup" colspan="{span}">{escape(title)}</th></tr>' if several else ""
-    return f"<tbody>{head}\n{lines}\n</tbody>"
+    head = f'<tr class="group"><th scope="rowgroup" colspan="{span}"><span>{escape(title)}</span></th></tr>'
+    return f"<tbody>{head if several else ''}\n{lines}\n</tbody>"
 
 
 def _line(evidence: Evidence, group: Group, row: Row, over: int) -> str:
