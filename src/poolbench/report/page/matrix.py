@@ -33,12 +33,13 @@ def matrix(evidence: Evidence) -> str:
     bodies = "\n".join(_group(evidence, group, over, several) for group in evidence.groups)
     alike = all(column.metric.points for column in board.columns)
     unit = "In points (hundredths of the metric). " if alike else "In points, or in the metric that is named. "
+    by = "the gain over all datasets" if len(board.columns) > 1 else "the difference"
     lost = " *: some runs have no number." if any(cell.lost for cell in board.cells.values()) else ""
     return (
         f'<section class="part" aria-label="Matrix"><h3>Difference to {BASELINE}, by operator and dataset</h3>\n'
         f'{_legend()}\n<div class="wide"><table class="matrix" aria-describedby="how.{escape(board.slug)}">\n'
         f"<thead><tr>{head}</tr></thead>\n{bodies}\n</table></div>\n"
-        f'<p class="soft" id="how.{escape(board.slug)}">{unit}Best first, by the gain over all datasets. ▲ and ▼: '
+        f'<p class="soft" id="how.{escape(board.slug)}">{unit}Best first, by {by}. ▲ and ▼: '
         "proven after Holm's correction. Point at a number, or go to it with the arrow keys, for its interval, n and "
         f"cost; click it, or press Enter, for its records.{lost}</p></section>"
     )
