@@ -35,7 +35,7 @@ def test_each_record_has_one_place_by_dataset_and_protocol(record: Maker, tmp_pa
         "records/NCI1/holdout.jsonl": [made[2].id],
     }
     assert written == files(tmp_path)
-    assert places(tmp_path)[key(made[2])] == tmp_path / "records/NCI1/holdout.jsonl"
+    assert places(tmp_path)[key(made[2])] == (tmp_path / "records/NCI1/holdout.jsonl", 1)
     assert found_records(tmp_path) == sorted(map(lean, made), key=key)
 
 
@@ -68,7 +68,7 @@ def test_a_full_file_is_gone_on_with_in_another_one(
         "records/MUTAG/holdout.jsonl": [made[0].id, made[1].id],
     }
     assert add(made, tmp_path) == [] and found_records(tmp_path) == list(map(lean, made))
-    assert places(tmp_path)[key(made[4])].name == "holdout-3.jsonl"
+    assert places(tmp_path)[key(made[4])].path.name == "holdout-3.jsonl"
 
 
 @pytest.mark.parametrize("name", ["../../evil", "a/b", ".hidden", "", None, "x\x00y"])
@@ -93,7 +93,7 @@ def test_a_line_that_is_no_record_is_named_and_left_out(
     path.write_bytes(b"\n" + line + b"\n\n" + good)
     broken: list[str] = []
     (found,) = found_records(tmp_path, broken=broken)
-    assert found.id == record(0, 0.7).id and list(places(tmp_path).values()) == [path]
+    assert found.id == record(0, 0.7).id and list(places(tmp_path).values()) == [(path, 4)]
     (said,) = broken
     assert said.startswith(f"{path}, line 2: not a record (") and said.isprintable()
     assert f"{said}: it is left out" in caplog.messages

@@ -19,7 +19,7 @@ from poolbench.records.record import Record, write_record
 from poolbench.report import dial, leaderboard
 from poolbench.report.canvas import Line, Markers, Words
 from poolbench.report.dial import MOST, Sheet
-from poolbench.report.figures import Drawn
+from poolbench.report.drawn import Drawn
 
 Maker = Callable[..., Record]
 Records = list[Record]

@@ -13,10 +13,12 @@ from poolbench.errors import RunError
 from poolbench.records.counting import Counted
 from poolbench.records.record import Record
 from poolbench.report import leaderboard
-from poolbench.report.canvas import Line, Markers, Point, Words
-from poolbench.report.figures import Drawn, draw, pareto
+from poolbench.report.canvas import INK, Line, Markers, Point, Words
+from poolbench.report.drawn import Drawn
+from poolbench.report.evidence import Evidence
+from poolbench.report.figures import draw, pareto
 from poolbench.report.leaderboard import Board
-from poolbench.report.panels import COLOURS, GREY
+from poolbench.report.panels import COLOURS, GREY, MOST
 
 Maker = Callable[..., Record]
 POOLS = {"none": 0.70, "random-dense": 0.69, "mincut": 0.75, "asymcheegercut": 0.71}
@@ -64,7 +66,8 @@ def entries(figure: Drawn) -> list[str]:
 
 
 def test_all_figures_are_drawn(figures: dict[str, Drawn]) -> None:
-    assert list(figures) == ["scores", "costs", "ranks", "curves", "diagnostics"]
+    curves = [f"curves-{i}" for i in (1, 2, 3)]
+    assert list(figures) == ["scores", "costs", "ranks", *curves, "diagnostics"]
 
 
 def test_the_scores_show_means_intervals_and_failures(board: Board, figures: dict[str, Drawn]) -> None:
@@ -72,7 +75,7 @@ def test_the_scores_show_means_intervals_and_failures(board: Board, figures: dic
     panel = next(panel for panel in drawn.panels if panel.title == "MUTAG")
     lines = {tuple(map(rounded, mark.points)) for mark in drawn.canvas.marks if isinstance(mark, Line)}
     column = next(c for c in board.columns if c.dataset == "MUTAG")
-    for y, row in enumerate(board.rows):
+    for y, row in enumerate(Evidence(board).rows):
         cell = board.cells[row, column]
         found = cell.estimate
         assert {rounded(panel.at(value, y + 0.26)) for value in cell.scores.values()} <= points(drawn)
@@ -80,6 +83,28 @@ def test_the_scores_show_means_intervals_and_failures(board: Board, figures: dic
             assert rounded(panel.at(found.mean, y)) in points(drawn)
             assert (rounded(panel.at(found.low, y)), rounded(panel.at(found.high, y))) in lines
     assert "1 failed, 3 missing" in texts(drawn)
+
+
+def test_the_scores_are_sorted_by_what_they_gain_over_datasets(board: Board, figures: dict[str, Drawn]) -> None:
+    first = figures["scores"].panels[0]
+    assert first.title == "all datasets"
+    assert [name for _, name in first.y.ticks] == ["mincut", "asymcheegercut", "none", "random-dense", "lapool"]
+    gains = {one.row.pool: 100 * (one.difference or 0) for one in board.overall}
+    assert gains == pytest.approx({"mincut": 5, "asymcheegercut": 1, "random-dense": -1})
+    at = {rounded(first.at(gains[pool], y)) for y, (_, pool) in enumerate(first.y.ticks) if pool in gains}
+    assert at <= points(figures["scores"])
+
+
+def test_colours_say_on_which_side_of_none_the_interval_lies(record: Maker) -> None:
+    shaken = {"none": (0.70, 0.72, 0.71), "mincut": (0.80, 0.81, 0.83), "topk": (0.60, 0.61, 0.64),
+              "sag": (0.70, 0.73, 0.705)}  # fmt: skip
+    made = [record(seed, score, pool) for pool, scores in shaken.items() for seed, score in enumerate(scores)]
+    (scores,) = [figure for figure in draw(boards(made)[0]) if figure.name == "scores"]
+    (panel,) = scores.panels
+    colours = {rounded(point): mark.colour for mark in scores.canvas.marks if isinstance(mark, Markers)
+               for point in mark.points}  # fmt: skip
+    found = {pool: colours[rounded(panel.at(sum(shaken[pool]) / 3, y))] for y, (_, pool) in enumerate(panel.y.ticks)}
+    assert found == {"mincut": COLOURS[0], "topk": COLOURS[1], "sag": GREY, "none": INK}
 
 
 def test_costs_lie_where_their_axes_say(board: Board, figures: dict[str, Drawn]) -> None:
@@ -102,11 +127,24 @@ def test_a_cost_that_is_no_number_has_no_point(record: Maker) -> None:
     ] == [1, 2]
 
 
-def test_every_setting_stands_in_every_legend(figures: dict[str, Drawn]) -> None:
-    # The failed run left a curve and diagnostics, and no score to set against its cost.
-    assert set(entries(figures["costs"])) == set(POOLS)
-    assert set(entries(figures["curves"])) == {*POOLS, "lapool"}
+def test_names_stand_beside_what_they_name(figures: dict[str, Drawn]) -> None:
+    # Of costs, those on the Pareto front; the failed run left a curve and diagnostics, and no score.
+    assert set(POOLS) & set(texts(figures["costs"])) == {"none", "mincut"}
+    assert {*POOLS, "lapool"} <= set(texts(figures["curves-1"])) and set(POOLS) <= set(texts(figures["curves-2"]))
     assert {*POOLS, "lapool"} <= set(texts(figures["diagnostics"]))
+
+
+def test_a_panel_of_curves_has_a_dozen_lines_at_the_most_and_none_in_each(record: Maker) -> None:
+    made = [record(seed, 0.5 + 0.01 * i, pool) for i, pool in enumerate(["none", *map("p{}".format, range(30))])
+            for seed in range(2)]  # fmt: skip
+    (curves,) = [figure for figure in draw(boards(made)[0]) if figure.name == "curves"]
+    assert len(curves.panels) == 6
+    for panel in curves.panels:
+        words = [mark for mark in curves.canvas.marks if isinstance(mark, Words)]
+        beside = [mark.text for mark in words if panel.top - 1 <= mark.at[1] <= panel.bottom + 1
+                  and panel.right < mark.at[0] < panel.right + 25 and not mark.turned]  # fmt: skip
+        assert "none" in beside and len(beside) <= MOST
+    assert {*map("p{}".format, range(30))} <= set(texts(curves))
 
 
 def test_settings_without_a_rank_are_not_in_the_diagram(figures: dict[str, Drawn]) -> None:
@@ -162,7 +200,7 @@ def test_files_are_the_same_each_time(board: Board, tmp_path: Path) -> None:
 
 
 def test_what_has_no_numbers_is_not_drawn(record: Maker) -> None:
-    assert draw(boards([record(0, None)])[0])[0].name in ("curves", "diagnostics")
+    assert [figure.name for figure in draw(boards([record(0, None)])[0])] == ["curves", "diagnostics"]
     lean = replace(record(0, 0.7), curve=[], diagnostics={}, memory_peak=None)
     assert [figure.name for figure in draw(boards([lean])[0])] == ["scores", "costs"]
 

@@ -83,7 +83,7 @@ def test_no_word_of_a_record_is_anything_but_text(records: list[Record], tmp_pat
 def _template() -> str:
     import poolbench.report
 
-    return (Path(str(poolbench.report.__file__)).parent / "page.html").read_text(encoding="utf-8")
+    return (Path(str(poolbench.report.__file__)).parent / "page" / "page.html").read_text(encoding="utf-8")
 
 
 def test_a_table_keeps_its_columns(records: list[Record]) -> None:

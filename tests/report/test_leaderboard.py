@@ -13,7 +13,8 @@ from poolbench import statistics
 from poolbench.records.counting import Counted
 from poolbench.records.record import Record, Time
 from poolbench.report import leaderboard
-from poolbench.report.leaderboard import Board, Metric, answers, epoch_seconds
+from poolbench.report.leaderboard import Board, Metric, answers, epoch_seconds, points
+from poolbench.report.tables import ranks
 
 Maker = Callable[..., Record]
 Records = list[Record]
@@ -373,3 +374,32 @@ def test_other_load_does_not_stretch_an_epoch(record: Maker, trainer: dict[str, 
     assert epoch_seconds(made) == seconds
     made.time.epoch_cpu = None
     assert epoch_seconds(made) == 2.0
+
+
+def test_a_network_under_two_names_is_ranked_once(record: Maker) -> None:
+    made = several(record, 3)
+    for score in (0.6, 0.61):  # the same accuracies by chance are not the same network
+        twins = [record(s, 0.6 + 0.01 * d + 0.001 * s, "globalsum", f"D{d}") for d in range(3) for s in range(3)]
+        for run in [*made, *twins]:
+            run.metrics.train["loss"] = run.metrics.test["accuracy"] if run in made else score
+            if score == 0.6:
+                run.metrics.train["loss"] = 0.25
+        board = one([*made, *twins])
+        names = {twin.pool: first.pool for twin, first in board.twins.items()}
+        assert names == ({"globalsum": "none"} if score == 0.6 else {})
+        assert not isinstance(board.ranking, str)
+        assert board.ranking.names.count("globalsum") == (score != 0.6)
+        said = ranks(board).caption
+        assert ("globalsum is the same network as none, and is ranked once." in said) == (score == 0.6)
+
+
+def test_a_name_has_its_model_only_where_it_takes_one_to_tell_rows_apart(record: Maker) -> None:
+    made = [record(0, 0.7), record(0, 0.6, "none"), record(0, 0.5, "globalmax"), record(0, 0.4, "none")]
+    for run in made[2:]:
+        run.config["names"]["model"] = "global"
+    board = one(made)
+    assert {board.name(row) for row in board.rows} == {"mincut", "globalmax", "none, hierarchical", "none, global"}
+
+
+def test_what_rounds_to_nothing_has_no_sign() -> None:
+    assert [points(value) for value in (-0.0004, 0.0004, -0.0006, 0.5)] == ["0.0", "0.0", "-0.1", "50.0"]

@@ -238,7 +238,7 @@ def test_the_command_writes_everything(runs: list[Record], tmp_path: Path, capsy
     written = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     for name in ("results", "against-none", "over-datasets", "ranks", "costs"):
         assert {f"tables/holdout-{name}.{ending}" for ending in ("md", "tex", "csv")} <= written
-    for name in ("scores", "costs", "ranks", "curves", "diagnostics"):
+    for name in ("scores", "costs", "ranks", "curves-1", "curves-2", "diagnostics"):
         assert {f"figures/holdout-{name}.svg", f"figures/holdout-{name}.png"} <= written
     assert (out / "figures/holdout-scores.png").read_bytes().startswith(b"\x89PNG")
 

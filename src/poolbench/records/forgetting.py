@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from poolbench.errors import PoolBenchError, RunError, nearest, printable
 from poolbench.records.attempts import Marker, attempt_folders, lease, run_folder
 from poolbench.records.forgotten import FOLDER, MARKS, Forgotten, Mark, append, changing
-from poolbench.records.gathered import files, places, read
+from poolbench.records.gathered import Spot, files, places, read
 from poolbench.records.record import RECORD, Key, key, read_record
 
 SHOWN = 5
@@ -219,12 +219,13 @@ def _set_aside(results: Path, one: _Attempt, mark: Mark) -> Iterator[str]:
         yield f"{_said(mark)}: stays in {one.file}, and does not count"
 
 
-def _moved_back(results: Path, mark: Mark, gathered: Mapping[Key, Path]) -> str:
+def _moved_back(results: Path, mark: Mark, gathered: Mapping[Key, Spot]) -> str:
     aside, place = _aside(results, mark), _in_place(results, mark)
     if aside and aside.exists():
         _move(aside, place)
         return f"{_said(mark)}: moved from {aside} to {place}, and counts again"
-    where = gathered.get(mark.key) or (place if place.exists() else None)
+    spot = gathered.get(mark.key)
+    where = spot.path if spot else place if place.exists() else None
     return f"{_said(mark)}: counts again" + (f", in {where}" if where else "; nothing of it lies here")
 
 

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import msgspec
 from filelock import FileLock
@@ -117,13 +117,20 @@ class _Line(Struct):
     provenance: _Code
 
 
-def places(results: Path) -> dict[Key, Path]:
-    """The file that each gathered record stands in."""
+class Spot(NamedTuple):
+    """Where a gathered record stands: a file and the number of the line, from 1."""
+
+    path: Path
+    line: int
+
+
+def places(results: Path) -> dict[Key, Spot]:
+    """Where each gathered record stands."""
     decoder = msgspec.json.Decoder(_Line)
     found = {}
     for path in files(results):
-        for line in lines.read(path, decoder.decode, WHAT):
-            found[line.id, str(line.provenance.code), line.attempt] = path
+        for number, line in lines.numbered(path, decoder.decode, WHAT):
+            found[line.id, str(line.provenance.code), line.attempt] = Spot(path, number)
     return found
 
 

@@ -18,8 +18,15 @@ _warned: set[str] = set()
 
 
 def read(path: Path, decoded: Callable[[bytes], T], what: str, broken: list[str] | None = None) -> Iterator[T]:
-    """What each line of a file holds. A line that holds none is left out: it costs a warning, the first time that this
-    process reads it, and is added to `broken`.
+    """What each line of a file holds, as `numbered`."""
+    yield from (value for _, value in numbered(path, decoded, what, broken))
+
+
+def numbered(
+    path: Path, decoded: Callable[[bytes], T], what: str, broken: list[str] | None = None
+) -> Iterator[tuple[int, T]]:
+    """The number of each line, from 1, and what it holds. A line that holds none is left out: it costs a warning, the
+    first time that this process reads it, and is added to `broken`.
 
     Args:
         decoded: of a line; raises ValueError. what: a line is, for people.
@@ -28,12 +35,14 @@ def read(path: Path, decoded: Callable[[bytes], T], what: str, broken: list[str]
         if not line.strip():
             continue
         try:
-            yield decoded(line)
+            value = decoded(line)
         except (ValueError, RecursionError) as error:
             said = f"{path}, line {number}: not {what} ({printable(error)})"
             warn_once(f"{said}: it is left out")
             if broken is not None:
                 broken.append(said)
+            continue
+        yield number, value
 
 
 def warn_once(said: str) -> None:

@@ -10,6 +10,7 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
@@ -18,10 +19,10 @@ from poolbench.errors import PoolBenchError, nearest
 from poolbench.records.changes import canonical, upgrade
 from poolbench.records.frame import flatten
 from poolbench.records.identity import canonical_json, without
-from poolbench.report.canvas import Canvas, Line, Markers, Point
-from poolbench.report.figures import Drawn, looks_of
+from poolbench.report.canvas import Canvas, Line, Markers
+from poolbench.report.drawn import Drawn, looks_of
 from poolbench.report.leaderboard import Board, Cell, Column, Row, differences, value_at
-from poolbench.report.panels import EDGE, HEAD, Axis, Look, Panel, linear, named, names_size
+from poolbench.report.panels import EDGE, HEAD, MOST, Axis, End, Look, Panel, labels, linear, names_size
 from poolbench.report.tables import Table, cell_text, in_domain_text
 from poolbench.statistics import LEVEL, Estimate
 
@@ -29,8 +30,6 @@ SHARE = "perturb.share"
 """The dial at which a run without a perturbation stands at 0."""
 OF_POOL = ("pool", "loss_weights", "loss_ramp")
 """What the lines of a sheet may differ in."""
-MOST = 12
-"""Lines of a panel."""
 STEEP = 20
 """An axis of values above 0 that span such a factor is logarithmic."""
 
@@ -137,6 +136,32 @@ def sheets(boards: Sequence[Board], key: str) -> list[Sheet]:
         for name, group in groups.items()
     ]
     return sorted(made, key=lambda sheet: sheet.title.lower())
+
+
+def all_sheets(boards: Sequence[Board]) -> list[Sheet]:
+    """The curves of every dial of a dataset, of an operator, and of the share that is perturbed, where an operator ran
+    at two of its values."""
+    found: list[Sheet] = []
+    for key in sorted(_dials(boards)):
+        with suppress(PoolBenchError):  # runs of a setting differ in it, or nothing else is alike
+            found += sheets(boards, key)
+    return [sheet for sheet in found if any(len(curve.cells) > 1 for curve in sheet.curves)]
+
+
+def _dials(boards: Sequence[Board]) -> set[str]:
+    """Numbers in which the runs of one dataset, or those of one operator, differ."""
+    values: dict[tuple[str, str], set[float]] = defaultdict(set)
+    for board in boards:
+        for (row, column), cell in board.cells.items():
+            if cell.runs:
+                config = upgrade(cell.runs[0].record.config)
+                dataset = str(json.loads(column.key)[0])
+                for name, value in flatten(config).items():
+                    of = {"dataset": dataset, "pool": row.pool, "perturb": ""}.get(name.partition(".")[0])
+                    if of is not None and _is_number(value):
+                        values[of, name].add(value)
+    shares = {SHARE} & {name for _, name in values}
+    return shares | {name for (of, name), found in values.items() if of and len(found) > 1}
 
 
 def _placed(boards: Sequence[Board], key: str) -> Iterator[_Placed]:
@@ -322,7 +347,7 @@ def _figure(sheet: Sheet, name: str) -> Drawn:
                 _draw(panel, curve, part, looks[curve.row], gap * (k - (len(block) - 1) / 2))
                 for k, curve in enumerate(block)
             )
-            _labels(panel, [end for end in drawn if end is not None], step)
+            labels(panel, [end for end in drawn if end is not None], step)
             panels.append(panel)
     canvas.width, canvas.height = len(parts) * pitch[0] + EDGE, len(blocks) * pitch[1]
     text = (
@@ -350,16 +375,7 @@ def _extent(sheet: Sheet, part: str) -> list[float]:
     return [*(one.mean for one in found), *ends]
 
 
-@dataclass(frozen=True)
-class _End:
-    """Where a line ends, and what is written beside it."""
-
-    at: Point
-    label: str
-    colour: str
-
-
-def _draw(panel: Panel, curve: Curve, part: str, look: Look, aside: float) -> _End | None:
+def _draw(panel: Panel, curve: Curve, part: str, look: Look, aside: float) -> End | None:
     """A line with its intervals, `aside` of the ticks so that none hides another; None where it has no number."""
     places = [(panel.at(value, panel.y.low)[0] + aside, _score(cell, part)) for value, cell in curve.cells.items()]
     if (flat := _score(curve.level, part)) is not None:
@@ -375,26 +391,4 @@ def _draw(panel: Panel, curve: Curve, part: str, look: Look, aside: float) -> _E
             draw(Line([(x, min(max(y, panel.top), panel.bottom)) for y in ends], look.colour, alpha=0.45))
     draw(Line(points, look.colour, 1.4, look.line if flat is None else ":"))
     draw(Markers(points if flat is None else points[-1:], look.marker, look.colour, 6))
-    return _End(points[-1], curve.label, look.colour)
-
-
-def _labels(panel: Panel, ends: Sequence[_End], step: float) -> None:
-    """The name of each line beside its end, as near as the others leave room."""
-    ordered = sorted(ends, key=lambda end: end.at[1])
-    for i, (end, height) in enumerate(zip(ordered, _apart([end.at[1] for end in ordered], step), strict=True)):
-        y = min(max(height, panel.top + step * i), panel.bottom - step * (len(ordered) - 1 - i))
-        panel.canvas.marks.append(
-            Line([end.at, (panel.right + 14, y), (panel.right + 18, y)], end.colour, 0.6, alpha=0.6)
-        )
-        panel.canvas.marks += named((panel.right + 21, y), end.label, "start")
-
-
-def _apart(heights: Sequence[float], step: float) -> list[float]:
-    """Rising heights with `step` between them at least, each group around where it would be."""
-    groups: list[list[float]] = []  # of heights less the steps before them, which only have to rise
-    for i, height in enumerate(heights):
-        groups.append([height - i * step])
-        while len(groups) > 1 and fmean(groups[-2]) > fmean(groups[-1]):
-            groups[-2:] = [groups[-2] + groups[-1]]
-    placed = [fmean(group) for group in groups for _ in group]
-    return [height + i * step for i, height in enumerate(placed)]
+    return End(points[-1], curve.label, look.colour)

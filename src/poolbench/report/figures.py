@@ -1,18 +1,18 @@
-"""Figures of a board, in colours that colour-blind people tell apart (Okabe & Ito, 2008), with a marker a setting."""
+"""Figures of a board, settings sorted by what the evidence says. Colours are some that colour-blind people tell apart
+(Okabe & Ito, 2008) and mean something: blue is better than no pooling or on the front, orange worse, black controls."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path
-from statistics import fmean, median
-from typing import Any
 
-from poolbench.errors import RunError
 from poolbench.report.canvas import INK, Canvas, Line, Markers, Words, text_width
-from poolbench.report.leaderboard import BASELINE, Board, Cell, Column, Gauge, Metric, Row
+from poolbench.report.diagnostics import diagnostics
+from poolbench.report.drawn import Drawn, beside, joined, named, pairs, panel_width
+from poolbench.report.evidence import Evidence, certainty
+from poolbench.report.leaderboard import BASELINE, Board, Cell, Column, Gauge, Row
+from poolbench.report.learning import curves
 from poolbench.report.panels import (
     COLOURS,
     EDGE,
@@ -20,130 +20,114 @@ from poolbench.report.panels import (
     GREY,
     HEAD,
     NOTE,
-    NUMBER,
-    TITLE,
     Axis,
+    End,
     Look,
     Panel,
     costs_axis,
+    labels,
     legend,
     linear,
-    named,
     names_axis,
     names_size,
-    within,
 )
 from poolbench.statistics import LEVEL, Ranking
 
-MARKERS = ("o", "^", "D", "v", "P", "X", "<", ">")
-CONTROL_MARKERS = ("p", "h")
-LINES = ("-", "--", ":", "-.")
-SMOOTHED = 9
-"""Epochs over which a learning curve is averaged."""
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A figure, its file name without an ending, its title, and what it shows for those who cannot see it."""
-
-    name: str
-    title: str
-    text: str
-    canvas: Canvas
-    panels: tuple[Panel, ...] = ()
-
-    def save(self, stem: Path) -> list[Path]:
-        """Write `stem`.svg and `stem`.png; returns the files."""
-        paths = [stem.with_name(f"{stem.name}.{ending}") for ending in ("svg", "png")]
-        try:
-            stem.parent.mkdir(parents=True, exist_ok=True)
-            paths[0].write_text(self.canvas.svg(), encoding="utf-8")
-            paths[1].write_bytes(self.canvas.png())
-        except OSError as error:
-            raise RunError(f"cannot write {stem}: {(error.strerror or str(error)).lower()}") from error
-        return paths
+BETTER, WORSE = COLOURS[:2]
 
 
 def draw(board: Board) -> list[Drawn]:
     """All figures of a board for which it holds numbers."""
-    made = [_scores(board), *(_costs(board, gauge, i) for i, gauge in enumerate(board.gauges, 1))]
-    made += [_ranks(board), _curves(board), _diagnostics(board)]
+    evidence = Evidence(board)
+    made = [_scores(evidence), *(_costs(board, gauge, i) for i, gauge in enumerate(board.gauges, 1))]
+    made += [_ranks(board), *curves(evidence), diagnostics(evidence)]
     return [figure for figure in made if figure is not None]
-
-
-# --------------------------------------------------------------------------------------------------------- shared parts
-
-
-def looks_of(rows: Iterable[Row]) -> dict[Row, Look]:
-    """The baseline in ink, other controls grey, each operator a colour and a marker."""
-    looks, operators, controls = {}, 0, 0
-    for row in rows:
-        if row.pool == BASELINE:
-            looks[row] = Look(INK, "s", "-")
-        elif row.control:
-            looks[row] = Look(GREY, CONTROL_MARKERS[controls % 2], LINES[1 + controls % 2])
-            controls += 1
-        else:
-            line = LINES[operators // len(COLOURS) % len(LINES)]
-            looks[row] = Look(COLOURS[operators % len(COLOURS)], MARKERS[operators % len(MARKERS)], line)
-            operators += 1
-    return looks
-
-
-def _legend(canvas: Canvas, board: Board, looks: Mapping[Row, Look], rows: Iterable[Row], line: bool = False) -> None:
-    """One legend for all panels, below them."""
-    shown = set(rows)
-    entries = [(board.name(r), looks[r] if line else replace(looks[r], line="")) for r in board.rows if r in shown]
-    legend(canvas, entries)
-
-
-def _beside(names: Iterable[str], least: float) -> tuple[float, float]:
-    """Where panels begin that have names at their left, and the height of each line, `least` at the least."""
-    width, height = names_size(names)
-    return EDGE + width + 6, max(least, height + 5)
-
-
-def _panel_width(titles: Iterable[str], least: float) -> float:
-    """As wide as a panel has to be for titles that stay clear of their neighbours'."""
-    return max(least, *(text_width(title, TITLE) - GAP / 2 for title in titles))
-
-
-def _named(metric: Metric) -> str:
-    return f"test {metric.name}" + (" (less is better)" if metric.mode == "min" else "")
 
 
 # ------------------------------------------------------------------------------------------------------------- scores
 
 
-def _scores(board: Board) -> Drawn | None:
-    """Mean and interval of every setting, a panel a dataset, the single units behind them."""
-    columns = [c for c in board.columns if any(board.cells[row, c].scores for row in board.rows)]
+def _scores(evidence: Evidence) -> Drawn | None:
+    """Mean and interval of every setting, a panel a dataset, the single units behind them; first the gain over all
+    datasets, by which settings are sorted."""
+    board, rows = evidence.board, evidence.rows
+    columns = [c for c in board.columns if any(board.cells[row, c].scores for row in rows)]
     if not columns:
         return None
-    looks, canvas, across = looks_of(board.rows), Canvas(), min(5, len(columns))
-    names = [board.name(row) for row in board.rows]
-    labels = [label for c in columns for label in (c.dataset, _named(c.metric), _counts(board, c))]
-    begin, line = _beside(names, 23)
-    width, height = _panel_width(labels, 170 if across < 4 else 115), line * len(names)
-    notes = [", ".join(board.cells[row, column].lost) for row in board.rows for column in columns]
+    gains = {row: shade.gain for row in rows if (shade := evidence.shade_over_datasets(row))}
+    first = bool(gains)
+    canvas, across = Canvas(), min(5, len(columns)) + first
+    names = [board.name(row) for row in rows]
+    texts = [text for c in columns for text in (c.dataset, named(c.metric), _counts(board, c))]
+    begin, line = beside(names, 23)
+    width, height = panel_width(texts, 170 if across < 4 else 115), line * len(names)
+    notes = [", ".join(board.cells[row, column].lost) for row in rows for column in columns]
     pitch = width + max(GAP, *(text_width(note, NOTE) + 10 for note in notes)), HEAD + height + 52
     panels = []
-    for i, column in enumerate(columns):
+    if gains:
+        panels.append(Panel(canvas, "all datasets", begin, HEAD, width, height, _gains_axis(evidence, gains),
+                            names_axis(names)))  # fmt: skip
+        _gains(panels[0], evidence, gains)
+    for i, column in enumerate(columns, first):
         left, top = begin + i % across * pitch[0], HEAD + i // across * pitch[1]
-        values = [value for row in board.rows for value in _extent(board.cells[row, column])]
+        values = [value for row in rows for value in _extent(board.cells[row, column])]
         panel = Panel(canvas, column.dataset, left, top, width, height, linear(values, 4), names_axis(names))
         panel.grid(across=False)
         _baselines(panel, board, column)
-        for y, row in enumerate(board.rows):
-            _score_line(panel, y, board.cells[row, column], looks[row])
-        panel.frame([_named(column.metric), _counts(board, column)])
+        for y, row in enumerate(rows):
+            _score_line(panel, y, board.cells[row, column], _look(evidence, row, column))
+        panel.frame([named(column.metric), _counts(board, column)])
         if i % across == 0:
             panel.names()
         panels.append(panel)
     canvas.width = begin + across * pitch[0] + EDGE
-    canvas.height = math.ceil(len(columns) / across) * pitch[1]
-    text = f"Mean test score with its {LEVEL:.0%} interval for {len(board.rows)} settings on {_joined(columns)}."
+    canvas.height = math.ceil((len(columns) + first) / across) * pitch[1]
+    if board.versus:
+        side = f"than {BASELINE}: the interval of the difference leaves 0 out"
+        undecided = "it holds 0, is not known, or nothing is compared"
+        legend(canvas, [(f"better {side}", Look(BETTER, "o")), (f"worse {side}", Look(WORSE, "o")),
+                        (undecided, Look(GREY, "o")), (BASELINE, Look(INK, "s"))])  # fmt: skip
+    text = (
+        f"Mean test score with its {LEVEL:.0%} interval for {len(rows)} settings on {joined(columns)}, those that gain "
+        f"most over {BASELINE} first."
+    )
     return Drawn("scores", f"Scores with {LEVEL:.0%} intervals", text, canvas, tuple(panels))
+
+
+def _gains_axis(evidence: Evidence, gains: Mapping[Row, float]) -> Axis:
+    ends = [100 * end for row in gains for end in evidence.overall[row].interval or ()]
+    return linear([0.0, *(100 * gain for gain in gains.values()), *ends], 4)
+
+
+def _gains(panel: Panel, evidence: Evidence, gains: Mapping[Row, float]) -> None:
+    """The gain over no pooling over datasets, in points, with its interval where there is one."""
+    panel.grid(across=False)
+    draw = panel.canvas.marks.append
+    draw(Line([panel.at(0, panel.y.high), panel.at(0, panel.y.low)], INK, 0.8, ":"))
+    for y, row in enumerate(evidence.rows):
+        if row in gains:
+            interval = evidence.overall[row].interval
+            look = _look_of(gains[row], certainty(gains[row], *(interval or (None, None))))
+            if interval:
+                draw(Line([panel.at(100 * end, y) for end in interval], look.colour, 1.8))
+            draw(Markers([panel.at(100 * gains[row], y)], look.marker, look.colour, 7))
+        elif evidence.board.baseline(row) == row:
+            draw(Markers([panel.at(0, y)], "s", INK, 7))
+    counts = sorted({evidence.overall[row].datasets for row in gains})
+    n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    panel.frame([f"gain over {BASELINE}, points", f"n = {n} datasets"])
+    panel.names()
+
+
+def _look_of(gain: float, certainty: float) -> Look:
+    return Look((BETTER if gain > 0 else WORSE) if certainty > 0.5 else GREY, "o")
+
+
+def _look(evidence: Evidence, row: Row, column: Column) -> Look:
+    if row.pool == BASELINE:
+        return Look(INK, "s")
+    shade = evidence.shade(row, column)
+    return _look_of(shade.gain, shade.certainty) if shade else Look(GREY, "o")
 
 
 def _extent(cell: Cell) -> list[float]:
@@ -169,16 +153,12 @@ def _score_line(panel: Panel, y: int, cell: Cell, look: Look) -> None:
         draw(Markers([panel.at(found.mean, y)], look.marker, look.colour, 7))
     if cell.lost:
         at = panel.right + 4, panel.at(panel.x.low, y)[1]
-        draw(Words(at, ", ".join(cell.lost), NOTE, "start", COLOURS[1]))
+        draw(Words(at, ", ".join(cell.lost), NOTE, "start", WORSE))
 
 
 def _counts(board: Board, column: Column) -> str:
     counts = sorted({len(board.cells[row, column].scores) for row in board.rows} - {0})
     return f"n = {counts[0]} {column.unit}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]} {column.unit}"
-
-
-def _joined(columns: Sequence[Column]) -> str:
-    return ", ".join(column.dataset for column in columns)
 
 
 # -------------------------------------------------------------------------------------------------------------- costs
@@ -203,86 +183,67 @@ SIDES = ("epoch", "memory")
 
 
 def _costs(board: Board, gauge: Gauge, number: int) -> Drawn | None:
-    """Score against time per epoch and against peak memory by one gauge, with the Pareto front."""
-    columns = [c for c in board.columns if any(gauge in board.cells[row, c].costs for row in board.rows)]
-    found = {(c, what): points for c in columns for what in SIDES if (points := _cost_points(board, c, gauge, what))}
-    if not found:
+    """Score against time per epoch and against peak memory by one gauge; the Pareto front alone is named."""
+    points = {(i, side): found for i, column in enumerate(board.columns) for side, what in enumerate(SIDES)
+              if (found := _cost_points(board, column, gauge, what))}  # fmt: skip
+    if not points:
         return None
-    axes = {at: (costs_axis([x for x, _ in points.values()]), _scores_axis(board, at[0], points))
-            for at, points in found.items()}  # fmt: skip
-    canvas, panels = _pairs(columns, SIDES, axes, 140)
-    looks = looks_of(board.rows)
-    labels = {"epoch": "seconds a training epoch", "memory": f"peak memory ({gauge.memory}), MB"}
-    for (column, what), panel in panels.items():
-        _cost_panel(panel, board, column, found[column, what], looks)
-        panel.frame([labels[what]], _named(column.metric), numbered=True)
-    _legend(canvas, board, looks, {row for points in found.values() for row in points})
-    text = f"Test score against time and memory on {gauge}, with the Pareto front, for {_joined(columns)}."
+    fronts = {at: _front(found, board.columns[at[0]].metric.sign) for at, found in points.items()}
+    room, leading = names_size(board.name(row) for front in fronts.values() for row in front)
+    axes = {at: (costs_axis([x for x, _ in found.values()]), linear([y for _, y in found.values()], 5, margin=0.1))
+            for at, found in points.items()}  # fmt: skip
+    height = max(140.0, (leading + 1) * (1 + max(map(len, fronts.values()))))
+    canvas, panels = pairs([column.dataset for column in board.columns], axes, height, room + 26)
+    beneath = ("seconds a training epoch", f"peak memory ({gauge.memory}), MB")
+    for at, panel in panels.items():
+        _cost_panel(panel, board, points[at], fronts[at], leading + 1)
+        panel.frame([beneath[at[1]]], named(board.columns[at[0]].metric), numbered=True)
+    legend(canvas, [("on the Pareto front, by means alone", Look(BETTER, "o")), ("other operators", Look(GREY, "o")),
+                    ("controls", Look(INK, "s"))])  # fmt: skip
+    columns = [board.columns[i] for i in sorted({i for i, _ in points})]
+    text = f"Test score against time and memory on {gauge}, with the Pareto front, for {joined(columns)}."
     name = "costs" if len(board.gauges) == 1 else f"costs-{number}"
     return Drawn(name, f"Score against cost on {gauge}", text, canvas, tuple(panels.values()))
 
 
-def _pairs(
-    columns: Sequence[Column],
-    sides: tuple[str, str],
-    axes: Mapping[tuple[Column, str], tuple[Axis, Axis]],
-    height: float,
-) -> tuple[Canvas, dict[tuple[Column, str], Panel]]:
-    """A sheet with two panels side by side for each column; where there are no axes, there is no panel."""
-    width = _panel_width((column.dataset for column in columns), 250)
-    margin = EDGE + 22 + max(text_width(text, NUMBER) for _, y in axes.values() for _, text in y.ticks)
-    pitch = margin + width + EDGE, HEAD + height + 34
-    shown = [column for column in columns if any((column, side) in axes for side in sides)]
-    canvas = Canvas(2 * pitch[0] + EDGE, len(shown) * pitch[1])
-    panels = {}
-    for i, column in enumerate(shown):
-        for j, side in enumerate(sides):
-            if (column, side) in axes:
-                left, top = margin + j * pitch[0], HEAD + i * pitch[1]
-                panels[column, side] = Panel(canvas, column.dataset, left, top, width, height, *axes[column, side])
-    return canvas, panels
-
-
 def _cost_points(board: Board, column: Column, gauge: Gauge, what: str) -> dict[Row, tuple[float, float]]:
-    """(cost, score) of each row that has both."""
+    """(cost, score) of each row that has both; a network that goes by two names is one."""
     points = {}
     for row in board.rows:
         cell = board.cells[row, column]
         cost = cell.costs.get(gauge)
         spent = getattr(cost, what) if cost else None
-        if spent and math.isfinite(spent) and cell.estimate is not None:
+        if spent and math.isfinite(spent) and cell.estimate is not None and row not in board.twins:
             points[row] = (spent if what == "epoch" else spent / 1e6, cell.estimate.mean)
     return points
 
 
-def _scores_axis(board: Board, column: Column, rows: Iterable[Row]) -> Axis:
-    found = [estimate for row in rows if (estimate := board.cells[row, column].estimate)]
-    return linear([value for one in found for value in (one.mean, one.low, one.high) if value is not None], 5)
+def _front(points: Mapping[Row, tuple[float, float]], sign: int) -> list[Row]:
+    rows = list(points)
+    return [rows[i] for i in pareto(list(points.values()), sign)]
 
 
 def _cost_panel(
-    panel: Panel, board: Board, column: Column, points: Mapping[Row, tuple[float, float]], looks: Mapping[Row, Look]
+    panel: Panel, board: Board, points: Mapping[Row, tuple[float, float]], front: Sequence[Row], step: float
 ) -> None:
     panel.grid()
-    draw, placed = panel.canvas.marks.append, [*points.values()]
-    front = [panel.at(*placed[i]) for i in pareto(placed, column.metric.sign)]
-    if len(front) > 1:
+    draw = panel.canvas.marks.append
+    placed = [panel.at(*points[row]) for row in front]
+    if len(placed) > 1:
         # A step goes up where the next point is reached.
-        steps = [(x, y) for (_, before), (x, after) in pairwise(front) for y in (before, after)]
-        draw(Line([front[0], *steps], INK, 0.9, "--"))
-    for row, (cost, _) in points.items():
-        found = board.cells[row, column].estimate
-        if found is not None and found.low is not None and found.high is not None:
-            draw(Line([panel.at(cost, found.low), panel.at(cost, found.high)], looks[row].colour, alpha=0.45))
-    for row, point in points.items():
-        draw(Markers([panel.at(*point)], looks[row].marker, looks[row].colour, 7))
+        steps = [(x, y) for (_, before), (x, after) in pairwise(placed) for y in (before, after)]
+        draw(Line([placed[0], *steps], INK, 0.9, "--"))
+    for row in sorted(points, key=lambda row: (row in front, row.control)):
+        colour = INK if row.control else BETTER if row in front else GREY
+        draw(Markers([panel.at(*points[row])], "s" if row.control else "o", colour, 7 if row in front else 5))
+    labels(panel, [End(at, board.name(row), GREY) for row, at in zip(front, placed, strict=True)], step)
 
 
 # -------------------------------------------------------------------------------------------------------------- ranks
 
 
 def _ranks(board: Board) -> Drawn | None:
-    """Demšar's critical-difference diagram: settings on one line are not told apart."""
+    """Average ranks, best first, each with a bar as wide as the critical difference: two that do not meet differ."""
     found = board.ranking
     if isinstance(found, str):
         return None
@@ -291,206 +252,32 @@ def _ranks(board: Board) -> Drawn | None:
         + ", ".join(f"{name} {rank:.2f}" for name, rank in zip(found.names, found.ranks, strict=True))
         + f"; critical difference {found.critical_difference:.2f}."
     )
-    return Drawn("ranks", f"Average ranks over {found.datasets} datasets", text, _rank_diagram(found))
+    controls = {board.name(row) for row in board.rows if row.control}
+    canvas, panel = _rank_panel(found, controls)
+    return Drawn("ranks", f"Average ranks over {found.datasets} datasets", text, canvas, (panel,))
 
 
-def _rank_diagram(found: Ranking) -> Canvas:
-    k, axis, top = len(found.names), 290.0, 54.0
-    half = math.ceil(k / 2)
-    labels = [f"{name}  {rank:.2f}" if i < half else f"{rank:.2f}  {name}"
-              for i, (name, rank) in enumerate(zip(found.names, found.ranks, strict=True))]  # fmt: skip
-    width, height = names_size(labels)
-    margin, step = EDGE + width + 10, height + 6
-    bars = top + 18 + 11.5 * len(found.cliques)
-    canvas = Canvas(axis + 2 * margin, bars + step * half + 11)
+def _rank_panel(found: Ranking, controls: set[str]) -> tuple[Canvas, Panel]:
+    names = [f"{name}  {rank:.2f}" for name, rank in zip(found.names, found.ranks, strict=True)]
+    begin, line = beside(names, 17)
+    canvas, half, k = Canvas(), found.critical_difference / 2, len(names)
+    ticks = range(1, k + 1) if k <= 12 else (1, *range(5, k + 1, 5))
+    x = Axis(0.5, k + 0.5, tuple((rank, str(rank)) for rank in ticks))
+    panel = Panel(canvas, "", begin, EDGE, 330.0, line * k, x, names_axis(names))
+    panel.grid(across=False)
     draw = canvas.marks.append
-
-    def x(rank: float) -> float:
-        return margin + axis * (rank - 1) / (k - 1)
-
-    draw(Line([(x(1), top), (x(k), top)], INK, 1.2))
-    for tick in range(1, k + 1):
-        draw(Line([(x(tick), top - 5), (x(tick), top)], INK))
-        if k <= 16 or tick == 1 or tick % 5 == 0:  # side by side, more numbers would run into each other
-            draw(Words((x(tick), top - 11), str(tick), NUMBER))
-    _critical_difference_bar(canvas, found.critical_difference, x(1), axis / (k - 1), axis)
-    for i, (first, last) in enumerate(found.cliques):
-        y = top + 10 + 11.5 * i
-        draw(Line([(x(found.ranks[first]) - 3.6, y), (x(found.ranks[last]) + 3.6, y)], COLOURS[0], 3.5))
-    for i, (label, rank) in enumerate(zip(labels, found.ranks, strict=True)):
-        left = i < half
-        y = bars + step * (i if left else k - 1 - i) + 7
-        edge = margin - 6 if left else margin + axis + 6
-        draw(Line([(x(rank), top), (x(rank), y), (edge, y)], INK, 0.8))
-        draw(Markers([(x(rank), top)], "o", INK, 4))
-        canvas.marks += named((edge - 4, y), label, "end") if left else named((edge + 4, y), label, "start")
-    return canvas
-
-
-def _critical_difference_bar(canvas: Canvas, difference: float, start: float, unit: float, axis: float) -> None:
-    """The critical difference in the scale of the axis, with an arrow head where it is longer than the axis."""
-    end, beyond, draw = start + min(unit * difference, axis), unit * difference > axis, canvas.marks.append
-    draw(Line([(start, 21.5), (end, 21.5)], INK, 1.2))
-    draw(Line([(start, 18), (start, 25)], INK, 1.2))
-    draw(Markers([(end, 21.5)], ">", INK, 6) if beyond else Line([(end, 18), (end, 25)], INK, 1.2))
-    text = f"critical difference {difference:.2f}" + (", beyond the axis" if beyond else "")
-    draw(Words(((start + end) / 2, 11), text, NUMBER))
-
-
-# ------------------------------------------------------------------------------------------------------------- curves
-
-
-def _curves(board: Board) -> Drawn | None:
-    """Validation loss and metric by epoch: the median of the runs, smoothed, while half of them still train."""
-    names = {column: {"loss": "loss", "metric": column.metric.name} for column in board.columns}
-    columns = [c for c in board.columns if any(_curve(board.cells[r, c], "val/loss") for r in board.rows)]
-    found = {(c, side): lines for c in columns for side, name in names[c].items() if (lines := _lines(board, c, name))}
-    if not found:
-        return None
-    axes = {at: (linear([1, *map(len, lines.values())], 6), _curves_axis(lines)) for at, lines in found.items()}
-    canvas, panels = _pairs(columns, ("loss", "metric"), axes, 125)
-    looks = looks_of(board.rows)
-    for (column, side), panel in panels.items():
-        panel.grid()
-        for row, line in found[column, side].items():
-            _curve_line(panel, line, looks[row])
-        panel.frame(["epoch"], f"validation {names[column][side]}", numbered=True)
-    _legend(canvas, board, looks, {row for lines in found.values() for row in lines}, line=True)
-    text = (
-        f"Validation loss and metric by epoch, for {_joined(columns)}: the median of the runs while half of them still "
-        f"train, as a running mean over {SMOOTHED} epochs."
-    )
-    return Drawn("curves", "Learning curves", text, canvas, tuple(panels.values()))
-
-
-def _lines(board: Board, column: Column, name: str) -> dict[Row, list[float]]:
-    """What is drawn of each row that has it, an epoch each."""
-    curves = {row: _curve(board.cells[row, column], f"val/{name}") for row in board.rows}
-    return {row: _smooth(_middle(found)) for row, found in curves.items() if found}
-
-
-def _curve_line(panel: Panel, line: Sequence[float], look: Look) -> None:
-    points = [panel.at(epoch, value) for epoch, value in enumerate(line, 1)]
-    for part in within(points, panel.top, panel.bottom):
-        panel.canvas.marks.append(Line(part, look.colour, 1.4, look.line))
-    marked = [(x, y) for x, y in points[:: max(1, len(line) // 6)] if panel.top <= y <= panel.bottom]
-    panel.canvas.marks.append(Markers(marked, look.marker, look.colour, 5))
-
-
-def _curves_axis(lines: Mapping[Row, Sequence[float]]) -> Axis:
-    """It leaves the extreme hundredth of the values out: one peak must not flatten every curve."""
-    import numpy as np
-
-    finite = [value for line in lines.values() for value in line if math.isfinite(value)]
-    if len(finite) > 100:
-        return linear([float(end) for end in np.quantile(finite, [0.005, 0.995])], 5, margin=0.08)
-    return linear(finite, 5)
-
-
-def _curve(cell: Cell, name: str) -> list[list[float]]:
-    """The values of each run that kept its curve, an epoch each."""
-    rows = [[epoch.get(name) for epoch in run.record.curve] for run in cell.runs]
-    return [
-        [v if isinstance(v, int | float) else math.nan for v in row] for row in rows if any(v is not None for v in row)
-    ]
-
-
-def _middle(curves: Sequence[Sequence[float]]) -> list[float]:
-    """The median of the runs at each epoch that half of them reached."""
-    enough = math.ceil(len(curves) / 2)
-    middle = []
-    for epoch in range(max(map(len, curves))):
-        values = [curve[epoch] for curve in curves if len(curve) > epoch]
-        if len(values) < enough:
-            break
-        finite = [value for value in values if math.isfinite(value)]
-        middle.append(median(finite) if finite else math.nan)
-    return middle
-
-
-def _smooth(values: Sequence[float]) -> list[float]:
-    """The mean of each value and of those up to `SMOOTHED` // 2 before and after it."""
-    reach = SMOOTHED // 2
-    return [fmean(values[max(0, i - reach) : i + reach + 1]) for i in range(len(values))]
-
-
-# -------------------------------------------------------------------------------------------------------- diagnostics
-
-
-MEASURES = {
-    "ratio": "nodes kept",
-    "entropy": "entropy of assignments",
-    "collapsed": "clusters collapsed",
-    "density": "density",
-    "connected": "connected graphs",
-    "spectral_distance": "spectral distance",
-}
-"""Shown of what `learn.diagnostics.pooling` measures, with its name in the figure."""
-OF_KNOWN = {"recall": "salient nodes kept", "kept_salient": "salient of the kept", "nmi": "NMI with known clusters"}
-"""Shown where the dataset says so much of its nodes."""
-
-
-def _diagnostics(board: Board) -> Drawn | None:
-    """What the runs measured of their pools, mean over runs: a panel a measure, a colour a dataset."""
-    levels = {(row, c): _levels(board.cells[row, c]) for row in board.rows for c in board.columns}
-    rows = [row for row in board.rows if any(levels[row, c] for c in board.columns)]
-    columns = [c for c in board.columns if any(levels[row, c] for row in rows)]
-    if not rows:
-        return None
-    canvas, names = Canvas(), [board.name(row) for row in rows]
-    measures = MEASURES | {m: title for m, title in OF_KNOWN.items() if _measured(rows, columns, levels, m)}
-    begin, line = _beside(names, 20)
-    width, height = 130.0, line * len(rows)
-    panels = []
-    for i, (measure, title) in enumerate(measures.items()):
-        found = _measured(rows, columns, levels, measure)
-        x = linear([value for value, *_ in found], 4, margin=0.08)
-        left = begin + i * (width + GAP)
-        panel = Panel(canvas, title, left, HEAD, width, height, x, names_axis(names))
-        panel.grid()
-        for value, y, column, level in found:
-            shape, colour = MARKERS[level % len(MARKERS)], COLOURS[column % len(COLOURS)]
-            canvas.marks.append(Markers([panel.at(value, y)], shape, colour, 5))
-        panel.frame()
-        panels.append(panel)
-    panels[0].names()
-    canvas.width, canvas.height = panels[-1].right + GAP / 2 + EDGE, panels[-1].bottom + 20
-    _diagnostics_legend(canvas, [column.dataset for column in columns], max(map(len, levels.values())))
-    text = f"{', '.join(measures.values())} of {len(rows)} settings on {_joined(columns)}, mean over runs."
-    return Drawn("diagnostics", "Pooling diagnostics", text, canvas, tuple(panels))
-
-
-def _measured(
-    rows: Sequence[Row], columns: Sequence[Column], levels: Mapping[tuple[Row, Column], _Levels], measure: str
-) -> list[tuple[float, float, int, int]]:
-    """(mean over runs, height, number of the dataset, level) of a measure, datasets above each other in a line."""
-    found = []
-    for i, column in enumerate(columns):
-        aside = 0.5 * (i - (len(columns) - 1) / 2) / max(len(columns), 2)  # so that none hides another
-        for y, row in enumerate(rows):
-            for level, notes in enumerate(levels[row, column]):
-                values = [note[measure] for note in notes if isinstance(note.get(measure), int | float)]
-                if values and math.isfinite(mean := fmean(values)):
-                    found.append((mean, y + aside, i, level))
-    return found
-
-
-_Levels = list[list[Mapping[str, Any]]]
-"""What the runs of a cell measured, by level."""
-
-
-def _levels(cell: Cell) -> _Levels:
-    found: _Levels = []
-    for run in cell.runs:
-        for level, note in enumerate((run.record.diagnostics.get("pooling") or {}).get("levels") or ()):
-            if level == len(found):
-                found.append([])
-            found[level].append(note)
-    return found
-
-
-def _diagnostics_legend(canvas: Canvas, datasets: Sequence[str], levels: int) -> None:
-    entries = [(name, Look(COLOURS[i % len(COLOURS)], "s")) for i, name in enumerate(datasets)]
-    if levels > 1:
-        entries += [(f"level {i + 1}", Look(GREY, MARKERS[i % len(MARKERS)])) for i in range(levels)]
+    for y, (name, rank) in enumerate(zip(found.names, found.ranks, strict=True)):
+        far = rank - found.ranks[0] > found.critical_difference
+        colour = INK if name in controls else WORSE if far else BETTER
+        ends = [panel.at(max(panel.x.low, rank - half), y), panel.at(min(panel.x.high, rank + half), y)]
+        draw(Line(ends, colour, 3.0, alpha=0.3))
+        draw(Markers([panel.at(rank, y)], "s" if name in controls else "o", colour, 7))
+    panel.frame([f"average rank over {found.datasets} datasets, 1 is best"])
+    panel.names()
+    canvas.width, canvas.height = panel.right + EDGE + GAP, panel.bottom + 36
+    entries = [("not told apart from the best (Nemenyi)", Look(BETTER, "o")), ("worse than the best", Look(WORSE, "o")),
+               ("controls", Look(INK, "s")),
+               (f"bar: critical difference {found.critical_difference:.2f}; bars that do not meet differ",
+                Look(GREY, "o", "-"))]  # fmt: skip
     legend(canvas, entries)
+    return canvas, panel

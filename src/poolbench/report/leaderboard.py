@@ -67,11 +67,17 @@ class Metric:
 
     def gap(self, difference: float) -> str:
         """A difference without its unit: points where the metric has them."""
-        return f"{100 * difference:.1f}" if self.points else f"{difference:.3g}"
+        return points(difference) if self.points else f"{difference:.3g}"
 
     @property
     def unit(self) -> str:
         return "points" if self.points else self.name
+
+
+def points(difference: float) -> str:
+    """A difference in hundredths of a metric, without a sign where it rounds to 0."""
+    text = f"{100 * difference:.1f}"
+    return "0.0" if text == "-0.0" else text
 
 
 @dataclass(frozen=True)
@@ -326,7 +332,7 @@ class Board:
     @cached_property
     def ranking(self) -> Ranking | str:
         """Average ranks over datasets of the settings that ran on all of them, or why there are none."""
-        rows = [row for row in self.rows if not row.code and self._complete(row)]
+        rows = [row for row in self.rows if not row.code and row not in self.twins and self._complete(row)]
         scores = [found for column in self.columns if (found := self._comparable(rows, column))]
         if len(rows) < 2 or len(scores) < 2:
             return (
@@ -340,6 +346,23 @@ class Board:
         """Settings that have no rank, since runs of theirs failed or they lack a dataset."""
         return [self.name(row) for row in self.rows if not row.code and not self._complete(row)]
 
+    @cached_property
+    def twins(self) -> dict[Row, Row]:
+        """Settings that are one network under another name, and the one that stands for them: every run of both has the
+        same loss and metrics to the bit, as of no pooling with a sum at the end and of the readout that is a sum."""
+        firsts: dict[Hashable, Row] = {}
+        found = {}
+        for row in sorted(self.rows, key=lambda row: (row.pool != BASELINE, not row.control)):
+            runs = [(column, run) for column in self.columns for run in self.cells[row, column].runs]
+            if row.code or not runs or not all("loss" in run.record.metrics.train for _, run in runs):
+                continue
+            first = firsts.setdefault(
+                frozenset((c, run.split, run.seed, _measured(run.record)) for c, run in runs), row
+            )
+            if first is not row:
+                found[row] = first
+        return found
+
     def _complete(self, row: Row) -> bool:
         cells = [self.cells[row, column] for column in self.columns]
         return all(cell.scores and not cell.count("failed") and not cell.count("pruned") for cell in cells)
@@ -352,13 +375,24 @@ class Board:
         return [sign * fmean(cell.scores[unit] for unit in sorted(common)) for cell in cells] if common else None
 
     def name(self, row: Row) -> str:
-        """A row's label, with its model where the board holds several."""
-        several = len({r.model for r in self.rows}) > 1
-        return f"{row.label}, {row.model}" if several else row.label
+        """A row's label, with its model where a row of another model has the same label."""
+        return f"{row.label}, {row.model}" if len(self._models[row.label]) > 1 else row.label
+
+    @cached_property
+    def _models(self) -> Mapping[str, set[str]]:
+        """Those of the rows of each label."""
+        found: dict[str, set[str]] = defaultdict(set)
+        for row in self.rows:
+            found[row.label].add(row.model)
+        return found
 
     @property
     def gauges(self) -> list[Gauge]:
         return sorted({gauge for cell in self.cells.values() for gauge in cell.costs})
+
+
+def _measured(record: Record) -> str:
+    return repr((record.status, record.parameters, record.metrics.parts()))
 
 
 def _paired(cell: Cell, baseline: Cell, comparisons: int) -> Comparison | None:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from statistics import fmean
 from textwrap import wrap
 from typing import Literal
 
@@ -25,6 +26,8 @@ EDGE = 8.0
 """Around everything."""
 HEAD = 24.0
 """Above a panel, for its title."""
+MOST = 12
+"""Lines of a panel that can be told apart."""
 LONGEST = 64
 """Letters of a name that stand in one line."""
 LEADING = 11.0
@@ -136,7 +139,8 @@ class Panel:
             below: lines under the x axis. beside: along the y axis. numbered: the y axis has numbers.
         """
         draw = self.canvas.marks.append
-        draw(Words((self.left + self.width / 2, self.top - 12), self.title, TITLE))
+        if self.title:
+            draw(Words((self.left + self.width / 2, self.top - 12), self.title, TITLE))
         draw(Line([(self.left, self.top), (self.left, self.bottom), (self.right, self.bottom)], INK, 0.8))
         for value, _ in self.x.ticks:
             x, _ = self.at(value, self.y.low)
@@ -205,6 +209,40 @@ def within(points: Sequence[Point], low: float, high: float) -> list[list[Point]
         if leaves < 1:
             parts.append([])
     return [part for part in parts if part]
+
+
+# ----------------------------------------------------------------------------------------------------------- line ends
+
+
+@dataclass(frozen=True)
+class End:
+    """Where a line ends, and what is written beside it."""
+
+    at: Point
+    label: str
+    colour: str
+
+
+def labels(panel: Panel, ends: Sequence[End], step: float) -> None:
+    """The name of each line beside its end, as near as the others leave room."""
+    ordered = sorted(ends, key=lambda end: end.at[1])
+    for i, (end, height) in enumerate(zip(ordered, apart([end.at[1] for end in ordered], step), strict=True)):
+        y = min(max(height, panel.top + step * i), panel.bottom - step * (len(ordered) - 1 - i))
+        panel.canvas.marks.append(
+            Line([end.at, (panel.right + 14, y), (panel.right + 18, y)], end.colour, 0.6, alpha=0.6)
+        )
+        panel.canvas.marks += named((panel.right + 21, y), end.label, "start")
+
+
+def apart(heights: Sequence[float], step: float) -> list[float]:
+    """Rising heights with `step` between them at least, each group around where it would be."""
+    groups: list[list[float]] = []  # of heights less the steps before them, which only have to rise
+    for i, height in enumerate(heights):
+        groups.append([height - i * step])
+        while len(groups) > 1 and fmean(groups[-2]) > fmean(groups[-1]):
+            groups[-2:] = [groups[-2] + groups[-1]]
+    placed = [fmean(group) for group in groups for _ in group]
+    return [height + i * step for i, height in enumerate(placed)]
 
 
 # -------------------------------------------------------------------------------------------------------------- legend

@@ -25,7 +25,7 @@ from poolbench.errors import PoolBenchError
 from poolbench.records.frame import flatten
 from poolbench.records.identity import canonical_json, without
 from poolbench.report.canvas import INK, Canvas, Line, Markers, text_width
-from poolbench.report.figures import Drawn
+from poolbench.report.drawn import Drawn
 from poolbench.report.leaderboard import Board, Cell, Column, Row, differences, p_number
 from poolbench.report.panels import COLOURS, EDGE, GAP, HEAD, TITLE, Panel, linear, names_axis, names_size
 from poolbench.report.tables import Table

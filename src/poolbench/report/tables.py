@@ -21,6 +21,7 @@ from poolbench.report.leaderboard import (
     Gauge,
     Row,
     p_number,
+    points,
 )
 from poolbench.statistics import LEVEL, POWER
 
@@ -223,8 +224,8 @@ def over_datasets(board: Board) -> Table:
         rows.append((
             board.name(one.row),
             str(one.datasets),
-            "–" if one.difference is None else f"{100 * one.difference:.1f} points",
-            f"{100 * gain[0]:.1f} to {100 * gain[1]:.1f}" if gain else "too few datasets",
+            "–" if one.difference is None else f"{points(one.difference)} points",
+            f"{points(gain[0])} to {points(gain[1])}" if gain else "too few datasets",
             f"{one.improvement:.2f}",
             f"{chance[0]:.2f} to {chance[1]:.2f}" if chance else "too few datasets",
         ))  # fmt: skip
@@ -263,6 +264,8 @@ def ranks(board: Board) -> Table:
     )
     if board.unranked:
         caption += f" Without a rank, since runs failed or are missing: {', '.join(board.unranked)}."
+    for twin, first in board.twins.items():
+        caption += f" {board.name(twin)} is the same network as {board.name(first)}, and is ranked once."
     records = [
         {"protocol": board.protocol, "pool": name, "rank": rank, "p_to_best": p if i else None,
          "datasets": found.datasets, "critical_difference": found.critical_difference, "friedman_p": found.p}

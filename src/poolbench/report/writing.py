@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from poolbench.disk import write_text
-from poolbench.report.figures import Drawn, draw
+from poolbench.report.drawn import Drawn
+from poolbench.report.figures import draw
 from poolbench.report.page import page
 from poolbench.report.report import Report
 from poolbench.report.tables import FORMATS, Table, tables

@@ -1,0 +1,172 @@
+"""The matrix: a line an operator, a column a dataset, each cell its difference to no pooling.
+
+Colour says which is better and how large the difference is, saturation how sure it is (`evidence.certainty`): a
+difference whose interval holds 0 is nearly grey, however large it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+
+from poolbench.report.evidence import Evidence, Group, Shade
+from poolbench.report.leaderboard import BASELINE, Column, Overall, Row, Versus, points
+from poolbench.report.page.markup import all_id, attributes, badge, cell_id, facts, interval, link
+from poolbench.statistics import LEVEL
+
+MARKS = {"better": "▲ ", "worse": "▼ "}
+"""Of differences that are proven after Holm's correction."""
+
+
+def matrix(evidence: Evidence) -> str:
+    """The section of a board; empty where nothing is compared."""
+    board = evidence.board
+    if not board.versus:
+        return ""
+    # As many columns over datasets as there is something to stand in: the gain, and its interval.
+    over = sum((
+        any(evidence.shade_over_datasets(row) for row in board.rows),
+        any(one.interval for one in evidence.overall.values()),
+    ))  # fmt: skip
+    head = f'<th scope="col" class="l">pool</th>{_all_head(over)}' + "".join(map(_head, board.columns))
+    several = len(evidence.groups) > 1
+    bodies = "\n".join(_group(evidence, group, over, several) for group in evidence.groups)
+    alike = all(column.metric.points for column in board.columns)
+    unit = "In points (hundredths of the metric). " if alike else "In points, or in the metric that is named. "
+    by = "the gain over all datasets" if len(board.columns) > 1 else "the difference"
+    lost = " *: some runs have no number." if any(cell.lost for cell in board.cells.values()) else ""
+    return (
+        f'<section class="part" aria-label="Matrix"><h3>Difference to {BASELINE}, by operator and dataset</h3>\n'
+        f'{_legend()}\n<div class="wide"><table class="matrix" aria-describedby="how.{escape(board.slug)}">\n'
+        f"<thead><tr>{head}</tr></thead>\n{bodies}\n</table></div>\n"
+        f'<p class="soft" id="how.{escape(board.slug)}">{unit}Best first, by {by}. ▲ and ▼: '
+        "proven after Holm's correction. Point at a number, or go to it with the arrow keys, for its interval, n and "
+        f"cost; click it, or press Enter, for its records.{lost}</p></section>"
+    )
+
+
+def _all_head(over: int) -> str:
+    return "".join((
+        '<th scope="col" class="all">all datasets</th>', f'<th scope="col" class="reach">{LEVEL:.0%} interval</th>'
+    )[:over])  # fmt: skip
+
+
+def _head(column: Column) -> str:
+    metric = column.metric
+    what = "" if metric.name == "accuracy" else metric.name + (", less is better" if metric.mode == "min" else "")
+    small = f"<small>{escape(what)}</small>" if what else ""
+    return f'<th scope="col" data-dataset="{escape(column.dataset)}">{escape(column.dataset)}{small}</th>'
+
+
+def _legend() -> str:
+    """The same colours as in the cells, from much worse to much better, for both kinds of intervals."""
+
+    def swatches(certainty: float) -> str:
+        sides = [("worse", size / 3) for size in (3, 2, 1)] + [("better", size / 3) for size in (1, 2, 3)]
+        return "".join(f'<i class="shade {side}" style="--s:{size:.2f};--c:{certainty}"></i>' for side, size in sides)
+
+    return (
+        f'<p class="legend">worse <span>{swatches(1)}</span> better: the {LEVEL:.0%} interval leaves 0 out; '
+        f"<span>{swatches(0.3)}</span> it holds 0</p>"
+    )
+
+
+def _group(evidence: Evidence, group: Group, over: int, several: bool) -> str:
+    board = evidence.board
+    lines = "\n".join(_line(evidence, group, row, over) for row in group.rows)
+    span = 1 + over + len(board.columns)
+    title = (
+        f"against {board.name(group.baseline)} in the model {group.baseline.model}"
+        if group.baseline
+        else f"scores alone: there is no {BASELINE} with the same settings to compare with"
+    )
+    head = f'<tr class="group"><th scope="rowgroup" colspan="{span}"><span>{escape(title)}</span></th></tr>'
+    return f"<tbody>{head if several else ''}\n{lines}\n</tbody>"
+
+
+def _line(evidence: Evidence, group: Group, row: Row, over: int) -> str:
+    board = evidence.board
+    kind = ' class="base"' if row == group.baseline else ""
+    twin = board.twins.get(row)
+    same = f' <span class="badge">same network as {escape(board.name(twin))}</span>' if twin else ""
+    cells = "".join(_cell(evidence, row, column) for column in board.columns)
+    said = attributes(facts(board, row, board.columns, said=False))
+    name = f'<th scope="row" class="l">{escape(board.name(row))}{badge(row)}{same}</th>'
+    return f"<tr{kind}{said}>{name}{_all(evidence, row, over)}{cells}</tr>"
+
+
+def _all(evidence: Evidence, row: Row, over: int) -> str:
+    """What a row came to over datasets, in as many cells as there are heads."""
+    shade = evidence.shade_over_datasets(row)
+    if shade is None:
+        text = "0" if evidence.board.baseline(row) == row else "–"
+        return "".join((f'<td class="all">{text}</td>', '<td class="reach"></td>')[:over])
+    one, name = evidence.overall[row], evidence.board.name(row)
+    label = f"{name} over {one.datasets} datasets: {'; '.join(overall_lines(one))}"
+    text = link(all_id(evidence.board, row), _signed(points(shade.gain)), label)
+    low, high = one.interval or (None, None)
+    reach = max((abs(end) for other in evidence.overall.values() for end in other.interval or ()), default=0.0)
+    kind = "" if low is None or high is None or low <= 0 <= high else shade.side
+    return "".join((
+        f'<td class="all shade {shade.side}"{_style(shade)}>{text}</td>',
+        f'<td class="reach">{interval(shade.gain, low, high, reach, kind)}</td>',
+    )[:over])  # fmt: skip
+
+
+def overall_lines(one: Overall) -> list[str]:
+    """What a setting came to over datasets, in words."""
+    gain, chance = one.interval, one.improvement_interval
+    found = [] if one.difference is None else [f"mean gain over {BASELINE} {points(one.difference)} points"]
+    if gain:
+        found.append(f"{LEVEL:.0%} interval over datasets {points(gain[0])} to {points(gain[1])}")
+    else:
+        found.append(f"{one.datasets} datasets are too few for an interval over datasets")
+    words = f" ({chance[0]:.2f} to {chance[1]:.2f})" if chance else ""
+    return [*found, f"a run beats one of {BASELINE} with probability {one.improvement:.2f}{words}"]
+
+
+def _cell(evidence: Evidence, row: Row, column: Column) -> str:
+    board = evidence.board
+    cell, id, dataset = board.cells[row, column], cell_id(board, row, column), escape(column.dataset)
+    shade, versus = evidence.shade(row, column), evidence.versus.get((row, column))
+    where = f"{board.name(row)} on {column.dataset}"
+    if shade is None or versus is None or versus.comparison is None:
+        found = cell.estimate
+        text = column.metric.text(found.mean) if found else ", ".join(cell.lost) or "–"
+        label = f"{where}: test {column.metric.name} {text}" if found else f"{where}: {text}"
+        return f'<td data-dataset="{dataset}"{"" if found else _LOST}>{link(id, text, label)}</td>'
+    text = MARKS.get(versus.verdict, "") + _signed(column.metric.gap(versus.comparison.difference))
+    if cell.lost:
+        text += " *"
+    label = f"{where}: {'; '.join(versus_lines(versus) + cell.lost)}"
+    return f'<td data-dataset="{dataset}" class="shade {shade.side}"{_style(shade)}>{link(id, text, label)}</td>'
+
+
+_LOST = ' class="lost"'
+
+
+def versus_lines(versus: Versus) -> list[str]:
+    """A difference in words."""
+    found, metric = versus.comparison, versus.column.metric
+    if found is None:
+        return [versus.words]
+    return [
+        f"difference to {BASELINE} {metric.gap(found.difference)} {metric.unit}, {versus.interval}, {versus.counted}",
+        versus.words,
+    ]
+
+
+def _signed(text: str) -> str:
+    return text if text.startswith("-") or not text.strip("0.") else f"+{text}"
+
+
+def _style(shade: Shade) -> str:
+    return f' style="--s:{shade.size:.2f};--c:{shade.certainty:.2f}"'
+
+
+def over_datasets_data(evidence: Evidence) -> Iterable[tuple[str, Row, list[str], list[str]]]:
+    """For each row with a gain over datasets: its id, the row, what is said of it, and the ids of its cells."""
+    board = evidence.board
+    for row, one in evidence.overall.items():
+        behind = [cell_id(board, row, column) for column in board.columns if (row, column) in evidence.versus]
+        yield all_id(board, row), row, overall_lines(one), behind
