@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
 
@@ -24,22 +25,46 @@ class Matrix(ABC):
 
     nodes: Nodes
     symmetric: bool
+    value: Tensor | None
 
     def __init__(self) -> None:
         self._views: dict[Hashable, Matrix] = {}
+        self._learnt: dict[Hashable, tuple[int, Matrix]] = {}
 
     def view(self, connectivity: Callable[[Matrix], Matrix]) -> Matrix:
         """`connectivity(self)`, computed once and kept: the layers of a level share it.
 
-        The packed store fills this in for what does not change between epochs, so that nothing is computed here.
+        The packed store fills this in for what does not change between epochs, so that nothing is computed here. A view
+        of values that take a gradient is kept until a backward pass has gone through it, or the values were changed in
+        place; where no gradient is recorded it is not kept at all.
         """
+        if self.value is not None and self.value.requires_grad and not plain.traced():
+            return self._learnt_view(connectivity, self.value)
         if connectivity not in self._views:
-            self._views[connectivity] = connectivity(self)
+            self._views[connectivity] = plain.lasting(lambda: connectivity(self))
         return self._views[connectivity]
 
     def keep_view(self, connectivity: Callable[[Matrix], Matrix], matrix: Matrix) -> None:
-        """Hand in a view that was computed elsewhere."""
+        """Hand in a view that was computed elsewhere, of values that take no gradient."""
         self._views[connectivity] = matrix
+
+    def _learnt_view(self, connectivity: Callable[[Matrix], Matrix], value: Tensor) -> Matrix:
+        if not torch.is_grad_enabled() or plain.by_formula():
+            return connectivity(self)
+        version, made = self._learnt.get(connectivity, (-1, self))
+        if version == value._version:
+            return made
+        made = connectivity(self)
+        if made is not self and made.value is not None and made.value.requires_grad:
+            self._learnt[connectivity] = value._version, made
+            owner = weakref.ref(self)  # the hook is held by what the owner holds
+
+            def used(_: Tensor) -> None:
+                if (a := owner()) is not None:
+                    a._learnt.pop(connectivity, None)
+
+            made.value.register_hook(used)
+        return made
 
     @abstractmethod
     def matmul(self, x: Tensor) -> Tensor:
@@ -166,7 +191,7 @@ class Sparse(Matrix):
     def row(self) -> Tensor:
         if self._row is not None:
             return self._row
-        row = products.rows(self.crow, self.col.numel())
+        row = plain.lasting(lambda: products.rows(self.crow, self.col.numel()))
         if not plain.traced():  # which would be compiled anew for a matrix that has changed
             self._row = row
         return row
@@ -180,7 +205,7 @@ class Sparse(Matrix):
 
     def transposed(self) -> tuple[Tensor, Tensor, Tensor]:
         if self._transposed is None:
-            self._transposed = products.transpose(self.crow, self.col, self.nodes.num_rows)
+            self._transposed = plain.lasting(lambda: products.transpose(self.crow, self.col, self.nodes.num_rows))
         return self._transposed
 
     def matmul(self, x: Tensor) -> Tensor:

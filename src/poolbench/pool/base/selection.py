@@ -5,6 +5,7 @@ Reduce, connect and lift are written here, once for each of the two; an operator
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 from abc import ABC, abstractmethod
@@ -94,6 +95,12 @@ class DenseSelection(Selection):
 
     def dense(self) -> Tensor:
         return self.s
+
+    def afresh(self) -> DenseSelection:
+        """The same assignment for another call: what was made ahead goes with the gradients of the first one."""
+        other = copy.copy(self)
+        other._ahead = None
+        return other
 
     def expect(self, x: Tensor, a: Matrix, gram: bool = False, volume: bool = False) -> None:
         """Say that S'X and S'AS of these very objects will be asked for, so that one product makes them.

@@ -321,7 +321,7 @@ class SRCPool(Operator):
             raise TypeError(
                 f"s is a {type(s).__name__}: {type(self).__name__} pools by a {kinds}, as its select makes it"
             )
-        return s
+        return s.afresh() if isinstance(s, DenseSelection) else s
 
     def _take(self, method: str, given: dict[str, Any], kwargs: dict[str, Any]) -> dict[str, Any]:
         names, takes_all = self._routes[method]
