@@ -134,8 +134,8 @@ def _penalty_of(value: Regularizer) -> Callable[[Tensor], Tensor] | None:
 
 
 class Unsized(UninitializedParameter):
-    """A parameter whose shape is not known yet. Unlike torch's it is pickled with its type, may become bfloat16, and can
-    be trained where its shape was found under `torch.inference_mode`."""
+    """A parameter whose shape is not known yet. Unlike torch's it is pickled with its type, may become bfloat16, and is
+    trained even where it got its shape under `torch.inference_mode`."""
 
     _allowed_methods: ClassVar[list[Any]] = [
         *UninitializedParameter._allowed_methods,  # type: ignore[attr-defined]

@@ -598,6 +598,9 @@ def as_given(lift: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     @functools.wraps(lift)
     def call(self: Any, x: Tensor, s: Selection, *args: Any, **keywords: Any) -> Tensor:
+        if not isinstance(s, Selection):
+            hint = f": make the {type(self).__name__} with return_selection=True" if s is None else ""
+            raise TypeError(f"lift: s is a {type(s).__name__}, the `s` of an answer is expected{hint}")
         if isinstance(s, AsGiven):
             return s.as_given(lift(self, s.of_pooled(x), s.sorted, *args, **keywords))
         return lift(self, x, s, *args, **keywords)
