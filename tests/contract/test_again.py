@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,7 +12,7 @@ import torch
 from registry import Graphs, Registered, graphs
 from torch import Tensor, nn
 
-from poolbench.linalg import Dense, Matrix, Padded, Ragged, Sparse
+from poolbench.linalg import GCN, Dense, Matrix, Padded, Ragged, Sparse
 
 SIZES = (6, 1, 9, 3)
 WITHOUT_GRADIENT = {"no_grad": torch.no_grad, "inference_mode": torch.inference_mode}
@@ -108,3 +111,16 @@ def test_a_selection_that_is_handed_in_again(pool: Registered, batched: bool) ->
         value.backward()
         grads.append(x.grad)
     assert grads[0] is not None and grads[0].any() and torch.equal(*grads)
+
+
+@pytest.mark.parametrize("how", [copy.deepcopy, lambda v: pickle.loads(pickle.dumps(v))], ids=["deepcopy", "pickle"])
+@pytest.mark.parametrize("batched", [False, True])
+def test_a_matrix_is_copied_in_the_midst_of_a_step(batched: bool, how: Callable[[Any], Any]) -> None:
+    x, a, weight = given(graphs(*SIZES), batched)
+    value = a.view(GCN).matmul(x).square().sum()
+    twin = how(a)
+    again = twin.view(GCN).matmul(x).square().sum()
+    assert torch.equal(again, value)
+    again.backward()
+    value.backward()
+    assert torch.equal(twin.value.grad, weight.grad)

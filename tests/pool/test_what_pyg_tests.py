@@ -1,4 +1,4 @@
-"""What PyTorch Geometric's own tests of pooling ask of its operators, asked of ours (test/nn/pool and test/nn/dense)."""
+"""What PyTorch Geometric's own tests of pooling (test/nn/pool, test/nn/dense) ask of its operators, asked of ours."""
 
 from __future__ import annotations
 

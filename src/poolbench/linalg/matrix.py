@@ -9,6 +9,7 @@ from __future__ import annotations
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,6 +31,10 @@ class Matrix(ABC):
     def __init__(self) -> None:
         self._views: dict[Hashable, Matrix] = {}
         self._learnt: dict[Hashable, tuple[int, Matrix]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what was made for a gradient: torch copies no tensor within one."""
+        return {**vars(self), "_learnt": {}}
 
     def view(self, connectivity: Callable[[Matrix], Matrix]) -> Matrix:
         """`connectivity(self)`, computed once and kept: the layers of a level share it.
