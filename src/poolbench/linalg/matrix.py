@@ -317,6 +317,7 @@ class Dense(Matrix):
     """The batch layout: value [b, k, k]; rows and columns of padding nodes are zero."""
 
     nodes: Padded
+    value: Tensor
 
     def __init__(self, value: Tensor, nodes: Padded | None = None, symmetric: bool = False) -> None:
         super().__init__()

@@ -597,7 +597,7 @@ def as_given(lift: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """A method lift(x, s, ...) that knows the nodes of a `Matrix` alone, for an `AsGiven` s too."""
 
     @functools.wraps(lift)
-    def call(self: Any, x: Tensor, s: Selection, *args: Any, **keywords: Any) -> Tensor:
+    def call(self: Any, x: Tensor, s: Any, *args: Any, **keywords: Any) -> Tensor:
         if not isinstance(s, Selection):
             hint = f": make the {type(self).__name__} with return_selection=True" if s is None else ""
             raise TypeError(f"lift: s is a {type(s).__name__}, the `s` of an answer is expected{hint}")
