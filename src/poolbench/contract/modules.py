@@ -228,6 +228,30 @@ def half_types_in_batch_mode(pool: Subject, dtype: torch.dtype) -> None:
     assert out.a.isfinite().all()
 
 
+@check("lift by a selection's methods, which know the half types", dtype=HALF, mode=["single", "disjoint", "batch"])
+def lift_and_its_inverse_in_half_types(pool: Subject, dtype: torch.dtype, mode: str) -> None:
+    """Near to the algebra of S in float64, and in the type of what is lifted."""
+    module = pool.make(dtype=torch.float32, return_selection=True).to(dtype)
+    x, a, mask = GRAPH.padded
+    torch.manual_seed(0)
+    if mode == "single":
+        out = module(GRAPH.xs[0].to(dtype), GRAPH.adjacencies[0].to(dtype))
+    elif mode == "disjoint":
+        out = module(GRAPH.x.to(dtype), GRAPH.edges[0], GRAPH.i, edge_weight=GRAPH.edges[1].to(dtype))
+    else:
+        out = module(x.to(dtype), a.to(dtype), mask=mask)
+    for inverse in (False, True):
+        lifted = module.lift(out.x, out.s, inverse=inverse)
+        assert lifted.dtype == out.x.dtype == dtype
+        assert lifted.isfinite().all()
+        s = out.s.dense().detach().double()
+        if mode != "single" or (inverse and float(torch.linalg.cond(s)) > 100.0):
+            continue
+        want = (torch.linalg.pinv(s).T if inverse else s) @ out.x.double()
+        scale = want.abs().max()
+        torch.testing.assert_close(lifted.double() / scale, want / scale, rtol=0.02, atol=0.02)
+
+
 # Results
 
 

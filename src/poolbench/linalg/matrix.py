@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,24 +26,52 @@ class Matrix(ABC):
 
     nodes: Nodes
     symmetric: bool
+    value: Tensor | None
 
     def __init__(self) -> None:
         self._views: dict[Hashable, Matrix] = {}
+        self._learnt: dict[Hashable, tuple[int, Matrix]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what was made for a gradient: torch copies no tensor within one."""
+        return {**vars(self), "_learnt": {}}
 
     def view(self, connectivity: Callable[[Matrix], Matrix]) -> Matrix:
         """`connectivity(self)`, computed once and kept: the layers of a level share it.
 
-        The packed store fills this in for what does not change between epochs, so that nothing is computed here.
+        The packed store fills this in for what does not change between epochs, so that nothing is computed here. A view
+        of values that take a gradient is kept until a backward pass has gone through it, or the values were changed in
+        place; where no gradient is recorded it is not kept at all.
         """
+        if self.value is not None and self.value.requires_grad and not plain.traced():
+            return self._learnt_view(connectivity, self.value)
         if (found := self._views.get(connectivity)) is None:
-            found = connectivity(self)
+            found = plain.lasting(lambda: connectivity(self))
             if found is not self:  # which would hold itself until it is collected
                 self._views[connectivity] = found
         return found
 
     def keep_view(self, connectivity: Callable[[Matrix], Matrix], matrix: Matrix) -> None:
-        """Hand in a view that was computed elsewhere."""
+        """Hand in a view that was computed elsewhere, of values that take no gradient."""
         self._views[connectivity] = matrix
+
+    def _learnt_view(self, connectivity: Callable[[Matrix], Matrix], value: Tensor) -> Matrix:
+        if not torch.is_grad_enabled() or plain.by_formula():
+            return connectivity(self)
+        version, made = self._learnt.get(connectivity, (-1, self))
+        if version == value._version:
+            return made
+        made = connectivity(self)
+        if made is not self and made.value is not None and made.value.requires_grad:
+            self._learnt[connectivity] = value._version, made
+            owner = weakref.ref(self)  # the hook is held by what the owner holds
+
+            def used(_: Tensor) -> None:
+                if (a := owner()) is not None:
+                    a._learnt.pop(connectivity, None)
+
+            made.value.register_hook(used)
+        return made
 
     @abstractmethod
     def matmul(self, x: Tensor) -> Tensor:
@@ -168,7 +198,7 @@ class Sparse(Matrix):
     def row(self) -> Tensor:
         if self._row is not None:
             return self._row
-        row = products.rows(self.crow, self.col.numel())
+        row = plain.lasting(lambda: products.rows(self.crow, self.col.numel()))
         if not plain.traced():  # which would be compiled anew for a matrix that has changed
             self._row = row
         return row
@@ -182,7 +212,7 @@ class Sparse(Matrix):
 
     def transposed(self) -> tuple[Tensor, Tensor, Tensor]:
         if self._transposed is None:
-            self._transposed = products.transpose(self.crow, self.col, self.nodes.num_rows)
+            self._transposed = plain.lasting(lambda: products.transpose(self.crow, self.col, self.nodes.num_rows))
         return self._transposed
 
     def matmul(self, x: Tensor) -> Tensor:
@@ -289,6 +319,7 @@ class Dense(Matrix):
     """The batch layout: value [b, k, k]; rows and columns of padding nodes are zero."""
 
     nodes: Padded
+    value: Tensor
 
     def __init__(self, value: Tensor, nodes: Padded | None = None, symmetric: bool = False) -> None:
         super().__init__()

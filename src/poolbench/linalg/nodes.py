@@ -144,7 +144,7 @@ class Ragged(Nodes):
     @property
     def index(self) -> Tensor:
         if self._index is None:
-            self._index = products.rows(self.ptr, sum(self.host_sizes))
+            self._index = plain.lasting(lambda: products.rows(self.ptr, sum(self.host_sizes)))
         return self._index
 
     @property

@@ -8,8 +8,13 @@ order. Shapes: n rows, m columns, e stored entries, b graphs, k clusters, f feat
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import torch
 from torch import Tensor
+
+T = TypeVar("T")
 
 # Rows of a tile: a graph's rows stand in tiles of its own, so that graphs of any sizes are one batched product.
 TILE = 32
@@ -23,6 +28,15 @@ def traced() -> bool:
 def by_formula() -> bool:
     """Whether products are taken by their formulas: in a trace, and where a transform of torch.func looks on."""
     return traced() or torch._C._are_functorch_transforms_active()
+
+
+def lasting(make: Callable[[], T]) -> T:
+    """What `make` makes, to be kept beyond this call: of tensors that were made under `torch.inference_mode` no later
+    call could take a derivative."""
+    if traced() or not torch.is_inference_mode_enabled():
+        return make()
+    with torch.inference_mode(False), torch.no_grad():
+        return make()
 
 
 def spmm(value: Tensor | None, x: Tensor, row: Tensor, col: Tensor, count: int) -> Tensor:

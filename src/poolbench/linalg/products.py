@@ -408,23 +408,23 @@ class Plan:
     @property
     def ends(self) -> Tensor:
         if self._ends is None:
-            self._ends = self.ptr[1:].to(torch.int32)
+            self._ends = plain.lasting(lambda: self.ptr[1:].to(torch.int32))
         return self._ends
 
     @property
     def classes(self) -> list[tuple[Tensor, Tensor, int]]:
         """(graphs, their row numbers with n for padding, width) for each size class."""
         if self._classes is None:
-            rows_total = self.index.numel()
-            self._classes = []
-            for members, width in _size_classes(self.sizes):
-                graphs = torch.tensor(members, device=self.ptr.device)
-                step = torch.arange(width, device=self.ptr.device)
-                start, end = self.ptr[graphs], self.ptr[graphs + 1]
-                index = start.unsqueeze(-1) + step
-                index = torch.where(index < end.unsqueeze(-1), index, rows_total)
-                self._classes.append((graphs, index.reshape(-1), width))
+            self._classes = plain.lasting(lambda: [self._class(*c) for c in _size_classes(self.sizes)])
         return self._classes
+
+    def _class(self, members: list[int], width: int) -> tuple[Tensor, Tensor, int]:
+        graphs = torch.tensor(members, device=self.ptr.device)
+        step = torch.arange(width, device=self.ptr.device)
+        start, end = self.ptr[graphs], self.ptr[graphs + 1]
+        index = start.unsqueeze(-1) + step
+        index = torch.where(index < end.unsqueeze(-1), index, self.index.numel())
+        return graphs, index.reshape(-1), width
 
     def _grouped(self, s: Tensor) -> bool:
         return s.device.type == "cpu" and s.dtype in (torch.float32, torch.bfloat16, torch.float16)

@@ -32,6 +32,12 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+#: What `from poolbench.pool import *` gives: operators, their bases, selections and results. Parts of operators, some
+#: named as in torch or PyTorch Geometric (`Linear`, `GCNConv`), are imported by name alone.
+_PUBLIC = re.compile(r"\w*(Pool|Selection|Operator|Output)")
+
+
 def __dir__() -> list[str]:
     """Without `peers`, whose libraries need not be there."""
-    return sorted(name for name, home in _homes().items() if not home.startswith(f"{__name__}.peers."))
+    homes = _homes().items()
+    return sorted(n for n, home in homes if _PUBLIC.fullmatch(n) and not home.startswith(f"{__name__}.peers."))

@@ -161,6 +161,9 @@ class _Filtered(DenseSelection):
         super().__init__(s.s, s.nodes, s.pooled.mask)
         self.x, self.filtered = x, filtered
 
+    def afresh(self) -> DenseSelection:
+        return DenseSelection(self.s, self.nodes, self.pooled.mask)
+
 
 def _entropy(s: Tensor) -> Tensor:
     return -(s * (s + EPS).log()).sum(-1)

@@ -34,7 +34,7 @@ class ScorePool(SRCPool):
     pooled_edges = "kept"
 
     def __init__(
-        self, ratio: float | int, return_selection: bool = False, return_score: bool = True, **unknown: Any
+        self, ratio: float | int = 0.5, return_selection: bool = False, return_score: bool = True, **unknown: Any
     ) -> None:
         super().__init__(return_selection=return_selection, **unknown)
         self.ratio = check_ratio(ratio)
@@ -88,7 +88,7 @@ class GatedPool(ScorePool):
 
     def __init__(
         self,
-        ratio: float | int,
+        ratio: float | int = 0.5,
         return_selection: bool = False,
         return_score: bool = True,
         sigmoid_gating: bool = False,

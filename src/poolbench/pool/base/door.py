@@ -12,12 +12,12 @@ Direction: an edge_index is (source, target), as PyG has it, and messages flow f
 CSR, CSC, COO, our own) is read by rows as receivers: row u of A x is what u hears. So an edge_index is turned on its
 way in, and on its way out.
 
-Types: whole numbers of shape [2, e] are an edge_index, with e = n = 2 too; whole numbers of another shape are a dense
-matrix. Indices of any whole type become int64, weights that are whole numbers or bool floats of the type of x (of
-torch's default type where x is neither float32 nor float64). An edge_index without weights comes out with weights of
-the type of the pooled x. Nodes of a disjoint batch may stand in any order: they are sorted by graph, and what comes out
-for each of them is in the order in which they came in. Where a mask says what is padding, x and a are 0 there, whatever
-was handed in.
+Types: x holds floats. Whole numbers of shape [2, e] are an edge_index, with e = n = 2 too; whole numbers of another
+shape are a dense matrix. Indices of any whole type become int64, weights that are whole numbers or bool floats of the
+type of x (of torch's default type where x is neither float32 nor float64). An edge_index without weights comes out with
+weights of the type of the pooled x. Nodes of a disjoint batch may stand in any order: they are sorted by graph, and
+what comes out for each of them is in the order in which they came in. Where a mask says what is padding, x and a are 0
+there, whatever was handed in.
 
 Weights are taken as they are. NaN and infinite ones are not looked for: they come out as NaN wherever they are added
 up; operators that make clusters on the host (EigenPool, NDP, NMF, SEP) refuse them. Products of very large ones (1e30
@@ -41,6 +41,7 @@ from poolbench.linalg import Dense, Matrix, Nodes, Padded, Ragged, Sparse, block
 from poolbench.linalg.plain import traced
 from poolbench.linalg.products import invert, rows
 from poolbench.linalg.showing import brief, listed
+from poolbench.pool.base.explain import check_floats
 
 
 class PoolOutput(NamedTuple):
@@ -261,6 +262,7 @@ def _may_read(validate: bool | None) -> bool:
 
 def _check_features(x: Tensor) -> None:
     check_tensor("x", x)
+    check_floats(x)
     if x.ndim not in (2, 3):
         raise ValueError(f"x must be [n, f] or [b, n, f], not {list(x.shape)}")
 

@@ -106,7 +106,7 @@ class HostDensePool(SoftPool):
     def reduce(self, x: Tensor, s: DenseSelection) -> Tensor:  # type: ignore[override]
         return DenseSelection(s.s.to(x.dtype), s.nodes, s.pooled.mask).reduce(x)
 
-    def lift(self, x: Tensor, s: DenseSelection, inverse: bool = False) -> Tensor:  # type: ignore[override]
+    def lift(self, x: Tensor, s: DenseSelection, inverse: bool = False) -> Tensor:
         return super().lift(x, DenseSelection(s.s.to(x.dtype), s.nodes, s.pooled.mask), inverse)
 
 

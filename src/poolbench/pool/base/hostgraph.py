@@ -33,6 +33,7 @@ BITS = 12
 def host_graphs(a: Matrix) -> list[csr_array]:
     """The graphs of a batch as matrices [n, n] in float64, each entry once, rows and columns in order.
 
+    A weight of 0 is no entry: it would have a say in the order of nodes and in random starts.
     Raises ValueError for weights that are not finite, and for an edge between two graphs.
     """
     a = a.sparse()
@@ -47,6 +48,7 @@ def host_graphs(a: Matrix) -> list[csr_array]:
         block = (weight[own], col[own] - start, crow[start : start + size + 1] - own.start)
         graph = csr_array(block, shape=(size, size), copy=True)
         graph.sum_duplicates()
+        graph.eliminate_zeros()
         graphs.append(graph)
         start += size
     return graphs

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
+from poolbench.linalg.plain import lasting
+
 Initializer = str | Callable[[Tensor], Any]
 Regularizer = Mapping[str, float] | Callable[[Tensor], Tensor] | None
 Constraint = str | Callable[[Tensor], Tensor] | None
@@ -132,12 +134,16 @@ def _penalty_of(value: Regularizer) -> Callable[[Tensor], Tensor] | None:
 
 
 class Unsized(UninitializedParameter):
-    """A parameter whose shape is not known yet. Unlike torch's it is pickled with its type, and may become bfloat16."""
+    """A parameter whose shape is not known yet. Unlike torch's it is pickled with its type, may become bfloat16, and is
+    trained even where it got its shape under `torch.inference_mode`."""
 
     _allowed_methods: ClassVar[list[Any]] = [
         *UninitializedParameter._allowed_methods,  # type: ignore[attr-defined]
         torch.Tensor.bfloat16,
     ]
+
+    def materialize(self, *args: Any, **keywords: Any) -> None:
+        lasting(lambda: super(Unsized, self).materialize(*args, **keywords))
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         return type(self), (self.requires_grad, self.data.device, self.data.dtype)

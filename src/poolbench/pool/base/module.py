@@ -96,6 +96,15 @@ def _remembering(init: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(init)
     def __init__(self: Module, *args: Any, **kwargs: Any) -> None:
+        hint = "" if "_given" in vars(self) or "in_channels" in kwargs else _no_width(type(self), args)
+        try:
+            start(self, *args, **kwargs)
+        except (TypeError, ValueError) as error:
+            if not hint:
+                raise
+            raise type(error)(f"{error}. {hint}") from error
+
+    def start(self: Module, *args: Any, **kwargs: Any) -> None:
         try:
             bound = signature.bind(self, *args, **kwargs)
         except TypeError:  # the constructor says it in Python's usual words
@@ -109,6 +118,29 @@ def _remembering(init: Callable[..., None]) -> Callable[..., None]:
         init(self, *args, **kwargs)
 
     return __init__
+
+
+def _no_width(cls: type, args: tuple[Any, ...]) -> str:
+    """What to say of a first argument that may be meant as a width, as PyTorch Geometric has it; '' of any other.
+
+    Raises ValueError where it would be taken for a ratio, as the number of nodes to keep.
+    """
+    if not args or not isinstance(args[0], int) or isinstance(args[0], bool) or args[0] < 2:
+        return ""
+    known = parameters_of(cls)
+    first, parameter = next(iter(known.items()))
+    if "in_channels" not in known or first == "in_channels":
+        return ""
+    if first in ("k", "channels") and not (len(args) > 1 and isinstance(args[1], int)):
+        return ""
+    default = "..." if parameter.default is parameter.empty else repr(parameter.default)
+    line = (
+        f"The first argument of {cls.__name__} is {first}, and no width: widths are inferred, or given as in "
+        f"{cls.__name__}({first}={default}, in_channels={args[0]})"
+    )
+    if first == "ratio":
+        raise ValueError(f"{line}; to keep {args[0]} nodes of each graph write {cls.__name__}(ratio={args[0]})")
+    return line
 
 
 def _by_name(bound: inspect.BoundArguments) -> tuple[tuple[Any, ...], dict[str, Any]]:

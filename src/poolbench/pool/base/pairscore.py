@@ -21,6 +21,9 @@ class PairScore(Linear):
         options: initialisers, weight penalties and constraints of `Linear`.
     """
 
+    #: Rows of features that stand side by side in w.
+    sides = 2
+
     def __init__(self, in_channels: int | None, **options: Any) -> None:
         super().__init__(None if in_channels is None else 2 * in_channels, 1, **options)
 

@@ -85,9 +85,13 @@ class KeptCentres(KeptSelection):
 
 
 def merged(a: Sparse, s: SparseSelection, how: str = "sum") -> Sparse:
-    """The edges between and within clusters, parallel ones reduced to their sum, mean, max or min."""
+    """The edges between and within clusters, parallel ones reduced to their sum, mean, max or min.
+
+    A stored zero is no edge, though a sum may keep its entry.
+    """
     if how == "sum" or isinstance(s, KeptSelection):  # nodes that are kept have no parallel edges
         return s.connect(a).sparse()
+    a = a.without_zeros()
     cluster = s.cluster[invert(s.node)]
     k = s.pooled.num_rows
     key, index, count = torch.unique(cluster[a.row] * k + cluster[a.col], return_inverse=True, return_counts=True)

@@ -5,6 +5,7 @@ Reduce, connect and lift are written here, once for each of the two; an operator
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 from abc import ABC, abstractmethod
@@ -19,6 +20,7 @@ from poolbench.linalg import Dense, Matrix, Nodes, Padded, Ragged, Sparse
 from poolbench.linalg.products import coarse, invert, pointers, rows, spmm
 from poolbench.linalg.showing import counted, listed
 from poolbench.linalg.spgemm import Blocks, congruence
+from poolbench.pool.base.layers import HALF, not_half
 
 
 class Selection(ABC):
@@ -53,7 +55,10 @@ class Selection(ABC):
 
     @abstractmethod
     def lift_inverse(self, x: Tensor) -> Tensor:
-        """(S+)' X' with the Moore-Penrose inverse S+: the least-squares answer to S'X = X'."""
+        """(S+)' X' with the Moore-Penrose inverse S+: the least-squares answer to S'X = X'.
+
+        In float32 where x is in a half type, which torch inverts nothing in; the answer has the type of x.
+        """
 
     @property
     def index(self) -> Tensor:
@@ -94,6 +99,12 @@ class DenseSelection(Selection):
 
     def dense(self) -> Tensor:
         return self.s
+
+    def afresh(self) -> DenseSelection:
+        """The same assignment for another call: what was made ahead goes with the gradients of the first one."""
+        other = copy.copy(self)
+        other._ahead = None
+        return other
 
     def expect(self, x: Tensor, a: Matrix, gram: bool = False, volume: bool = False) -> None:
         """Say that S'X and S'AS of these very objects will be asked for, so that one product makes them.
@@ -144,7 +155,9 @@ class DenseSelection(Selection):
         return self.nodes.spread(self.s, self._blocks(x))
 
     def lift_inverse(self, x: Tensor) -> Tensor:
-        return self.nodes.spread(self.s, torch.linalg.pinv(self.gram, hermitian=True) @ self._blocks(x))
+        s = not_half(self.s)
+        gram = self.gram if s is self.s else self.nodes.gram(s, s)
+        return in_type_of(x, self.nodes.spread(s, torch.linalg.pinv(gram, hermitian=True) @ not_half(self._blocks(x))))
 
     def _blocks(self, x: Tensor) -> Tensor:
         b, k = self.nodes.num_graphs, self.s.shape[-1]
@@ -254,12 +267,15 @@ class SparseSelection(Selection):
         if self.node.numel() != torch.unique(self.node).numel():
             raise NotImplementedError("pseudo-inverse of a selection in which clusters overlap")
         # Columns do not overlap, so S'S is diagonal: the squared norms of the columns.
-        weight = torch.ones(self.node.numel(), dtype=x.dtype, device=x.device) if self.weight is None else self.weight
+        autocast = torch.is_autocast_enabled(x.device.type)
+        wide = x if autocast else not_half(x)
+        weight = wide.new_ones(self.node.numel()) if self.weight is None else self.weight
+        weight = weight if autocast else not_half(weight)
         ptr = pointers(self.cluster, self.pooled.num_rows)
         ones = weight.new_ones(self.nodes.num_rows, 1)
         norm = spmm(weight.square(), ones, ptr, self.node, self._csr()).squeeze(-1)
         inverse = torch.where(norm > 0, norm.clamp(min=torch.finfo(norm.dtype).tiny).reciprocal(), 0.0)
-        return self.lift(x * inverse.unsqueeze(-1))
+        return in_type_of(x, self.lift(wide * inverse.unsqueeze(-1)))
 
     def connect(self, a: Matrix) -> Matrix:
         """Both ends of every edge mapped to their clusters, parallel edges added; weights of S take no part."""
@@ -357,7 +373,11 @@ class OverlapSelection(SparseSelection):
 
     def lift_inverse(self, x: Tensor) -> Tensor:
         """S (S'S)+ X', one k_g x k_g problem a graph."""
-        return self._graph_by_graph(lambda s, y: s @ (torch.linalg.pinv(s.T @ s, hermitian=True) @ y), x, self.pooled)
+
+        def solved(s: Tensor, y: Tensor) -> Tensor:
+            return s @ (torch.linalg.pinv(s.T @ s, hermitian=True) @ y)
+
+        return self._graph_by_graph(solved, not_half(x), self.pooled).to(x.dtype)
 
     def connect(self, a: Matrix) -> Sparse:
         """S'AS, differentiable in the weights and in a's values."""
@@ -577,12 +597,20 @@ def as_given(lift: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """A method lift(x, s, ...) that knows the nodes of a `Matrix` alone, for an `AsGiven` s too."""
 
     @functools.wraps(lift)
-    def call(self: Any, x: Tensor, s: Selection, *args: Any, **keywords: Any) -> Tensor:
+    def call(self: Any, x: Tensor, s: Any, *args: Any, **keywords: Any) -> Tensor:
+        if not isinstance(s, Selection):
+            hint = f": make the {type(self).__name__} with return_selection=True" if s is None else ""
+            raise TypeError(f"lift: s is a {type(s).__name__}, the `s` of an answer is expected{hint}")
         if isinstance(s, AsGiven):
             return s.as_given(lift(self, s.of_pooled(x), s.sorted, *args, **keywords))
         return lift(self, x, s, *args, **keywords)
 
     return call
+
+
+def in_type_of(x: Tensor, out: Tensor) -> Tensor:
+    """What was computed in float32, in the half type of x; autocast chooses types itself."""
+    return out.to(x.dtype) if x.dtype in HALF and not torch.is_autocast_enabled(x.device.type) else out
 
 
 def node_level(rows: Tensor, nodes: Padded) -> Tensor:

@@ -21,6 +21,7 @@ from poolbench.linalg.plain import traced
 from poolbench.linalg.products import invert
 from poolbench.pool.base.door import Form, PoolOutput, check_flag, enter, enter_readout, leave, one_of
 from poolbench.pool.base.edges import check_reduction, ends_of, follow
+from poolbench.pool.base.explain import explained
 from poolbench.pool.base.layers import apply_constraints, penalised, row_softmax
 from poolbench.pool.base.module import Module, parameters_of
 from poolbench.pool.base.postprocess import as_narrow
@@ -48,8 +49,10 @@ class Operator(Module):
 
     def __init__(self, **unknown: Any) -> None:
         super().__init__()
-        if unknown:
-            raise TypeError(_unknown(type(self).__name__, next(iter(unknown)), constructor_arguments(type(self))))
+        for name in unknown:
+            if name in inspect.signature(type(self).forward).parameters:
+                raise TypeError(f"{type(self).__name__}: {name} is an argument of the call, pool(..., {name}=...)")
+            raise TypeError(_unknown(type(self).__name__, name, constructor_arguments(type(self))))
 
     def penalty(self) -> Tensor | None:
         """Sum of the weight penalties (`*_regularizer`), None where there are none."""
@@ -134,6 +137,11 @@ class SRCPool(Operator):
         """Add an auxiliary loss (a scalar, already averaged over graphs) to the result of this call."""
         self._losses[name] = self._losses[name] + value if name in self._losses else value
 
+    @explained(
+        3,
+        "x, edge_index (or a) and batch (or i) go by position, in this order, the rest by name: "
+        "pool(x, edge_index, batch, edge_attr=edge_attr)",
+    )
     def forward(
         self,
         x: Tensor,
@@ -236,6 +244,7 @@ class SRCPool(Operator):
         """Graph of each pooled node."""
         return s.index
 
+    @as_given
     def lift(self, x: Tensor, s: Selection, inverse: bool = False) -> Tensor:
         """Pooled features back on the nodes: S X', or (S+)' X' with `inverse=True`.
 
@@ -325,7 +334,7 @@ class SRCPool(Operator):
             raise TypeError(
                 f"s is a {type(s).__name__}: {type(self).__name__} pools by a {kinds}, as its select makes it"
             )
-        return s
+        return s.afresh() if isinstance(s, DenseSelection) else s
 
     def _take(self, method: str, given: dict[str, Any], kwargs: dict[str, Any]) -> dict[str, Any]:
         names, takes_all = self._routes[method]
@@ -342,6 +351,9 @@ class SRCPool(Operator):
             return
         known = {name for names, _ in self._routes.values() for name in names} - {"x", "a", "i", "node_order"}
         for name in kwargs:
+            if name not in known and name in constructor_arguments(type(self)):
+                owner = type(self).__name__
+                raise TypeError(f"{owner}: {name} is an argument of the constructor, {owner}({name}=...)")
             if name not in known:
                 known |= set(_NAMES) - {"x", "a", "i", "kwargs"} - (set() if self.precomputable else {"coarsening"})
                 raise TypeError(_unknown(type(self).__name__, name, sorted(known)))
@@ -462,6 +474,7 @@ class GlobalPool(Operator):
         """Features of a graph for `in_channels` features of a node."""
         return in_channels
 
+    @explained(2, "x and batch (or i) go by position, the rest by name: readout(x, batch, batch_size=size)")
     def forward(
         self,
         x: Tensor | tuple[Tensor, Tensor] | list[Tensor],
@@ -520,8 +533,9 @@ def constructor_arguments(cls: type) -> list[str]:
 
 
 def _unknown(owner: str, name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(known) or 'none'}"
+    names = {other.lower(): other for other in known}
+    near = difflib.get_close_matches(name.lower(), names, n=1)
+    hint = f"did you mean {names[near[0]]!r}?" if near else f"it takes {', '.join(known) or 'none'}"
     return f"{owner} takes no argument {name!r}: {hint}"
 
 

@@ -98,7 +98,7 @@ class TGPPool(PeerPool):
             padded, dense = to_padded(x, a)
             return self.layer(x=padded, adj=dense.value, mask=dense.nodes.mask), dense.nodes.mask
 
-    def lift(self, x: Tensor, s: TGPSelection, inverse: bool = False) -> Tensor:  # type: ignore[override]
+    def lift(self, x: Tensor, s: TGPSelection, inverse: bool = False) -> Tensor:
         """Pooled features back on the nodes, as tgp does it; `inverse` is chosen when the operator is made."""
         if inverse:
             raise NotImplementedError("tgp chooses how to lift when an operator is made: give it lift='inverse'")
