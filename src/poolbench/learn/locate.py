@@ -5,16 +5,23 @@ Nothing here loads torch: only a class does that needs it.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from poolbench.config import Part
 from poolbench.errors import PoolBenchError
 from poolbench.loading import loading
+from poolbench.signatures import misfit
 
 if TYPE_CHECKING:
     from poolbench.data.protocols import Protocol
+
+
+SLIPS = (TypeError, ValueError, LookupError, ArithmeticError, AttributeError)
+"""What Python says of an argument that is no such thing."""
 
 
 def locate(key: str, part: Part) -> type[Any]:
@@ -34,13 +41,51 @@ def locate(key: str, part: Part) -> type[Any]:
 
 
 def construct(key: str, cls: type[Any], *args: Any, **kwargs: Any) -> Any:
-    """cls(*args, **kwargs), with a refusal as one line that names the part of the configuration."""
+    """cls(*args, **kwargs), with a refusal as one line that names the part of the configuration, and the argument."""
+    return named({f"{key}.{name}": value for name, value in kwargs.items()}, cls, lambda given: cls(
+        *args, **{name.removeprefix(f"{key}."): value for name, value in given.items()}
+    ), annotated=key)  # fmt: skip
+
+
+def named(given: Mapping[str, Any], cls: type[Any], make: Callable[[Mapping[str, Any]], Any], annotated: str) -> Any:
+    """make(given), and what a constructor refuses as one line that names the argument, the class and what it said.
+
+    Args:
+        given: arguments by dotted key; `make` takes fewer of them, too. annotated: the key of the part that `cls` is.
+    """
+    own = {key.removeprefix(f"{annotated}."): value for key, value in given.items() if key.startswith(f"{annotated}.")}
+    if (said := misfit(_parameters(cls), own)) is not None:
+        raise PoolBenchError(f"{annotated}.{said} by {cls.__name__}")
     try:
-        return cls(*args, **kwargs)
+        return make(given)
     except PoolBenchError:
         raise
-    except (TypeError, ValueError) as error:
-        raise PoolBenchError(f"{key}: {first_line(error)}") from error
+    except Exception as error:  # classes of other libraries do not look at what they are given: Python does
+        kind = "" if isinstance(error, TypeError | ValueError) else f"{type(error).__name__}: "
+        text = kind + first_line(error)
+        for key, value in given.items():
+            if text.startswith((f"{key}=", f"{key}:")):
+                raise PoolBenchError(text) from error
+            if text.startswith((name := key.rpartition(".")[2]) + f"={value!r}"):
+                raise PoolBenchError(key.removesuffix(name) + text) from error
+        whose = _culprit(given, make) if isinstance(error, SLIPS) else None
+        raise PoolBenchError(f"{whose or annotated}: {cls.__name__}: {text}") from error
+
+
+def _culprit(given: Mapping[str, Any], make: Callable[[Mapping[str, Any]], Any]) -> str | None:
+    """The first argument, as KEY=VALUE, without which nothing is refused."""
+    for key in given:
+        with contextlib.suppress(Exception):
+            make({other: value for other, value in given.items() if other != key})
+            return f"{key}={given[key]!r}"
+    return None
+
+
+def _parameters(cls: type[Any]) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(cls).parameters
+    except (TypeError, ValueError):  # one of Python's own, or of C
+        return {}
 
 
 def first_line(error: BaseException) -> str:

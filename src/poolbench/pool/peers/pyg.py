@@ -17,6 +17,7 @@ from poolbench.linalg.met import met_matrix
 from poolbench.pool.base.selection import DenseSelection, SparseSelection
 from poolbench.pool.pan import path_weights
 from poolbench.pool.peers.peer import PeerPool, PeerSelection, batch_of, by_graph, edges, width
+from poolbench.pool.topk import check_min_score
 
 
 class PyGTopK(PeerPool):
@@ -38,6 +39,7 @@ class PyGTopK(PeerPool):
         **keywords: Any,
     ) -> None:
         super().__init__(**keywords)
+        check_min_score(min_score)
         self.layer = layers.TopKPooling(width(in_channels, self), ratio, min_score, multiplier, nonlinearity)
 
     def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> PeerSelection:
@@ -69,6 +71,7 @@ class PyGSAG(PeerPool):
         layer = getattr(layers, gnn, None)
         if layer is None:
             raise ValueError(f"gnn={gnn!r}: a class of torch_geometric.nn is expected, such as GCNConv")
+        check_min_score(min_score)
         self.layer = layers.SAGPooling(width(in_channels, self), ratio, layer, min_score, multiplier, nonlinearity)
 
     def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> PeerSelection:
@@ -98,6 +101,7 @@ class PyGPAN(PeerPool):
     ) -> None:
         super().__init__(**keywords)
         self.paths = path_weights(filter_size)
+        check_min_score(min_score)
         self.layer = layers.PANPooling(width(in_channels, self), ratio, min_score, multiplier, nonlinearity)
 
     def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> PeerSelection:
