@@ -84,6 +84,7 @@ _PLAIN = {
     "float": _Kind(_real, "a number", "numbers"),
     "str": _Kind(lambda value: isinstance(value, str), "a word", "words"),
     "None": _Kind(lambda value: value is None, "None", "None"),
+    "Any": _Kind(lambda value: True, "", "values"),
     # No configuration holds one: what it takes beside is what there is to say.
     "Tensor": _Kind(lambda value: type(value).__name__ in ("Tensor", "Parameter"), "", ""),
 }
@@ -134,5 +135,6 @@ def _each(kinds: Sequence[_Kind]) -> str:
 
 
 _OF: dict[str, Callable[[Sequence[ast.expr]], _Kind]] = {
-    "Sequence": _list, "list": _list, "tuple": _tuple, "Mapping": _mapping, "dict": _mapping, "Literal": _literal,
+    **dict.fromkeys(("Sequence", "Iterable", "list"), _list), "tuple": _tuple,
+    **dict.fromkeys(("Mapping", "dict"), _mapping), "Literal": _literal,
 }  # fmt: skip

@@ -128,10 +128,14 @@ def build_model(model: Part, pool: Part, data: DataFacts, name: str | None = Non
         for key, part in parts.items():
             inner = {name: given[f"{key}.{name}"] for name in part.args if f"{key}.{name}" in given}
             args[key.removeprefix("model.")] = templates.Part(part.cls, inner)
-        return cls(data=data, **args)
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", "Initializing zero-element tensors"
+            )  # an error says it, or a layer is empty
+            return cls(data=data, **args)
 
     inner = {f"{key}.{name}": value for key, part in parts.items() for name, value in part.args.items()}
-    return named(own | inner, cls, make, "model")
+    return named({"model": cls} | {key: part.cls for key, part in parts.items()}, own | inner, make)
 
 
 def _operator(key: str, part: Part) -> templates.Part:
@@ -174,7 +178,7 @@ def try_scheduler(part: Part | None, optimizer: torch.optim.Optimizer) -> None:
             for _ in range(TRIED):
                 scheduler.step(*([1.0] if plateau else []))
 
-    named({f"scheduler.{name}": value for name, value in part.arguments.items()}, cls, make, "scheduler")
+    named({"scheduler": cls}, {f"scheduler.{name}": value for name, value in part.arguments.items()}, make)
 
 
 def build_loggers(part: Part | None) -> tuple[LoggerConfig, ...]:

@@ -5,7 +5,6 @@ Nothing here loads torch: only a class does that needs it.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
 
 SLIPS = (TypeError, ValueError, LookupError, ArithmeticError, AttributeError)
 """What Python says of an argument that is no such thing."""
+FEW = 2
+"""Arguments that are named where it may be any of them."""
 
 
 def locate(key: str, part: Part) -> type[Any]:
@@ -42,43 +43,56 @@ def locate(key: str, part: Part) -> type[Any]:
 
 def construct(key: str, cls: type[Any], *args: Any, **kwargs: Any) -> Any:
     """cls(*args, **kwargs), with a refusal as one line that names the part of the configuration, and the argument."""
-    return named({f"{key}.{name}": value for name, value in kwargs.items()}, cls, lambda given: cls(
-        *args, **{name.removeprefix(f"{key}."): value for name, value in given.items()}
-    ), annotated=key)  # fmt: skip
+
+    def make(given: Mapping[str, Any]) -> Any:
+        return cls(*args, **{name.removeprefix(f"{key}."): value for name, value in given.items()})
+
+    return named({key: cls}, {f"{key}.{name}": value for name, value in kwargs.items()}, make)
 
 
-def named(given: Mapping[str, Any], cls: type[Any], make: Callable[[Mapping[str, Any]], Any], annotated: str) -> Any:
+def named(classes: Mapping[str, type[Any]], given: Mapping[str, Any], make: Callable[[Mapping[str, Any]], Any]) -> Any:
     """make(given), and what a constructor refuses as one line that names the argument, the class and what it said.
 
     Args:
-        given: arguments by dotted key; `make` takes fewer of them, too. annotated: the key of the part that `cls` is.
+        classes: of the parts, by key, the outermost first. given: their arguments by dotted key. make: takes fewer of
+            them, too, so that the one is found without which nothing is refused.
     """
-    own = {key.removeprefix(f"{annotated}."): value for key, value in given.items() if key.startswith(f"{annotated}.")}
+    outermost, cls = next(iter(classes.items()))
+    own = {name.removeprefix(f"{outermost}."): value for name, value in given.items()}
     if (said := misfit(_parameters(cls), own)) is not None:
-        raise PoolBenchError(f"{annotated}.{said} by {cls.__name__}")
+        raise PoolBenchError(f"{outermost}.{said} by {cls.__name__}")
     try:
         return make(given)
     except PoolBenchError:
         raise
     except Exception as error:  # classes of other libraries do not look at what they are given: Python does
-        kind = "" if isinstance(error, TypeError | ValueError) else f"{type(error).__name__}: "
-        text = kind + first_line(error)
+        text = _said(error)
         for key, value in given.items():
-            if text.startswith((f"{key}=", f"{key}:")):
-                raise PoolBenchError(text) from error
-            if text.startswith((name := key.rpartition(".")[2]) + f"={value!r}"):
-                raise PoolBenchError(key.removesuffix(name) + text) from error
-        whose = _culprit(given, make) if isinstance(error, SLIPS) else None
-        raise PoolBenchError(f"{whose or annotated}: {cls.__name__}: {text}") from error
+            name = key.rpartition(".")[2]
+            if text.startswith((f"{key}=", f"{key}:", f"{name}={value!r}")):
+                raise PoolBenchError(text if text.startswith(key) else key.removesuffix(name) + text) from error
+        found = _culprits(given, make, text) if isinstance(error, SLIPS) else []
+        part = found[0].rpartition(".")[0] if found else outermost
+        whose = " or ".join(f"{key}={given[key]!r}" for key in found) or outermost
+        raise PoolBenchError(f"{whose}: {classes.get(part, cls).__name__}: {text}") from error
 
 
-def _culprit(given: Mapping[str, Any], make: Callable[[Mapping[str, Any]], Any]) -> str | None:
-    """The first argument, as KEY=VALUE, without which nothing is refused."""
+def _culprits(given: Mapping[str, Any], make: Callable[[Mapping[str, Any]], Any], said: str) -> list[str]:
+    """The first argument without which nothing is refused; else those without which something else is, if few."""
+    other = []
     for key in given:
-        with contextlib.suppress(Exception):
-            make({other: value for other, value in given.items() if other != key})
-            return f"{key}={given[key]!r}"
-    return None
+        try:
+            make({name: value for name, value in given.items() if name != key})
+            return [key]
+        except Exception as error:
+            if _said(error) != said:
+                other.append(key)
+    return other if len(other) <= FEW else []
+
+
+def _said(error: BaseException) -> str:
+    kind = "" if isinstance(error, TypeError | ValueError) else f"{type(error).__name__}: "
+    return kind + first_line(error)
 
 
 def _parameters(cls: type[Any]) -> Mapping[str, inspect.Parameter]:
