@@ -5,6 +5,7 @@ Nothing here loads torch: only a class does that needs it.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
@@ -70,10 +71,11 @@ def named(classes: Mapping[str, type[Any]], given: Mapping[str, Any], make: Call
         for key, value in given.items():
             name = key.rpartition(".")[2]
             if text.startswith((f"{key}=", f"{key}:", f"{name}={value!r}")):
-                raise PoolBenchError(text if text.startswith(key) else key.removesuffix(name) + text) from error
+                said = text if text.startswith(key) else key.removesuffix(name) + text
+                raise PoolBenchError(said.replace(repr(value), _written(value))) from error
         found = _culprits(given, make, text) if isinstance(error, SLIPS) else []
         part = found[0].rpartition(".")[0] if found else outermost
-        whose = " or ".join(f"{key}={given[key]!r}" for key in found) or outermost
+        whose = " or ".join(f"{key}={_written(given[key])}" for key in found) or outermost
         raise PoolBenchError(f"{whose}: {classes.get(part, cls).__name__}: {text}") from error
 
 
@@ -88,6 +90,13 @@ def _culprits(given: Mapping[str, Any], make: Callable[[Mapping[str, Any]], Any]
             if _said(error) != said:
                 other.append(key)
     return other if len(other) <= FEW else []
+
+
+def _written(value: Any) -> str:
+    """An argument as a configuration has it: a class with arguments filled in is a mapping there."""
+    if isinstance(value, functools.partial):
+        return repr({"_target_": f"{value.func.__module__}.{value.func.__qualname__}", **value.keywords})
+    return repr(value)
 
 
 def _said(error: BaseException) -> str:
