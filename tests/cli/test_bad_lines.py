@@ -692,7 +692,7 @@ def test_a_file_whose_values_stand_for_nothing_is_named(
         ("optimizer.weight_decay=null", "optimizer.weight_decay=None: a number is expected"),
         ("optimizer.fused=often", "optimizer.fused='often': true or false is expected"),
         ("scheduler=step scheduler.gamma=[0.5]", "scheduler.gamma=[0.5]: a number is expected"),
-        ("scheduler=plateau scheduler.mode=fast", "mode fast is unknown"),
+        ("scheduler=plateau scheduler.mode=fast", "scheduler.mode='fast': min or max is expected by ReduceLROnPlateau"),
         ("pool=topk pool.ratio=[0.5,0.4,0.3]", "pool.ratio=[0.5, 0.4, 0.3]: 3 values for model.levels=2"),
         ("pool=mincut pool.k=[8,4] model.levels=1", "pool.k=[8, 4]: 2 values for model.levels=1"),
         ("+optimizer.amsgrad=abc", "optimizer.amsgrad='abc': torch's optimisers take numbers"),

@@ -52,9 +52,9 @@ def _check_words(group: str, part: Mapping[str, Any], chosen: Any) -> None:
     """An argument that is a number in the file that was chosen is no word."""
     words = {name: value for name, value in part.items() if name != "_target_" and _says(value)}
     path = files(group).get(chosen) if words and isinstance(chosen, str) else None
-    held = yaml.load(path.read_bytes(), _Loader) if path is not None else None
+    held: Any = yaml.load(path.read_bytes(), _Loader) if path is not None else None
     for name, value in words.items() if isinstance(held, dict) else ():
-        if isinstance(held.get(name), int | float) and not isinstance(held[name], bool):
+        if type(held.get(name)) in (int, float):
             raise PoolBenchError(f"{group}.{name}={value!r}: a number is expected")
 
 
