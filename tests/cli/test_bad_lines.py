@@ -464,6 +464,8 @@ pool=topk pool.sigmoid_gating=null
 pool=topk +pool.gnn={_target_:torch_geometric.nn.GATConv,heads:a}
 pool=topk +pool.gnn={_target_:torch_geometric.nn.GATConv,heads:1000000000}
 pool=pan pool.min_score=1.5
+pool=mincut pool.kernel_initializer=null
+pool=topk pool.kernel_initializer=null
 pool=pan pool.multiplier=a
 pool=pan pool.filter_size=1000000
 pool=pyg_topk pool.min_score=abc
@@ -700,7 +702,7 @@ def test_a_file_whose_values_stand_for_nothing_is_named(
         ("model.levels=100000000", "model.levels=100000000: a whole number of at most 1000 is expected"),
         ("pool=topk pool.min_score=abc", "pool.min_score='abc': a number or None is expected"),
         ("pool=topk pool.min_score=2", "pool.min_score=2: a share of the softmax in [0, 1] is expected, or None"),
-        ("pool=mincut pool.mlp_hidden=abc", "pool.mlp_hidden='abc': a list of whole numbers or None is expected"),
+        ("pool=mincut pool.mlp_hidden=abc", "pool.mlp_hidden='abc': a list of whole numbers, a whole number or None"),
         ("pool=topk pool.kernel_regularizer={l3:1}", "pool.kernel_regularizer={'l3': 1}: TopKPool: regularizer"),
         ("dataset.nodes=0", "dataset.nodes=0: a list of whole numbers is expected by PlantedGraphs"),
         ("+optimizer.betas=[0.9]", "optimizer.betas=[0.9]: a list of 2 numbers is expected by Adam"),

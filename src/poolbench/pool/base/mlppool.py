@@ -35,7 +35,7 @@ class MLPPool(SoftPool):
     def __init__(
         self,
         k: int,
-        mlp_hidden: Sequence[int] | None = None,
+        mlp_hidden: Sequence[int] | int | None = None,
         mlp_activation: Activation = "relu",
         return_selection: bool = False,
         kernel_initializer: Initializer = "glorot_uniform",
