@@ -75,6 +75,7 @@ def test_what_fits(annotation: Any, values: Sequence[Any]) -> None:
         ("float | torch.Tensor", "a", "a='a': a number is expected"),
         (Literal["rel", "abs"], "x", "a='x': rel or abs is expected"),
         (float, "a", "a='a': a number is expected"),
+        ("Initializer", None, "a=None: the name of an initialiser is expected"),
         (Mapping[str, int], [1], "a=[1]: a mapping of names to whole numbers is expected"),
     ],
 )

@@ -85,6 +85,8 @@ _PLAIN = {
     "str": _Kind(lambda value: isinstance(value, str), "a word", "words"),
     "None": _Kind(lambda value: value is None, "None", "None"),
     "Any": _Kind(lambda value: True, "", "values"),
+    # What it may be, layers know. Without one a layer has the weights that its memory held before.
+    "Initializer": _Kind(lambda value: value is not None, "the name of an initialiser", "names"),
     # No configuration holds one: what it takes beside is what there is to say.
     "Tensor": _Kind(lambda value: type(value).__name__ in ("Tensor", "Parameter"), "", ""),
 }

@@ -165,9 +165,6 @@ class Linear(nn.LazyLinear):
         kernel_constraint: Constraint = None,
         bias_constraint: Constraint = None,
     ) -> None:
-        for name, value in (("kernel_initializer", kernel_initializer), ("bias_initializer", bias_initializer)):
-            if value is None:
-                raise ValueError(f"{name}=None: weights must be drawn; give a name, such as zeros, or a function")
         self._fill = (
             _look_up(kernel_initializer, INITIALIZERS, "kernel_initializer"),
             _look_up(bias_initializer, INITIALIZERS, "bias_initializer"),
