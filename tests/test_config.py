@@ -34,6 +34,7 @@ def composed(*words: str) -> dict[str, Any]:
     return {key: value for key, value in made.items() if key not in NO_CONFIGURATION}
 
 
+STEP = "torch.optim.lr_scheduler.StepLR"
 SEARCH = {"sampler": "tpe", "trials": 3, "concurrency": 1, "prune": False, "space": {"optimizer.lr": [0.1]}}
 
 
@@ -131,7 +132,7 @@ def test_no_torch_is_needed() -> None:
         ("batch_size", True, "batch_size=True: a whole number of at least 1 is expected"),
         ("batch_size", 8.0, "batch_size=8.0: a whole number of at least 1 is expected"),
         ("batch_size", "8", "batch_size='8': a whole number of at least 1 is expected"),
-        ("batch_size", LARGE, f"batch_size={LARGE}: a whole number from 1 to {2**53} is expected"),
+        ("batch_size", LARGE, f"batch_size={LARGE}: a whole number from 1 to 100000000 is expected"),
         ("seed", -1, "seed=-1: a whole number of at least 0 is expected"),
         ("seed", -LARGE, f"seed={-LARGE}: a whole number of at least 0 is expected"),
         ("seed", math.nan, "seed=nan: a whole number of at least 0 is expected"),
@@ -203,7 +204,22 @@ def test_no_torch_is_needed() -> None:
         ("pool", {"ratio": 0.5}, "pool has no _target_: give the class as module.Class"),
         ("pool___target_", 3, "pool has no _target_: give the class as module.Class"),
         ("pool__ratio", math.nan, "pool.ratio=nan: a number is expected"),
-        ("model__hidden", LARGE, f"model.hidden={LARGE}: a whole number of at most {2**53} is expected"),
+        ("optimizer__lr", LARGE, f"optimizer.lr={LARGE}: a whole number of at most {2**53} is expected"),
+        ("model__hidden", 65_537, "model.hidden=65537: a whole number of at most 65536 is expected"),
+        ("model__hidden", [8, 65_537], "model.hidden=65537: a whole number of at most 65536 is expected"),
+        ("model__levels", 1001, "model.levels=1001: a whole number of at most 1000 is expected"),
+        ("model__head_layers", 1001, "model.head_layers=1001: a whole number of at most 1000 is expected"),
+        ("model__readout__encoders", 1001, "model.readout.encoders=1001: a whole number of at most 1000 is expected"),
+        ("pool__k", [4, 10**6], "pool.k=1000000: a whole number of at most 65536 is expected"),
+        ("pool__gnn", {"_target_": "a.B", "heads": 10**6}, "pool.gnn.heads=1000000: a whole number of at most 65536"),
+        ("protocol__folds", 10**6, "protocol.folds=1000000: a whole number of at most 65536 is expected"),
+        ("scheduler", {"_target_": STEP, "step_size": 0}, "scheduler.step_size=0: a whole number of at least 1 is"),
+        ("scheduler", {"_target_": STEP, "patience": -1}, "scheduler.patience=-1: a whole number of at least 0 is"),
+        ("scheduler", {"_target_": STEP, "T_max": "a"}, "scheduler.T_max='a': a whole number of at least 1 is"),
+        ("trainer__max_epochs", 10**7, "trainer.max_epochs=10000000: a whole number from 1 to 1000000 is expected"),
+        ("callbacks__mode", "max", "callbacks.mode=max says nothing without callbacks.monitor"),
+        ("loss_weights", {}, "loss_weights={} names no loss"),
+        ("loss_ramp", {}, "loss_ramp={} names no loss"),
         ("model__hidden", {1, 2}, "model.hidden={1, 2}: a number, a word, true, false, null, a list or a mapping"),
         ("scheduler", {"_target_": None, "gamma": 1}, "scheduler has no _target_: give the class as module.Class"),
         ("search", {**SEARCH, "sampler": "tpee"}, "search.sampler='tpee' is not one of tpe, random, grid"),

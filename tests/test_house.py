@@ -13,7 +13,7 @@ ROOT = Path(poolbench.__file__).parent
 
 #: The rooms, from the ground up; those of one line stand on one floor, and none of them looks into another.
 FLOORS = (
-    ("errors", "loading", "wording"),
+    ("errors", "loading", "signatures", "wording"),
     ("disk", "plugins", "splitmix", "statistics"),
     ("config",),
     ("linalg", "records"),

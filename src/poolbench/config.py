@@ -33,8 +33,25 @@ Whole = Annotated[int, Meta(ge=0, le=LARGEST)]
 Count = Annotated[int, Meta(ge=1, le=LARGEST)]
 Amount = Whole | Annotated[float, Meta(ge=0, le=LARGEST)]
 Share = Annotated[float, Meta(gt=0, lt=1)]
+Jobs = Annotated[int, Meta(ge=1, le=100_000)]
+"""Trials: more are nobody's to read."""
+Epochs = Annotated[int, Meta(ge=1, le=1_000_000)]
+Batch = Annotated[int, Meta(ge=1, le=100_000_000)]
+"""Graphs: there is no larger dataset."""
 Places = Annotated[int, Meta(ge=1, le=1024)]
 """Processes or threads: more than any machine has are a slip, and start all the same."""
+
+WIDEST = 65_536
+"""The largest whole number among the arguments of a pool, a model or a protocol, such as a width, a number of clusters
+or of folds: a layer that is wider on both sides takes more than 16 GB."""
+DEEPEST = 1000
+DEEP = ("levels", "depth", "node_layers", "head_layers", "score_layers", "set_layers", "encoders", "decoders", "hops",
+        "steps", "iterations", "order_k", "filter_size")  # fmt: skip
+"""The arguments that count layers or rounds, at most `DEEPEST`; in a list `head_layers` are widths."""
+NO_AMOUNTS = ("seed", "sizes", "num_neg_samples")
+"""The arguments that are neither."""
+STEPS = {"T_max": 1, "T_0": 1, "T_mult": 1, "step_size": 1, "warmup": 1, "total_iters": 1, "patience": 0, "cooldown": 0}
+"""The arguments of schedulers that count epochs, with the least of each: torch takes any, and divides by some."""
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", 32, "32", "bf16", 16, "16"]
 PRECISIONS = {32: "32-true", "32": "32-true", "bf16": "bf16-mixed", 16: "16-mixed", "16": "16-mixed"}
@@ -64,6 +81,9 @@ class Part(Struct, frozen=True):
             raise PoolBenchError(f"{key} has no _target_: give the class as module.Class")
         arguments = {name: inner for name, inner in value.items() if name != "_target_"}
         _check_plain(key, arguments)
+        for name, least in STEPS.items() if key == "scheduler" else ():
+            if name in arguments:
+                _value(f"{key}.{name}", arguments[name], (Annotated[int, Meta(ge=least, le=LARGEST)],))
         return cls(target, arguments)
 
 
@@ -90,7 +110,7 @@ class Trainer(Struct, frozen=True, kw_only=True):
     devices: Annotated[int, Meta(ge=-1, le=1024)] | list[Whole] | str  # how many, or which; -1, auto: all there are
     strategy: Strategy  # ddp and the like start a process a device
     precision: Precision  # of the arithmetic; bf16-mixed for autocast
-    max_epochs: Count
+    max_epochs: Epochs
     gradient_clip_val: Amount | None  # None: gradients are taken as they are
     deterministic: bool | Literal["warn"]  # false: kernels that sum in any order may be used
     threads: Places  # of torch
@@ -150,6 +170,11 @@ class Callbacks(Struct, frozen=True):
             raise PoolBenchError(
                 f"callbacks.monitor={self.monitor}: say whether more is better: callbacks.mode=min or max"
             )
+        if self.monitor == "auto" and self.mode != "auto":
+            raise PoolBenchError(
+                f"callbacks.mode={self.mode} says nothing without callbacks.monitor: say of which number, such as "
+                "callbacks.monitor=val/accuracy, or leave it out"
+            )
 
 
 class Paths(Struct, frozen=True):
@@ -170,8 +195,8 @@ class Search(Struct, frozen=True, omit_defaults=True):
     """A search of hyper-parameters (`jobs.search`)."""
 
     sampler: Literal["tpe", "random", "grid"]
-    trials: Count
-    concurrency: Count  # trials that may run at a time
+    trials: Jobs
+    concurrency: Places  # trials that may run at a time
     prune: bool  # stop trials that are worse than the median of those before
     space: dict[str, Any]  # keys of the configuration: a list of values, or {low: a, high: b} with log: true or step: s
     chosen: dict[str, Any] | None = None  # of a final run of nested cross-validation: the values of the best trial
@@ -183,7 +208,7 @@ class Config(Struct, frozen=True, kw_only=True, omit_defaults=True):
     seed: Whole  # initialisation, batch order, draws
     split: Split
     fold: Whole | None  # of a protocol that has folds; None: all of them, one run each
-    batch_size: Count
+    batch_size: Batch
     loss_weights: Amount | dict[str, Amount]  # of the operator's auxiliary losses: for all of them, or by name
     loss_ramp: Whole | dict[str, Whole]  # epochs in which these weights rise from 0: for all of them, or by name
     k_from: Literal["mean", "largest"] | Share  # the size of which pool.ratio makes k; a number: that quantile
@@ -208,6 +233,9 @@ class Config(Struct, frozen=True, kw_only=True, omit_defaults=True):
     job_type: str | None = None  # of the run in W&B
 
     def __post_init__(self) -> None:
+        for key in ("loss_weights", "loss_ramp"):
+            if getattr(self, key) == {}:
+                raise PoolBenchError(f"{key}={{}} names no loss: give a number for all, or numbers by name")
         if self.search is not None and self.trainer.starts_processes:
             raise PoolBenchError("trainer=ddp starts its own processes and does not go with a search: give one device")
 
@@ -286,20 +314,28 @@ def hint(values: Mapping[str, Any], key: str) -> str:
     return nearest(name, map(str, node), prefix=prefix) if isinstance(node, Mapping) else ""
 
 
-def _check_plain(key: str, value: Any) -> None:
-    """Refuse what no JSON file holds, so that no constructor need ask whether a number is one."""
+def _check_plain(key: str, value: Any, listed: bool = False) -> None:
+    """Refuse what no JSON file holds, so that no constructor need ask whether a number is one, and whole numbers out of
+    all measure. listed: whether the value stands in a list."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
             _check_plain(f"{key}.{name}", inner)
     elif isinstance(value, list | tuple):
         for inner in value:
-            _check_plain(key, inner)
+            _check_plain(key, inner, True)
     elif isinstance(value, float) and not math.isfinite(value):
         raise PoolBenchError(f"{key}={value}: a number is expected")
-    elif isinstance(value, int) and abs(value) > LARGEST:
-        raise PoolBenchError(f"{key}={value}: a whole number of at most {LARGEST} is expected")
+    elif isinstance(value, int) and abs(value) > (most := _most(key, listed)):
+        raise PoolBenchError(f"{key}={value}: a whole number of at most {most} is expected")
     elif value is not None and not isinstance(value, bool | int | float | str):
         raise PoolBenchError(f"{key}={value!r}: a number, a word, true, false, null, a list or a mapping is expected")
+
+
+def _most(key: str, listed: bool) -> int:
+    group, name = key.partition(".")[0], key.rpartition(".")[2]
+    if group not in ("pool", "model", "protocol") or name in NO_AMOUNTS:
+        return LARGEST
+    return DEEPEST if name in DEEP and not (listed and name == "head_layers") else WIDEST
 
 
 # ------------------------------------------------------------------------------------------- types, and words for them

@@ -23,6 +23,7 @@ from poolbench.audit.registry import Registry
 from poolbench.audit.rerun import command, rerun
 from poolbench.audit.trust import OPTIMISERS, SCHEDULERS, Refused, Trust
 from poolbench.config import Part
+from poolbench.data import perturb
 from poolbench.errors import PoolBenchError
 from poolbench.learn.build import locate
 from poolbench.pool.nopool import NoPool
@@ -312,6 +313,10 @@ def test_every_generator_has_a_limit() -> None:
     for target in Registry.of().targets("dataset"):
         if locate("dataset", Part(target, {})).generated:
             assert target.rpartition(".")[2] in limits._MADE, target
+
+
+def test_a_perturbation_makes_no_more_than_a_generator() -> None:
+    assert perturb.MOST_EDGES <= limits.MADE
 
 
 def test_the_command_composes_no_name_that_is_none() -> None:

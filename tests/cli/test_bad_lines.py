@@ -451,6 +451,134 @@ paths.results=s3://bucket/x -m seed=1,2
 -m seed=1,2 pool=nosuch
 -m seed=1,2 batch_size=a
 -m pool=topk,nosuch
+-m fold=0,99
+-m protocol=cv10 fold=0,10
+-m protocol=cv10,holdout fold=1
+-m protocol=cv10 protocol.folds=5,2 fold=0
+-m model.dropout=0.1,a
+-m model.hidden=8,100000000
+-m scheduler=step scheduler.step_size=1,0
+pool=mincut pool.mlp_hidden=abc
+pool=mincut pool.mlp_hidden=[8,a]
+pool=topk pool.min_score=abc
+pool=topk pool.min_score=2
+pool=topk pool.min_score=-0.1
+pool=topk pool.multiplier=abc
+pool=topk pool.multiplier=null
+pool=topk pool.nonlinearity=[tanh]
+pool=topk pool.nonlinearity={a:b}
+pool=topk pool.kernel_regularizer={l2:a}
+pool=topk pool.kernel_regularizer={}
+pool=topk pool.kernel_constraint=[]
+pool=topk pool.sigmoid_gating=null
+pool=topk +pool.gnn={_target_:torch_geometric.nn.GATConv,heads:a}
+pool=topk +pool.gnn={_target_:torch_geometric.nn.GATConv,heads:1000000000}
+pool=pan pool.min_score=1.5
+pool=mincut pool.kernel_initializer=null
+pool=topk pool.kernel_initializer=null
+pool=pan pool.multiplier=a
+pool=pan pool.filter_size=1000000
+pool=pyg_topk pool.min_score=abc
+pool=pyg_topk pool.min_score=2
+pool=pyg_sag pool.gnn=Linear
+pool=pyg_edge pool.dropout=2
+pool=pyg_mincut pool.temperature=0
+pool=bnpool pool.alpha_dp=abc
+pool=bnpool pool.num_neg_samples=abc
+pool=copool pool.hops=a
+pool=dmon pool.collapse_regularization=a
+pool=dmon pool.k_per_graph=abc
+pool=dmon pool.mlp_dropout=a
+pool=eigenpool pool.seed=-1
+pool=eigenpool pool.seed=4294967296
+pool=graclus pool.seed=-1
+pool=graclus pool.seed=a
+pool=gsapool pool.multiplier=a
+pool=hgpsl pool.lamb=a
+pool=maxcut pool.mp_units=abc
+pool=structpool pool.hidden=a
+pool=gmt model=global pool.encoders=100000
+pool=quantile model=global pool.q=a
+pool=degreescaler model=global pool.sizes=[a]
+pool=multi model=global pool.aggregations=[]
+pool=pyg_patchtransformer model=global pool.options={patch_size:0}
+pool=pyg_mlp model=global pool.options=3
+pool.ratio=[[0.5]]
+pool.ratio={a:1}
+pool.ratio=1e400
+pool.k=100000000
+pool.k=[4,a]
+model.levels=100000000
+model.levels=1001
+model.levels=[2]
+model.depth=1001
+model.head_layers=100000
+model.head_dropout=a
+model.hidden=1e30
+model.hidden=1e9
+model.hidden=100000000
+model.dropout=[0.1]
+model.initializer=3
+model.mp={name:sage,aggregation:3}
+model.readout={name:gmt,heads:a}
+model=dgcnn pool=sortpool model.dense=0
+model=dgcnn pool=sortpool model.kernel=0
+model=dgcnn pool=sortpool model.channels=[1]
+batch_size=100000000000
+trainer.max_epochs=1000000000
+optimizer.lr=true
++optimizer.betas=[0.9]
++optimizer.betas=0.9
++optimizer.betas=[2,0.9]
++optimizer.betas=null
++optimizer.eps=-1
++optimizer.foreach=true
+optimizer=sgd optimizer.momentum=-1
+optimizer._target_=torch.optim.Optimizer
+scheduler=step scheduler.step_size=null
+scheduler=cosine scheduler.T_max=abc
+scheduler=cosine scheduler.eta_min=null
+scheduler=plateau scheduler.patience=-1
+scheduler=plateau scheduler.patience=1.5
+scheduler=plateau +scheduler.cooldown=-1
+scheduler=plateau +scheduler.threshold_mode=nosuch
+scheduler=warmup-cosine scheduler.T_max=null
+scheduler._target_=torch.optim.lr_scheduler.MultiStepLR
+scheduler._target_=torch.optim.lr_scheduler.MultiStepLR +scheduler.milestones=[a]
+scheduler._target_=torch.optim.lr_scheduler.LambdaLR +scheduler.lr_lambda=a
+logger=wandb logger.budget=true
+logger=wandb logger.artifacts=3
+logger=wandb logger.notes=[a]
+protocol.select=null
+protocol.test=abc
+protocol.test=null
+protocol=cv10 protocol.folds=100000000
+protocol=cv10 protocol.folds=null
+protocol=nested10 search=small protocol.runs=100000000
+protocol=nested10 search=small protocol.folds=3
+callbacks.mode=max
+callbacks.mode=min
+loss_weights={}
+loss_ramp={}
+perturb=add-edges perturb.share=a
+perturb=add-edges perturb.seed=-1
+perturb=graph perturb.kind=3
+dataset.nodes=0
+dataset.nodes=[a,b]
+dataset.nodes=[24,1000000]
+dataset.communities=3
+dataset.colours=100000000
+dataset.degree=[3]
+dataset.noise=a
+dataset.features=3
+dataset.features={a:1}
+dataset.num_graphs=2000000000
+dataset=multipartite dataset.clusters=100000
+dataset=grid2d dataset.rows=1000000 dataset.columns=1000000
+dataset=ring dataset.num_nodes=10000000000
+dataset=planted-nodes dataset.num_nodes=1000000000
+tune pool=topk dataset=planted trials=1000000000
+tune pool=topk dataset=planted search.space={model.levels:[1000000]}
 """.strip().splitlines()
 SMALL = ("dataset=planted", "logger=none", "trainer.max_epochs=2")
 
@@ -576,10 +704,29 @@ def test_a_file_whose_values_stand_for_nothing_is_named(
         ("optimizer.weight_decay=null", "optimizer.weight_decay=None: a number is expected"),
         ("optimizer.fused=often", "optimizer.fused='often': true or false is expected"),
         ("scheduler=step scheduler.gamma=[0.5]", "scheduler.gamma=[0.5]: a number is expected"),
-        ("scheduler=plateau scheduler.mode=fast", "mode fast is unknown"),
+        ("scheduler=plateau scheduler.mode=fast", "scheduler.mode='fast': min or max is expected by ReduceLROnPlateau"),
         ("pool=topk pool.ratio=[0.5,0.4,0.3]", "pool.ratio=[0.5, 0.4, 0.3]: 3 values for model.levels=2"),
         ("pool=mincut pool.k=[8,4] model.levels=1", "pool.k=[8, 4]: 2 values for model.levels=1"),
         ("+optimizer.amsgrad=abc", "optimizer.amsgrad='abc': torch's optimisers take numbers"),
+        ("model.dropout=a", "model.dropout='a': a number is expected"),
+        ("model.levels=100000000", "model.levels=100000000: a whole number of at most 1000 is expected"),
+        ("pool=topk pool.min_score=abc", "pool.min_score='abc': a number or None is expected"),
+        ("pool=topk pool.min_score=2", "pool.min_score=2: a share of the softmax in [0, 1] is expected, or None"),
+        ("pool=mincut pool.mlp_hidden=abc", "pool.mlp_hidden='abc': a list of whole numbers, a whole number or None"),
+        ("pool=topk pool.kernel_regularizer={l3:1}", "pool.kernel_regularizer={'l3': 1}: TopKPool: regularizer"),
+        ("dataset.nodes=0", "dataset.nodes=0: a list of whole numbers is expected by PlantedGraphs"),
+        ("+optimizer.betas=[0.9]", "optimizer.betas=[0.9]: a list of 2 numbers is expected by Adam"),
+        ("optimizer.lr=-1", "optimizer.lr=-1: Adam: Invalid learning rate: -1"),
+        ("optimizer=sgd optimizer.momentum=-1", "optimizer.momentum=-1: SGD: Invalid momentum value: -1"),
+        ("scheduler=step scheduler.step_size=0", "scheduler.step_size=0: a whole number of at least 1 is expected"),
+        ("scheduler=plateau scheduler.factor=2", "scheduler.factor=2: ReduceLROnPlateau: Factor should be < 1.0."),
+        ("pool=pyg_mlp model=global pool.options={max_num_elements:a}", "pool.options={'max_num_elements': 'a'"),
+        (
+            "pool=topk +pool.gnn={_target_:torch_geometric.nn.GATConv,heads:a}",
+            "pool.gnn={'_target_': 'torch_geometric.nn.conv.gat_conv.GATConv', 'heads': 'a'}: TopKPool: ",
+        ),
+        ("protocol.select=null", "protocol.select=None: a word is expected by Holdout"),
+        ("-m fold=0,99 protocol=cv10", "fold=99: protocol cv10 has the folds 0 to 9"),
         ("topk", "topk: GROUP=NAME or KEY=VALUE is expected"),
         ("+pool=topk", "+pool=topk: there is one already; pool=topk takes its place"),
         ("pool=topk;ls", "pool=topk;ls: a value with signs such as ;"),

@@ -154,3 +154,9 @@ def test_official_figures(name: str) -> None:
     assert raw.num_graphs == 3 * 800 and int(raw.num_nodes.max()) == 198
     classes = refinement.classes(raw).reshape(3, 400, 2)
     assert (classes[0] == classes[1]).all() and (classes[..., 0] == classes[..., 1]).all()  # 1-WL tells no pair apart
+
+
+def test_more_copies_than_any_machine_holds_are_refused() -> None:
+    for arguments in ({"copies": 10**6}, {"copies": 10**9, "pair": 1}):
+        with pytest.raises(PoolBenchError, match=r"BREC: .* copies of [31] pairs make .* are the most"):
+            BREC(**arguments)

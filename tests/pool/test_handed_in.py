@@ -216,7 +216,7 @@ def test_a_factor_of_a_loss_that_there_is_not_is_refused() -> None:
         make(MinCutPool, loss_coeffs={"link": 1.0})(x, a)
     with pytest.raises(ValueError, match="NMFPool has no loss 'cut', it has none"):
         make(NMFPool, loss_coeffs={"cut": 1.0})(x, a)
-    with pytest.raises(TypeError, match=r"loss_coeffs=2\.0"):
+    with pytest.raises(ValueError, match=r"loss_coeffs=2\.0"):
         make(MinCutPool, loss_coeffs=2.0)
 
 

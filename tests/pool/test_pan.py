@@ -124,7 +124,7 @@ def test_min_score_keeps_what_is_above_it_and_the_best_of_each_graph() -> None:
     kept = (soft > bar).nonzero().squeeze(-1)
     assert out.s.kept.tolist() == kept.tolist()
     torch.testing.assert_close(out.x, soft[kept].unsqueeze(-1) * x[kept])
-    assert pan(min_score=2.0)(x, a, i).sizes.tolist() == [1, 1]
+    assert pan(min_score=1.0)(x, a, i).sizes.tolist() == [1, 1]
 
 
 def test_nodes_above_a_score() -> None:

@@ -29,7 +29,8 @@ PARAMETERS = 100_000_000
 GRAPHS = 150_000
 """Of a dataset, by the lists of collections; one that is in no list may have any number."""
 MADE = 100_000_000
-"""Nodes, edges or numbers at nodes that a generator makes."""
+"""Nodes, edges or numbers at nodes that a generator makes. A perturbation that adds edges refuses more by itself
+(`perturb.MOST_EDGES`), whatever its arguments are."""
 LARGE = 3000
 """For an argument of a generator that is not given: no default is above."""
 

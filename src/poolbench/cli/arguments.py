@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import yaml
 from omegaconf import OmegaConf
 
 from poolbench.cli.folders import files
@@ -12,6 +13,8 @@ from poolbench.errors import PoolBenchError
 
 OF_TORCH = ("optimizer", "scheduler")
 """Groups whose classes are torch's, which names no argument: it compares, and Python says what it cannot."""
+OURS = ("pool", "model", "dataset", "protocol", "logger", "perturb")
+"""Groups whose classes say what each argument may be. A word in place of a number is refused before they are loaded."""
 OPTIMISERS = "torch.optim."
 A_LEVEL = ("ratio", "k")
 """Arguments of an operator that may be lists, one value a level."""
@@ -26,6 +29,10 @@ def check(config: Mapping[str, Any]) -> None:
                 _check_kind(group, name, value)
                 if group == "optimizer" and str(part.get("_target_")).startswith(OPTIMISERS) and _says(value):
                     raise PoolBenchError(f"{group}.{name}={value!r}: torch's optimisers take numbers, true and false")
+    for group in OURS:
+        part, names = config.get(group), config.get("names")
+        if isinstance(part, Mapping) and isinstance(names, Mapping):
+            _check_words(group, part, names.get(group))
     pool, model = config.get("pool"), config.get("model")
     if isinstance(pool, Mapping) and isinstance(model, Mapping):
         _check_levels(pool, model.get("levels"))
@@ -39,6 +46,19 @@ def _check_kind(group: str, name: str, value: Any) -> None:
         raise PoolBenchError(f"{group}.{name}={value!r}: a number is expected")
     if kinds == {bool} and value is not None:
         raise PoolBenchError(f"{group}.{name}={value!r}: true or false is expected")
+
+
+def _check_words(group: str, part: Mapping[str, Any], chosen: Any) -> None:
+    """An argument that is a number in the file that was chosen is no word."""
+    words = {name: value for name, value in part.items() if name != "_target_" and _says(value)}
+    path = files(group).get(chosen) if words and isinstance(chosen, str) else None
+    held: Any = yaml.load(path.read_bytes(), _Loader) if path is not None else None
+    for name, value in words.items() if isinstance(held, dict) else ():
+        if type(held.get(name)) in (int, float):
+            raise PoolBenchError(f"{group}.{name}={value!r}: a number is expected")
+
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def _says(value: Any) -> bool:

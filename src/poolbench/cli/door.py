@@ -97,7 +97,7 @@ def run(task: Task, words: Sequence[str], flags: Sequence[str] = ()) -> int:
     try:
         if "--multirun" in flags:
             composer = task.composer = Composer()
-            words = sweeping.checked(words, composer, lambda job: resolve(composed(job, composer)))
+            words = sweeping.checked(words, composer, lambda job: _check_fold(resolve(composed(job, composer))))
         else:
             parsed(words)
         _check_package(flags, words)
@@ -125,6 +125,15 @@ def run(task: Task, words: Sequence[str], flags: Sequence[str] = ()) -> int:
         else:
             os.environ["HYDRA_FULL_ERROR"] = old_full
     return sweep.exit_code(task.states)
+
+
+def _check_fold(config: Config) -> None:
+    """Refuse a fold that the protocol has not, which takes neither torch nor data."""
+    from poolbench.learn.locate import build_protocol
+
+    if config.fold is not None:
+        paths = config.paths
+        build_protocol(config.protocol, config.split.seed, paths.data, paths.mirror).check_fold(config.fold)
 
 
 def _check_package(flags: Sequence[str], words: Sequence[str]) -> None:

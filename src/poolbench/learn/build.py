@@ -21,7 +21,7 @@ from poolbench.data.prepared import Loaded, Prepared
 from poolbench.data.protocols import Nested, Protocol
 from poolbench.data.scaling import Scale
 from poolbench.errors import PoolBenchError, nearest
-from poolbench.learn.locate import build_protocol, construct, first_line, locate, places
+from poolbench.learn.locate import build_protocol, construct, locate, named, places
 from poolbench.learn.loggers import LoggerConfig
 from poolbench.linalg import Ragged, Sparse
 from poolbench.nn import model as templates
@@ -111,21 +111,36 @@ def build_model(model: Part, pool: Part, data: DataFacts, name: str | None = Non
     Args:
         name: what people call the pool.
     """
-    cls, args = locate("model", model), dict(model.arguments)
+    cls = locate("model", model)
     if not hasattr(cls, "refuses"):
         raise PoolBenchError(f"model._target_={model.target} is no model template of poolbench.nn")
     operator = _operator("pool", pool)
-    if "readout" in args:
-        if not isinstance(given := args["readout"], Mapping):
+    parts = {"pool": operator}
+    own = {f"model.{name}": value for name, value in model.arguments.items() if name != "readout"}
+    if "readout" in model.arguments:
+        if not isinstance(given := model.arguments["readout"], Mapping):
             raise PoolBenchError(f"model.readout={given!r}: the name of a readout, such as globalsum, is expected")
         readout = _operator("model.readout", Part.of("model.readout", given))
         if not issubclass(readout.cls, GlobalPool):
             raise PoolBenchError(f"model.readout={readout.cls.__name__} is no readout: give one such as globalavg")
-        args["readout"] = readout
+        parts["model.readout"] = readout
     why = cls.refuses(operator.cls)
     if why is not None:
         raise PoolBenchError(f"pool={name or operator.cls.__name__} does not go with this model: {why}")
-    return construct("model or pool", cls, data=data, pool=operator, **args)
+
+    def make(given: Mapping[str, Any]) -> GraphModel:
+        args = {key.removeprefix("model."): value for key, value in given.items() if key in own}
+        for key, part in parts.items():
+            inner = {name: given[f"{key}.{name}"] for name in part.args if f"{key}.{name}" in given}
+            args[key.removeprefix("model.")] = templates.Part(part.cls, inner)
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", "Initializing zero-element tensors"
+            )  # an error says it, or a layer is empty
+            return cls(data=data, **args)
+
+    inner = {f"{key}.{name}": value for key, part in parts.items() for name, value in part.args.items()}
+    return named({"model": cls} | {key: part.cls for key, part in parts.items()}, own | inner, make)
 
 
 def _operator(key: str, part: Part) -> templates.Part:
@@ -156,15 +171,19 @@ def build_scheduler(part: Part | None, optimizer: torch.optim.Optimizer) -> Any 
 
 def try_scheduler(part: Part | None, optimizer: torch.optim.Optimizer) -> None:
     """Step a scheduler through some epochs: torch's look at their arguments only then. Raises `PoolBenchError`."""
-    scheduler: Any = build_scheduler(part, optimizer)
-    plateau = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
-    try:
+    if part is None:
+        return
+    cls = locate("scheduler", part)
+
+    def make(given: Mapping[str, Any]) -> None:
+        scheduler: Any = cls(optimizer, **{key.removeprefix("scheduler."): value for key, value in given.items()})
+        plateau = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the optimiser makes no step: its first loads much of torch
-            for _ in range(TRIED if scheduler is not None else 0):
+            for _ in range(TRIED):
                 scheduler.step(*([1.0] if plateau else []))
-    except (TypeError, ValueError, ArithmeticError) as error:
-        raise PoolBenchError(f"scheduler: it cannot be stepped with these arguments: {first_line(error)}") from error
+
+    named({"scheduler": cls}, {f"scheduler.{name}": value for name, value in part.arguments.items()}, make)
 
 
 def build_loggers(part: Part | None) -> tuple[LoggerConfig, ...]:

@@ -5,16 +5,25 @@ Nothing here loads torch: only a class does that needs it.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from poolbench.config import Part
 from poolbench.errors import PoolBenchError
 from poolbench.loading import loading
+from poolbench.signatures import misfit
 
 if TYPE_CHECKING:
     from poolbench.data.protocols import Protocol
+
+
+SLIPS = (TypeError, ValueError, LookupError, ArithmeticError, AttributeError)
+"""What Python says of an argument that is no such thing."""
+FEW = 2
+"""Arguments that are named where it may be any of them."""
 
 
 def locate(key: str, part: Part) -> type[Any]:
@@ -34,13 +43,72 @@ def locate(key: str, part: Part) -> type[Any]:
 
 
 def construct(key: str, cls: type[Any], *args: Any, **kwargs: Any) -> Any:
-    """cls(*args, **kwargs), with a refusal as one line that names the part of the configuration."""
+    """cls(*args, **kwargs), with a refusal as one line that names the part of the configuration, and the argument."""
+
+    def make(given: Mapping[str, Any]) -> Any:
+        return cls(*args, **{name.removeprefix(f"{key}."): value for name, value in given.items()})
+
+    return named({key: cls}, {f"{key}.{name}": value for name, value in kwargs.items()}, make)
+
+
+def named(classes: Mapping[str, type[Any]], given: Mapping[str, Any], make: Callable[[Mapping[str, Any]], Any]) -> Any:
+    """make(given), and what a constructor refuses as one line that names the argument, the class and what it said.
+
+    Args:
+        classes: of the parts, by key, the outermost first. given: their arguments by dotted key. make: takes fewer of
+            them, too, so that the one is found without which nothing is refused.
+    """
+    outermost, cls = next(iter(classes.items()))
+    own = {name.removeprefix(f"{outermost}."): value for name, value in given.items()}
+    if (said := misfit(_parameters(cls), own)) is not None:
+        raise PoolBenchError(f"{outermost}.{said} by {cls.__name__}")
     try:
-        return cls(*args, **kwargs)
+        return make(given)
     except PoolBenchError:
         raise
-    except (TypeError, ValueError) as error:
-        raise PoolBenchError(f"{key}: {first_line(error)}") from error
+    except Exception as error:  # classes of other libraries do not look at what they are given: Python does
+        text = _said(error)
+        for key, value in given.items():
+            name = key.rpartition(".")[2]
+            if text.startswith((f"{key}=", f"{key}:", f"{name}={value!r}")):
+                said = text if text.startswith(key) else key.removesuffix(name) + text
+                raise PoolBenchError(said.replace(repr(value), _written(value))) from error
+        found = _culprits(given, make, text) if isinstance(error, SLIPS) else []
+        part = found[0].rpartition(".")[0] if found else outermost
+        whose = " or ".join(f"{key}={_written(given[key])}" for key in found) or outermost
+        raise PoolBenchError(f"{whose}: {classes.get(part, cls).__name__}: {text}") from error
+
+
+def _culprits(given: Mapping[str, Any], make: Callable[[Mapping[str, Any]], Any], said: str) -> list[str]:
+    """The first argument without which nothing is refused; else those without which something else is, if few."""
+    other = []
+    for key in given:
+        try:
+            make({name: value for name, value in given.items() if name != key})
+            return [key]
+        except Exception as error:
+            if _said(error) != said:
+                other.append(key)
+    return other if len(other) <= FEW else []
+
+
+def _written(value: Any) -> str:
+    """An argument as a configuration has it: a class with arguments filled in is a mapping there."""
+    if isinstance(value, functools.partial):
+        return repr({"_target_": f"{value.func.__module__}.{value.func.__qualname__}", **value.keywords})
+    return repr(value)
+
+
+def _said(error: BaseException) -> str:
+    kind = "" if isinstance(error, TypeError | ValueError) else f"{type(error).__name__}: "
+    return kind + first_line(error)
+
+
+def _parameters(cls: type[Any]) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(cls).parameters
+    except (TypeError, ValueError):  # one of Python's own, or of C
+        return {}
 
 
 def first_line(error: BaseException) -> str:

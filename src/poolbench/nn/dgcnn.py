@@ -9,9 +9,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from poolbench.errors import whole
 from poolbench.linalg import RAW, Connectivity, Matrix
 from poolbench.linalg.coarsening import Coarsening
-from poolbench.nn.model import DataFacts, GraphModel, ModelOutput, Part, build_readout, check_choices
+from poolbench.nn.model import DataFacts, GraphModel, ModelOutput, Part, build_readout, check_choices, each
 from poolbench.pool.base.src import Operator
 from poolbench.pool.readouts.sortpool import SortPool
 
@@ -43,6 +44,9 @@ class DGCNN(GraphModel):
     ) -> None:
         super().__init__(data, hidden)
         check_choices(depth=depth, hidden=hidden, dropout=dropout)
+        for name, values in (("channels", channels), ("kernel", kernel), ("dense", dense)):
+            for value in each(values):
+                whole(f"model.{name}", value)
         widths = [self.in_channels, *[hidden] * depth, 1]
         self.layers = nn.ModuleList(nn.Linear(n, m, bias=False) for n, m in pairwise(widths))
         width = hidden * depth + 1

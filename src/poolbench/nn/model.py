@@ -289,7 +289,7 @@ def clusters(mean_nodes: float, ratios: Sequence[float | None]) -> int:
     """k of a dense pool after the given ratios, at least 2 (one cluster would be a global pool)."""
     share = 1.0
     for ratio in ratios:
-        if ratio is None or isinstance(ratio, bool) or not 0.0 < ratio <= 1.0:
+        if not isinstance(ratio, int | float) or isinstance(ratio, bool) or not 0.0 < ratio <= 1.0:
             raise ValueError(f"pool.ratio={ratio!r}: a share of the nodes in (0, 1] is expected, or give pool.k")
         share *= ratio
     return max(2, math.floor(math.ceil(mean_nodes) * share + 1e-6))

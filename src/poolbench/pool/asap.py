@@ -13,7 +13,7 @@ from torch import Tensor
 from poolbench.linalg import Matrix, Ragged, Sparse, merged_entries
 from poolbench.linalg.products import Written, bag, call, expand, pointers, segment_max, spmm, through
 from poolbench.pool.base.gnn import GNN, called, made
-from poolbench.pool.base.layers import Initializer, Linear, SquareLinear, as_wide, not_half
+from poolbench.pool.base.layers import Initializer, Linear, SquareLinear, as_wide, check_dropout, not_half
 from poolbench.pool.base.pairscore import PairScore, pair_softmax
 from poolbench.pool.base.postprocess import post_process
 from poolbench.pool.base.selection import OverlapSelection, Selection
@@ -120,8 +120,7 @@ class ASAPPool(SRCPool):
         **unknown: Any,
     ) -> None:
         super().__init__(return_selection=return_selection, **unknown)
-        if not 0.0 <= dropout < 1.0:
-            raise ValueError(f"dropout={dropout!r}: a probability, at least 0 and below 1")
+        check_dropout(dropout)
         self.ratio = check_ratio(ratio)
         self.dropout, self.negative_slope = dropout, negative_slope
         self.add_self_loops, self.overlap, self.weighted_fitness = add_self_loops, overlap, weighted_fitness

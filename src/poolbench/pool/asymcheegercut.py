@@ -51,7 +51,7 @@ class AsymCheegerCutPool(MLPPool):
     def __init__(
         self,
         k: int,
-        mlp_hidden: Sequence[int] | None = None,
+        mlp_hidden: Sequence[int] | int | None = None,
         mlp_activation: Activation = "relu",
         totvar_coeff: float = 1.0,
         balance_coeff: float = 1.0,

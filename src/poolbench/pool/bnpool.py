@@ -65,7 +65,7 @@ class BNPool(SoftPool):
     def __init__(
         self,
         k: int,
-        mlp_hidden: Sequence[int] | None = None,
+        mlp_hidden: Sequence[int] | int | None = None,
         mlp_activation: Activation = "relu",
         alpha_dp: float = 1.0,
         k_var: float = 1.0,

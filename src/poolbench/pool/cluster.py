@@ -13,7 +13,7 @@ from torch import Tensor
 
 from poolbench.linalg import Matrix, Ragged, Sparse, merged_entries
 from poolbench.pool.base.hostgraph import on_host, to_numpy
-from poolbench.pool.base.layers import Initializer, not_half
+from poolbench.pool.base.layers import Initializer, check_dropout, not_half
 from poolbench.pool.base.pairscore import PairScore
 from poolbench.pool.base.partition import Partition
 from poolbench.pool.base.partitionpool import PartitionPool
@@ -117,8 +117,7 @@ class ClusterPool(PartitionPool):
             raise ValueError(f"edge_score_method={edge_score_method!r}: one of {', '.join(METHODS)}")
         if threshold is not None and (isinstance(threshold, bool) or not isinstance(threshold, int | float)):
             raise ValueError(f"threshold={threshold!r}: a number is expected, or None")
-        if not 0.0 <= dropout < 1.0:
-            raise ValueError(f"dropout={dropout!r}: a probability, at least 0 and below 1")
+        check_dropout(dropout)
         if scope not in SCOPES:
             raise ValueError(f"scope={scope!r}: one of {', '.join(SCOPES)}")
         self.edge_score_method, self.dropout, self.scope = edge_score_method, dropout, scope

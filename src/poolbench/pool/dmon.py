@@ -48,7 +48,7 @@ class DMoNPool(MLPPool):
     def __init__(
         self,
         k: int,
-        mlp_hidden: Sequence[int] | None = None,
+        mlp_hidden: Sequence[int] | int | None = None,
         mlp_activation: Activation = "relu",
         return_selection: bool = False,
         collapse_regularization: float = 0.1,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from poolbench.linalg import Matrix, Ragged, Sparse
 from poolbench.linalg.products import invert
-from poolbench.pool.base.layers import Initializer, not_half
+from poolbench.pool.base.layers import Initializer, check_dropout, not_half
 from poolbench.pool.base.matching import matched_edges
 from poolbench.pool.base.pairscore import PairScore, pair_softmax
 from poolbench.pool.base.partition import Partition
@@ -69,8 +69,7 @@ class EdgePool(PartitionPool):
         super().__init__(**unknown)
         if edge_score_method not in METHODS:
             raise ValueError(f"edge_score_method={edge_score_method!r}: one of {', '.join(METHODS)}")
-        if not 0.0 <= dropout < 1.0:
-            raise ValueError(f"dropout={dropout!r}: a probability, at least 0 and below 1")
+        check_dropout(dropout)
         self.edge_score_method, self.dropout, self.add_to_edge_score = edge_score_method, dropout, add_to_edge_score
         options = {"kernel_initializer": kernel_initializer, "bias_initializer": bias_initializer}
         self.projection = PairScore(in_channels, **options)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from poolbench.errors import whole
 from poolbench.linalg import Matrix, Ragged, Sparse
 from poolbench.linalg.products import invert, pointers
 from poolbench.pool.base.draws import mix, node_draws
@@ -63,7 +64,7 @@ class GraclusPool(PartitionPool):
     def __init__(self, complement: bool = False, seed: int = 0, **unknown: Any) -> None:
         super().__init__(**unknown)
         self.complement = complement
-        self.seed = seed
+        self.seed = whole("seed", seed, 0)
 
     def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> CentredPartition:
         a = a.sparse()

@@ -44,7 +44,7 @@ class HOSCPool(MLPPool):
     def __init__(
         self,
         k: int,
-        mlp_hidden: Sequence[int] | None = None,
+        mlp_hidden: Sequence[int] | int | None = None,
         mlp_activation: Activation = "relu",
         alpha: float = 0.5,
         mu: float = 0.1,

@@ -41,7 +41,7 @@ class JustBalancePool(MLPPool):
     def __init__(
         self,
         k: int,
-        mlp_hidden: Sequence[int] | None = None,
+        mlp_hidden: Sequence[int] | int | None = None,
         mlp_activation: Activation = "relu",
         normalized_loss: bool = False,
         return_selection: bool = False,

@@ -17,7 +17,7 @@ from poolbench.pool.base.layers import Activation, Unsized, activation, as_wide,
 from poolbench.pool.base.postprocess import post_process
 from poolbench.pool.base.selection import KeptSelection
 from poolbench.pool.base.src import SRCPool
-from poolbench.pool.topk import above, check_ratio, top_k
+from poolbench.pool.topk import above, check_min_score, check_ratio, top_k
 
 
 class PANPool(SRCPool):
@@ -45,7 +45,7 @@ class PANPool(SRCPool):
     Args:
         ratio: in (0, 1], the share of nodes to keep, or a whole number >= 2; see `poolbench.pool.topk.ScorePool`.
         filter_size: L, the longest path, a whole number of at least 1.
-        min_score: keep by score, not by `ratio`.
+        min_score: in [0, 1], keep by score, not by `ratio`.
         multiplier: of the pooled features.
         nonlinearity: the gate, an increasing function or its name.
         remove_self_loops: drop the diagonal of A'.
@@ -75,7 +75,8 @@ class PANPool(SRCPool):
     ) -> None:
         super().__init__(return_selection=return_selection, **unknown)
         self.ratio = check_ratio(ratio)
-        self.min_score, self.multiplier, self.gate = min_score, multiplier, activation(nonlinearity)
+        self.min_score, self.multiplier = check_min_score(min_score), multiplier
+        self.gate = activation(nonlinearity)
         self.post = {
             "remove_self_loops": remove_self_loops, "degree_norm": degree_norm, "edge_weight_norm": edge_weight_norm,
         }  # fmt: skip

@@ -15,7 +15,16 @@ from poolbench.linalg import Matrix, Sparse
 from poolbench.linalg.products import invert
 from poolbench.linalg.spgemm import collect
 from poolbench.pool.base.aggregation import aggregated
-from poolbench.pool.base.layers import INITIALIZERS, Initializer, Linear, SquareLinear, Unsized, as_wide, not_half
+from poolbench.pool.base.layers import (
+    INITIALIZERS,
+    Initializer,
+    Linear,
+    SquareLinear,
+    Unsized,
+    as_wide,
+    check_dropout,
+    not_half,
+)
 from poolbench.pool.base.partition import CentredPartition, neighbourhoods
 from poolbench.pool.base.patternpool import PatternPool
 from poolbench.pool.base.src import SparseSelection
@@ -69,8 +78,7 @@ class ParsPool(PatternPool):
         **unknown: Any,
     ) -> None:
         super().__init__(**unknown)
-        if not 0.0 <= dropout < 1.0:
-            raise ValueError(f"dropout={dropout!r}: a probability, at least 0 and below 1")
+        check_dropout(dropout)
         self.self_loops = self_loops
         options: dict[str, Any] = {"kernel_initializer": kernel_initializer, "bias_initializer": bias_initializer}
         self.edge_network = ScoreMLP(in_channels, whole("score_layers", score_layers), dropout, **options)

@@ -76,7 +76,7 @@ class GatedPool(ScorePool):
         sigmoid_gating: Spektral's word for `nonlinearity="sigmoid"`.
         kernel_initializer, kernel_regularizer, kernel_constraint: of the projection, under Keras's names.
         in_channels: f, inferred at the first call where it is None.
-        min_score: keep by score, not by `ratio`: PyTorch Geometric's, as are the two that follow.
+        min_score: in [0, 1], keep by score, not by `ratio`: PyTorch Geometric's, as are the two that follow.
         multiplier: of the pooled features.
         nonlinearity: of the gate, an increasing function or its name. Nodes are ranked by y itself.
         gnn: what gives y in place of the operator's own formula: a module, called as gnn(x, edge_index) with
@@ -107,7 +107,7 @@ class GatedPool(ScorePool):
             raise ValueError(f"sigmoid_gating=True and nonlinearity={nonlinearity!r}: give one of them")
         self.sigmoid_gating = sigmoid_gating
         self.nonlinearity = activation("sigmoid" if sigmoid_gating else nonlinearity)
-        self.min_score, self.multiplier = min_score, multiplier
+        self.min_score, self.multiplier = check_min_score(min_score), multiplier
         self.gnn = made(gnn, in_channels, 1)
         if self.gnn is None:
             self.projection = Linear(
@@ -188,6 +188,13 @@ def check_ratio(ratio: float | int) -> float | int:
     if isinstance(ratio, float) and 0.0 < ratio <= 1.0:
         return ratio
     raise ValueError(f"ratio={ratio!r}: give a share of the nodes in (0, 1], or a whole number of nodes >= 2")
+
+
+def check_min_score(min_score: float | None) -> float | None:
+    """The bar, or ValueError with what it may be: no softmax lies outside."""
+    if min_score is not None and not 0.0 <= min_score <= 1.0:
+        raise ValueError(f"min_score={min_score!r}: a share of the softmax in [0, 1] is expected, or None")
+    return min_score
 
 
 def top_k(y: Tensor, nodes: Ragged, ratio: float | int) -> Tensor:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from poolbench.linalg import SYMMETRIC, Matrix, Ragged
-from poolbench.pool.base.layers import Initializer, Linear, SquareLinear, as_wide, not_half
+from poolbench.pool.base.layers import Initializer, Linear, SquareLinear, as_wide, check_dropout, not_half
 from poolbench.pool.base.src import SoftPool
 from poolbench.pool.topk import ScorePool
 
@@ -56,8 +56,7 @@ class VIPool(ScorePool):
         **unknown: Any,
     ) -> None:
         super().__init__(ratio, **unknown)
-        if not 0.0 <= dropout < 1.0:
-            raise ValueError(f"dropout={dropout!r}: a probability, at least 0 and below 1")
+        check_dropout(dropout)
         self.dropout = dropout
         self.embedding = SquareLinear(in_channels, kernel_initializer=kernel_initializer)
         self.slope = nn.Parameter(torch.full((1,), 0.25))

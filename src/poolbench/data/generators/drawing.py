@@ -20,7 +20,7 @@ BLOCK = 1 << 18
 DENSEST = 0.5
 """Edges are drawn until enough are new, which takes long where most pairs are wanted."""
 MOST = 200_000_000
-"""Nodes and edges of a generated set; with what is drawn on the way they take some 10 GB."""
+"""Nodes and edges of a generated set, or numbers at its nodes; with what is drawn on the way they take some 10 GB."""
 
 
 def real(dataset: str, key: str, value: Any) -> float:
@@ -32,11 +32,14 @@ def real(dataset: str, key: str, value: Any) -> float:
 
 def refuse_huge(dataset: str, graphs: int, nodes: float, edges: float) -> None:
     """Raise `PoolBenchError` where graphs of so many nodes and edges are more than `MOST`."""
-    made = graphs * (nodes + edges)
-    if made > MOST:
+    refuse_above(dataset, graphs * (nodes + edges), f"{graphs:,} graphs of {nodes:,.0f} nodes and {edges:,.0f} edges")
+
+
+def refuse_above(dataset: str, amount: float, what: str) -> None:
+    """Raise `PoolBenchError` where `what` makes more than `MOST` of whatever."""
+    if amount > MOST:
         raise PoolBenchError(
-            f"{dataset}: {graphs:,} graphs of {nodes:,.0f} nodes and {edges:,.0f} edges make {made:,.0f}, and {MOST:,} "
-            "are the most; take fewer or smaller graphs"
+            f"{dataset}: {what} make {amount:,.0f}, and {MOST:,} are the most; take fewer or smaller graphs"
         )
 
 

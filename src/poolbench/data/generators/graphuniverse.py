@@ -16,7 +16,7 @@ import torch
 
 from poolbench.data.dataset import GraphDataset
 from poolbench.data.features import NodeFeatures
-from poolbench.data.generators.drawing import both_ways
+from poolbench.data.generators.drawing import both_ways, real, refuse_above
 from poolbench.data.generators.stream import whole
 from poolbench.data.raw import RawGraphs
 from poolbench.errors import PoolBenchError, one_line
@@ -79,6 +79,12 @@ class GraphUniverse(GraphDataset):
         self.ranges = {key: tuple(value) for key, value in ranges.items()}
         if wrong := [value for value in self.ranges.values() if len(value) != 2 or not value[0] <= value[1]]:
             raise PoolBenchError(f"{self.name}: {wrong[0]} must be the smallest and the largest value")
+        counts = (*self.ranges["n_nodes_range"], *self.ranges["avg_degree_range"])
+        most = max(real(self.name, "nodes and degree", count) for count in counts)
+        refuse_above(
+            self.name, self.num_graphs * most * max(most, self.width),
+            f"the pairs and features of up to {most:,.0f} nodes in {self.num_graphs:,} graphs"
+        )  # fmt: skip
 
     def load(self) -> RawGraphs:
         """Have the graphs made; nothing is read or written, and NumPy's global generator is left as it was."""

@@ -16,6 +16,7 @@ import torch
 
 from poolbench.data.dataset import GraphDataset
 from poolbench.data.features import NodeFeatures
+from poolbench.data.generators.drawing import refuse_huge
 from poolbench.data.generators.stream import Stream, generated, whole
 from poolbench.data.raw import RawGraphs
 
@@ -62,6 +63,8 @@ class Multipartite(GraphDataset):
         self.clusters = whole(self.name, "clusters", clusters, 2)
         self.largest = whole(self.name, "largest", largest, 1)
         self.graphs_per_class = whole(self.name, "graphs_per_class", graphs_per_class, 1)
+        nodes = self.clusters * (self.largest + 1) / 2
+        refuse_huge(self.name, self.clusters * self.graphs_per_class, nodes, nodes * nodes / 2)
         self.seed = whole(self.name, "seed", seed, 0)
         self.features = NodeFeatures(features, use_node_attr=use_node_attr, max_degree=max_degree)
 

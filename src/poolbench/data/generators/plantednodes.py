@@ -11,6 +11,7 @@ import torch
 from poolbench.data import target
 from poolbench.data.dataset import GraphDataset
 from poolbench.data.features import NodeFeatures
+from poolbench.data.generators.drawing import DENSEST, real, refuse_above, refuse_huge
 from poolbench.data.generators.stream import Stream, generated, whole
 from poolbench.data.raw import RawGraphs
 from poolbench.data.target import Target
@@ -20,7 +21,6 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 VERSION = 1
 """Rises when the same arguments make another graph."""
-_DENSEST = 0.5
 
 
 class PlantedNodes(GraphDataset):
@@ -66,7 +66,9 @@ class PlantedNodes(GraphDataset):
         self.communities = whole(self.name, "communities", communities, 1)
         self.colours = self.communities if colours is None else whole(self.name, "colours", colours, 1)
         self.seed = whole(self.name, "seed", seed, 0)
-        self.degree, self.inside, self.noise = float(degree), float(inside), float(noise)
+        self.degree, self.inside, self.noise = (
+            real(self.name, key, value) for key, value in (("degree", degree), ("inside", inside), ("noise", noise))
+        )
         self.features = NodeFeatures(features, use_node_attr=use_node_attr, max_degree=max_degree)
         self._check()
         edges = round(self.num_nodes * self.degree / 2)
@@ -84,6 +86,8 @@ class PlantedNodes(GraphDataset):
                 f"{self.name}: expected inside between 0 and 1, degree > 0 and noise >= 0, "
                 f"got inside={self.inside}, degree={self.degree}, noise={self.noise}"
             )
+        refuse_huge(self.name, 1, self.num_nodes, self.num_nodes * self.degree / 2)
+        refuse_above(self.name, self.num_nodes * self.colours, f"{self.colours:,} colours of {self.num_nodes:,} nodes")
         if self.communities == 1 and self.inside < 1:
             raise PoolBenchError(f"{self.name}: with one community all edges are inside; set inside=1")
 
@@ -93,7 +97,7 @@ class PlantedNodes(GraphDataset):
         within = int((sizes * (sizes - 1) // 2).sum())
         across = self.num_nodes * (self.num_nodes - 1) // 2 - within
         for key, edges, pairs in (("within", self.edges_inside, within), ("between", self.edges_outside, across)):
-            if edges > _DENSEST * pairs:
+            if edges > DENSEST * pairs:
                 raise PoolBenchError(
                     f"{self.name}: {edges} edges {key} communities are more than half of the {pairs} pairs there; "
                     "take more nodes, or a smaller degree"

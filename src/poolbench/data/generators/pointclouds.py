@@ -18,6 +18,7 @@ import torch
 from poolbench.data import target
 from poolbench.data.dataset import GraphDataset
 from poolbench.data.features import NodeFeatures
+from poolbench.data.generators.drawing import refuse_huge
 from poolbench.data.generators.stream import whole
 from poolbench.data.raw import RawGraphs
 from poolbench.data.target import Target
@@ -73,6 +74,7 @@ class Grid2d(PointCloud):
     ) -> None:
         super().__init__("grid2d", features, use_node_attr, max_degree)
         self.rows, self.columns = whole(self.name, "rows", rows, 2), whole(self.name, "columns", columns, 2)
+        refuse_huge(self.name, 1, self.rows * self.columns, 2 * self.rows * self.columns)
 
     def points(self) -> tuple[Array, Array]:
         node = np.arange(self.rows * self.columns).reshape(self.rows, self.columns)
@@ -98,6 +100,7 @@ class Ring(PointCloud):
     ) -> None:
         super().__init__("ring", features, use_node_attr, max_degree)
         self.num_nodes = whole(self.name, "num_nodes", num_nodes, 3)
+        refuse_huge(self.name, 1, self.num_nodes, self.num_nodes)
 
     def points(self) -> tuple[Array, Array]:
         node = np.arange(self.num_nodes)

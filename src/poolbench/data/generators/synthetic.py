@@ -10,6 +10,7 @@ import torch
 
 from poolbench.data.dataset import GraphDataset
 from poolbench.data.features import NodeFeatures
+from poolbench.data.generators.drawing import real, refuse_above, refuse_huge
 from poolbench.data.generators.stream import Stream, generated, whole
 from poolbench.data.raw import RawGraphs
 from poolbench.errors import PoolBenchError
@@ -67,7 +68,9 @@ class PlantedGraphs(GraphDataset):
         self.communities = [whole("planted", "communities", k, 1) for k in communities]
         self.nodes = [whole("planted", "nodes", n, 1) for n in nodes]
         self.colours = whole("planted", "colours", colours, 1)
-        self.degree, self.inside, self.noise = float(degree), float(inside), float(noise)
+        self.degree, self.inside, self.noise = (
+            real("planted", key, value) for key, value in (("degree", degree), ("inside", inside), ("noise", noise))
+        )
         self.features = NodeFeatures(features, use_node_attr=use_node_attr, max_degree=max_degree)
         self._check()
 
@@ -91,6 +94,13 @@ class PlantedGraphs(GraphDataset):
                 f"planted: expected inside between 0 and 1, degree > 0 and noise >= 0, "
                 f"got inside={self.inside}, degree={self.degree}, noise={self.noise}"
             )
+        most = self.nodes[1]
+        refuse_huge("planted", self.num_graphs, most, most * min(self.degree, most) / 2)
+        refuse_above("planted", most * most / 2, f"the pairs of {most:,} nodes, which are all looked at,")
+        refuse_above(
+            "planted", self.num_graphs * most * self.colours,
+            f"{self.colours:,} colours of {most:,} nodes in {self.num_graphs:,} graphs"
+        )  # fmt: skip
 
     def load(self) -> RawGraphs:
         """Make the graphs; nothing is read or written."""

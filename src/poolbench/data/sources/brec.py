@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from poolbench.data.features import NodeFeatures
-from poolbench.data.generators.drawing import both_ways, shuffled
+from poolbench.data.generators.drawing import both_ways, refuse_above, shuffled
 from poolbench.data.generators.stream import Stream, whole
 from poolbench.data.raw import RawGraphs
 from poolbench.data.sources.files import FileDataset
@@ -26,6 +26,8 @@ from poolbench.errors import PoolBenchError, nearest
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+SIZE = 290 * 2
+"""About how many nodes and edges a pair has."""
 HOST = "https://raw.githubusercontent.com/GraphPKU/BREC/Release/customize/Data/raw"
 PAIRS = {"basic": 60, "regular": 50, "str": 50, "extension": 100, "cfi": 100, "4vtx": 20, "dr": 20}
 """Pairs of each file, in the official order: basic, simple and strongly regular, extension, Cai-Furer-Immerman,
@@ -80,6 +82,8 @@ class BREC(FileDataset):
         self.kinds, self.pair = kinds, pair
         self.copies = whole("BREC", "copies", copies, 3)
         self.seed = whole("BREC", "seed", seed, 0)
+        pairs = there if pair is None else 1
+        refuse_above("BREC", SIZE * pairs * self.copies, f"{self.copies:,} copies of {pairs} pairs")
         self.features = NodeFeatures(features, use_node_attr=use_node_attr, max_degree=max_degree)
 
     def official_split(self, raw: RawGraphs) -> dict[str, Tensor]:

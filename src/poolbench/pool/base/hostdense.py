@@ -10,6 +10,7 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from poolbench.errors import whole
 from poolbench.linalg import Dense, Matrix, Nodes, Padded
 from poolbench.pool.base.hostgraph import (
     Array,
@@ -25,6 +26,9 @@ from poolbench.pool.base.postprocess import post_process
 from poolbench.pool.base.precomputed import real_rows
 from poolbench.pool.base.selection import DenseSelection, node_level
 from poolbench.pool.base.src import SoftPool
+
+SEEDS = 2**32 - 1
+"""The largest seed that scikit-learn takes."""
 
 
 class HostDensePool(SoftPool):
@@ -57,7 +61,9 @@ class HostDensePool(SoftPool):
         **unknown: Any,
     ) -> None:
         super().__init__(k, return_selection, remove_self_loops=remove_self_loops, degree_norm=degree_norm, **unknown)
-        self.seed = int(seed)
+        self.seed = whole("seed", seed, 0)
+        if self.seed > SEEDS:
+            raise ValueError(f"seed={seed}: a whole number of at most {SEEDS} is expected")
         self.edge_weight_norm = edge_weight_norm
 
     @abstractmethod

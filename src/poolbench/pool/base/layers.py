@@ -114,7 +114,7 @@ CONSTRAINTS: dict[str, Callable[[Tensor], Tensor]] = {
 def _look_up(value: Any, table: dict[str, Callable[..., Any]], what: str) -> Callable[..., Any] | None:
     if value is None or callable(value):
         return value
-    if value not in table:
+    if not isinstance(value, str) or value not in table:
         raise ValueError(f"{what} {value!r} is not one of {', '.join(sorted(table))}, nor a function")
     return table[value]
 
@@ -127,7 +127,8 @@ def activation(value: Activation) -> Callable[[Tensor], Tensor]:
 def _penalty_of(value: Regularizer) -> Callable[[Tensor], Tensor] | None:
     if value is None or callable(value):
         return value
-    if not isinstance(value, Mapping) or not value or set(value) - {"l1", "l2"}:
+    numbers = isinstance(value, Mapping) and all(isinstance(c, int | float) for c in value.values())
+    if not isinstance(value, Mapping) or not numbers or not value or set(value) - {"l1", "l2"}:
         raise ValueError(f"regularizer {value!r}: give {{'l2': c}}, {{'l1': c}}, both, or a function of the weights")
     l1, l2 = float(value.get("l1", 0.0)), float(value.get("l2", 0.0))
     return partial(_weight_penalty, l1=l1, l2=l2)
@@ -235,6 +236,12 @@ class AssignmentMLP(nn.Module):
         for layer in self.layers[:-1]:
             x = self.activation(layer(x))
         return self.layers[-1](x)
+
+
+def check_dropout(dropout: float, name: str = "dropout") -> None:
+    """Raise ValueError for no probability below 1."""
+    if not 0.0 <= dropout < 1.0:
+        raise ValueError(f"{name}={dropout!r}: a probability, at least 0 and below 1")
 
 
 class SquareLinear(Linear):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from poolbench.linalg import Dense, Matrix
-from poolbench.pool.base.layers import Activation, AssignmentMLP, Constraint, Initializer, Regularizer
+from poolbench.pool.base.layers import Activation, AssignmentMLP, Constraint, Initializer, Regularizer, check_dropout
 from poolbench.pool.base.src import DenseSelection, SoftPool
 
 
@@ -35,7 +35,7 @@ class MLPPool(SoftPool):
     def __init__(
         self,
         k: int,
-        mlp_hidden: Sequence[int] | None = None,
+        mlp_hidden: Sequence[int] | int | None = None,
         mlp_activation: Activation = "relu",
         return_selection: bool = False,
         kernel_initializer: Initializer = "glorot_uniform",
@@ -49,8 +49,7 @@ class MLPPool(SoftPool):
         mlp_dropout: float = 0.0,
         **unknown: Any,
     ) -> None:
-        if not 0.0 <= mlp_dropout < 1.0:
-            raise ValueError(f"mlp_dropout={mlp_dropout!r}: a probability, at least 0 and below 1")
+        check_dropout(mlp_dropout, "mlp_dropout")
         super().__init__(k, return_selection, **unknown)
         self.mlp_dropout = mlp_dropout
         self.mlp = AssignmentMLP(

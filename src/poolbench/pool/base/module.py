@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
+
+from poolbench.signatures import misfit
 
 
 class Module(nn.Module):
@@ -21,7 +22,7 @@ class Module(nn.Module):
 
     They are what `repr` shows (where they differ from their defaults), what `get_config` returns, and what
     `reset_parameters` makes new weights with; a subclass, however it is constructed, does nothing for that. An argument
-    that is annotated `bool` must be True or False, also numpy's: else ValueError.
+    that is annotated as a number, a word, True or False, or a list of them must be one: else ValueError.
     """
 
     _given: tuple[tuple[Any, ...], dict[str, Any]]
@@ -89,10 +90,10 @@ _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_O
 
 
 def _remembering(init: Callable[..., None]) -> Callable[..., None]:
-    """A constructor that checks its flags and, of those that call one another, keeps what the outermost was given."""
+    """A constructor that checks its arguments by their annotations and, of those that call one another, keeps what the
+    outermost was given."""
     signature = inspect.signature(init)
     named = {p.name: p for p in signature.parameters.values() if p.kind in _BY_NAME}
-    flags = [name for name, p in named.items() if p.annotation in (bool, "bool")]
 
     @functools.wraps(init)
     def __init__(self: Module, *args: Any, **kwargs: Any) -> None:
@@ -109,9 +110,8 @@ def _remembering(init: Callable[..., None]) -> Callable[..., None]:
             bound = signature.bind(self, *args, **kwargs)
         except TypeError:  # the constructor says it in Python's usual words
             return init(self, *args, **kwargs)
-        for name in flags:
-            if not isinstance(bound.arguments.get(name, False), bool | np.bool_):
-                raise ValueError(f"{name}={bound.arguments[name]!r}: True or False is expected")
+        if (said := misfit(named, bound.arguments)) is not None:
+            raise ValueError(said)
         if "_given" not in vars(self):
             # __dict__, as torch's own attributes come with its constructor
             vars(self)["_given"] = _by_name(bound)

@@ -370,7 +370,8 @@ class SoftPool(SRCPool):
     batch layout a mask says which of the k rows are clusters.
 
     Args:
-        k: number of pooled nodes of each graph, at least 1.
+        k: number of pooled nodes of each graph. 1 is a sum over the graph with the operator's losses, which then are
+            constants; AsymCheegerCutPool takes 2 or more.
         k_per_graph: share of its own nodes that a graph has as clusters, in (0, 1]; None: every graph has k.
         return_selection: also return S.
         remove_self_loops: drop the diagonal of A'; None: where `normalised`, as the operator's authors have it.
@@ -399,10 +400,6 @@ class SoftPool(SRCPool):
         super().__init__(return_selection=return_selection, **unknown)
         if k_per_graph is not None and (isinstance(k_per_graph, bool) or not 0.0 < k_per_graph <= 1.0):
             raise ValueError(f"k_per_graph={k_per_graph!r}: a share of the nodes in (0, 1] is expected, or None")
-        if loss_coeffs is not None and not isinstance(loss_coeffs, Mapping):
-            raise TypeError(
-                f"loss_coeffs={loss_coeffs!r}: a mapping of names of losses to numbers is expected, or None"
-            )
         self.k = whole("k", k)
         self.k_per_graph = k_per_graph
         self.remove_self_loops = self.normalised if remove_self_loops is None else remove_self_loops

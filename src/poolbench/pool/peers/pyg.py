@@ -14,9 +14,11 @@ from torch import Tensor, nn
 
 from poolbench.linalg import Matrix, Sparse, to_padded
 from poolbench.linalg.met import met_matrix
+from poolbench.pool.base.layers import check_dropout
 from poolbench.pool.base.selection import DenseSelection, SparseSelection
 from poolbench.pool.pan import path_weights
 from poolbench.pool.peers.peer import PeerPool, PeerSelection, batch_of, by_graph, edges, width
+from poolbench.pool.topk import check_min_score
 
 
 class PyGTopK(PeerPool):
@@ -38,6 +40,7 @@ class PyGTopK(PeerPool):
         **keywords: Any,
     ) -> None:
         super().__init__(**keywords)
+        check_min_score(min_score)
         self.layer = layers.TopKPooling(width(in_channels, self), ratio, min_score, multiplier, nonlinearity)
 
     def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> PeerSelection:
@@ -67,8 +70,9 @@ class PyGSAG(PeerPool):
     ) -> None:
         super().__init__(**keywords)
         layer = getattr(layers, gnn, None)
-        if layer is None:
-            raise ValueError(f"gnn={gnn!r}: a class of torch_geometric.nn is expected, such as GCNConv")
+        if not (isinstance(layer, type) and issubclass(layer, layers.MessagePassing)):
+            raise ValueError(f"gnn={gnn!r}: a MessagePassing class of torch_geometric.nn is expected, such as GCNConv")
+        check_min_score(min_score)
         self.layer = layers.SAGPooling(width(in_channels, self), ratio, layer, min_score, multiplier, nonlinearity)
 
     def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> PeerSelection:
@@ -98,6 +102,7 @@ class PyGPAN(PeerPool):
     ) -> None:
         super().__init__(**keywords)
         self.paths = path_weights(filter_size)
+        check_min_score(min_score)
         self.layer = layers.PANPooling(width(in_channels, self), ratio, min_score, multiplier, nonlinearity)
 
     def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> PeerSelection:
@@ -140,6 +145,7 @@ class PyGASAP(PeerPool):
         **keywords: Any,
     ) -> None:
         super().__init__(**keywords)
+        check_dropout(dropout)
         self.layer = layers.ASAPooling(
             width(in_channels, self), ratio, None, dropout, negative_slope, add_self_loops=add_self_loops
         )
@@ -163,6 +169,7 @@ class PyGEdge(PeerPool):
         self, in_channels: int | None = None, dropout: float = 0.0, add_to_edge_score: float = 0.5, **keywords: Any
     ) -> None:
         super().__init__(**keywords)
+        check_dropout(dropout)
         self.layer = layers.EdgePooling(width(in_channels, self), None, dropout, add_to_edge_score)
 
     def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> PeerSelection:
@@ -187,6 +194,8 @@ class PyGMinCut(PeerPool):
 
     def __init__(self, k: int, in_channels: int | None = None, temperature: float = 1.0, **keywords: Any) -> None:
         super().__init__(**keywords)
+        if not temperature > 0:
+            raise ValueError(f"temperature={temperature!r}: a number above 0 is expected")
         self.linear, self.temperature = nn.Linear(width(in_channels, self), k), temperature
 
     def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> PeerSelection:
@@ -249,6 +258,7 @@ class PyGDMoN(PeerPool):
 
     def __init__(self, k: int, in_channels: int | None = None, dropout: float = 0.0, **keywords: Any) -> None:
         super().__init__(**keywords)
+        check_dropout(dropout)
         self.layer = layers.DMoNPooling(width(in_channels, self), k, dropout)
 
     def select(self, x: Tensor, a: Matrix, i: Tensor | None) -> PeerSelection:
