@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from poolbench.audit import claims
+from poolbench.audit import claims, paired
 from poolbench.audit.claims import measured_anew
 from poolbench.audit.registry import Registry
 from poolbench.audit.trust import Trust
@@ -27,7 +27,7 @@ from poolbench.records.equivalence import Covered, Links
 from poolbench.records.forgotten import FOLDER, MARKS, Forgotten
 from poolbench.records.identity import EXECUTION_KEYS, canonical_json, processes, run_identity, without
 from poolbench.records.reasons import placeless
-from poolbench.records.record import LARGEST, RECORD, Record, decode, encode, lean
+from poolbench.records.record import LARGEST, PAIRED, RECORD, Record, decode, encode, lean
 from poolbench.records.version import installed_code
 from poolbench.report.leaderboard import Place, dataset_name, pool_name, protocol_name
 from poolbench.wording import count
@@ -280,6 +280,9 @@ def _wrong_outcomes(record: Record) -> Iterator[str]:
     except ValueError as error:
         yield f"outcomes: {error}"
         return
+    if record.task == PAIRED:
+        yield from paired.wrong(record, answers)
+        return
     count, accuracy = len(answers.graphs), record.metrics.test.get("accuracy")
     if record.splits.test and count != record.splits.test:
         yield f"outcomes are of {count} graphs, and the test split has {record.splits.test}"
@@ -462,7 +465,9 @@ def _wrong_labels(record: Record, prepared: Prepared) -> Iterator[str]:
         answers = outcomes.unpack(record.outcomes)
     except ValueError:
         return  # it is said elsewhere
-    if record.task == "node-clustering":
+    if record.task == PAIRED:
+        yield from paired.against(record, answers, prepared)
+    elif record.task == "node-clustering":
         if len(answers.predicted) != prepared.raw.total_nodes:
             yield f"outcomes are of {len(answers.predicted)} nodes, and there are {prepared.raw.total_nodes}"
             return

@@ -73,7 +73,7 @@ def one_run(
     if done := _found(config, id, code):
         return done
     with loading():
-        from poolbench.learn.train import Trainable
+        from poolbench.learn.trainable import Trainable
     trainable = Trainable.of(config, prepared)  # what is refused is refused before anything is written
     with attempts.lease(Path(config.paths.results), id, wait=wait) as mine:
         if not mine:
