@@ -124,9 +124,8 @@ def test_rounding_is_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_pool_that_draws_is_no_way_to_tell_a_graph_from_itself() -> None:
     found = outcome(config(RANDOM), prepared(copies=32))
-    decalin = found.curve[2]
-    assert decalin["test/t2"] > 0.1 and decalin["test/t2_same"] > 0.1, "embeddings do spread"
-    assert found.metrics["test"]["pairs/same"] == 0
+    assert found.curve[2]["test/t2_same"] > 0.1, "copies of a graph do differ"
+    assert found.metrics["test"]["pairs/same"] == found.metrics["test"]["unreliable"] == 0
 
 
 @pytest.mark.parametrize("pool", ["nopool.NoPool", RANDOM, "ndp.NDPPool"])
