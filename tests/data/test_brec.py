@@ -201,7 +201,7 @@ def test_one_run_compares_all_pairs_and_its_record_holds(
     table = capsys.readouterr().out.partition("### By category")[2].partition("###")[0]
     assert "| dataset | pool | model | pairs | unreliable | basic | cfi | n |" in table
     assert "| BREC | none (control) | hierarchical | 1 | 0 | 1 | 0 | 1 |" in table
-    assert "pairs/basic of 2, pairs/cfi of 1" in table
+    assert "There are: basic 2, cfi 1." in table
 
 
 def wrongs(record: Any, results: Path, cache: Path) -> str:

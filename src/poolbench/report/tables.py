@@ -11,6 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from poolbench.errors import one_line, printable
+from poolbench.records.record import PAIRED
 from poolbench.report.leaderboard import (
     BASELINE,
     DATASETS_FOR_BOOTSTRAP,
@@ -183,10 +184,10 @@ def categories(board: Board) -> Table:
         told = [f"{means[name]:.4g}" if name in means else "–" for name in names]
         rows.append((column.dataset, _named(row), row.model, *told, str(n)))
         records.append({**_identity(board, row, column), **{name: means.get(name) for name in names}, "n": n})
-    totals = [f"{name} of {total}" for name, total in _totals(board).items() if name in names]
+    totals = ", ".join(f"{kind} {total}" for kind, total in _totals(board).items())
     caption = (
         f"Means over n {' or '.join(sorted({c.unit for _, c in found}))}. Unreliable: pairs of which a graph differs "
-        "from itself by the same test; they count for nothing." + (f" {', '.join(totals)}." if totals else "")
+        f"from itself by the same test; they count for nothing. There are: {totals}."
     )
     header = ("dataset", "pool", "model", *(name.rpartition("/")[2] for name in names), "n")
     return Table("categories", f"By category, {board.protocol}", caption, header, tuple(rows), 3, tuple(records))
@@ -205,7 +206,7 @@ def _totals(board: Board) -> dict[str, int]:
     """How many pairs each category has, as the records say."""
     said = [run.record.diagnostics.get("pairs") for cell in board.cells.values() for run in cell.runs]
     sizes = [one["of"] for one in said if isinstance(one, dict) and isinstance(one.get("of"), dict)]
-    return {f"pairs/{name}": total for one in sizes for name, total in one.items()}
+    return {name: total for one in sizes for name, total in one.items()}
 
 
 def against_baseline(board: Board) -> Table:
@@ -329,12 +330,18 @@ def costs(board: Board, gauge: Gauge, number: int = 1) -> Table:
                 })  # fmt: skip
     header = ("pool", "parameters", *(column.dataset for column in board.columns))
     caption = (
-        "Median over runs of the median time of a training epoch (of the processor where one thread of it did "
+        f"Median over runs of the median time of {_unit(board)} (of the processor where one thread of it did "
         f"everything, else of the clock), and of the peak memory: {MEMORY[gauge.memory]}."
     )
     name = "costs" if len(board.gauges) == 1 else f"costs-{number}"
     title = f"Time and memory on {gauge}, {board.protocol}"
     return Table(name, title, caption, header, tuple(rows), 1, tuple(records))
+
+
+def _unit(board: Board) -> str:
+    """What the time is of: a record of paired comparison has a model, and no epoch, for each row of its curve."""
+    tasks = {run.record.task for cell in board.cells.values() for run in cell.runs}
+    return "a pair, trained and tested" if tasks == {PAIRED} else "a training epoch"
 
 
 def _cost_text(cost: Cost | None) -> str:
