@@ -37,7 +37,7 @@ from poolbench.errors import PoolBenchError, nearest
 from poolbench.learn.build import Parts
 from poolbench.learn.datamodule import GraphData
 from poolbench.learn.learner import Learner
-from poolbench.learn.train import Trainable, _store
+from poolbench.learn.trainable import Trainable, packed_store
 from poolbench.pool.base.src import GlobalPool, Operator
 from speed.harness import compare
 from speed.peers import installed
@@ -89,7 +89,9 @@ class Step:
         made = Trainable.of(config, prepared)
         assert made.learner is not None
         module = made.learner(made.model, made.optimizer, config.loss_weights, prepared.target)
-        data = GraphData(lambda at: _store(config, prepared, made.model, at), prepared.split, config.batch_size, 0)
+        data = GraphData(
+            lambda at: packed_store(config, prepared, made.model, at), prepared.split, config.batch_size, 0
+        )
         data._store = data._make_store(torch.device(device))
         operators = [m for m in made.model.modules() if isinstance(m, Operator)]
         sized = [m for m in operators if not isinstance(m, GlobalPool)]

@@ -23,7 +23,8 @@ from poolbench.learn.build import build_model, build_optimizer
 from poolbench.learn.datamodule import GraphData
 from poolbench.learn.learner import learner_for
 from poolbench.learn.loggers import Loggers, RunInfo
-from poolbench.learn.train import Trainable, data_facts, train
+from poolbench.learn.train import train
+from poolbench.learn.trainable import Trainable, data_facts
 from poolbench.linalg import RAW
 from poolbench.splitmix import mix
 from speed import tables, work

@@ -145,6 +145,7 @@ BUILT: dict[str, tuple[str, Any]] = {
     "an operator of many layers": ("pool", {"_target_": "poolbench.pool.parspool.ParsPool", "set_layers": 9999}),
     "an endless list": ("pool.ratio", [0.5] * 10**5),
     "a batch of a billion": ("batch_size", 10**9),
+    "a million copies": ("protocol.copies", 10**6),
 }  # fmt: skip
 
 

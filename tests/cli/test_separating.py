@@ -10,7 +10,7 @@ from poolbench.cli.composing import Composer
 from poolbench.cli.door import composed, resolve
 from poolbench.config import Config
 
-RUNS = {"csbm": 200, "cexp": 40, "cexp_ratio": 50, "motif": 40, "own": 200}
+RUNS = {"csbm": 200, "cexp": 40, "cexp_ratio": 50, "motif": 40, "own": 200, "brec": 40}
 
 
 @pytest.mark.slow
@@ -23,6 +23,9 @@ def test_every_value_makes_a_configuration_of_the_rule(name: str) -> None:
 
     sweeping.checked([f"experiment=separating/{name}"], composer, job)
     for config in read:
+        if name == "brec":  # as the authors train
+            assert (config.batch_size, config.trainer.max_epochs) == (16, 20)
+            continue
         assert config.protocol.arguments["select"] == "last"
         assert config.scheduler is not None and config.scheduler.arguments["T_max"] == config.trainer.max_epochs
     composer.compose([f"experiment=separating/{name}"])

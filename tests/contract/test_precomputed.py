@@ -12,7 +12,7 @@ from registry import FEATURES, REGISTRY, Graphs, Registered, graphs
 from torch import Tensor
 
 from poolbench.data.coarsen import Recipe, coarsen_dataset
-from poolbench.learn.train import settings
+from poolbench.learn.trainable import settings
 from poolbench.linalg import Ragged, Sparse
 from poolbench.linalg.coarsening import Coarsening
 

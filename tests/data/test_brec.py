@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import networkx as nx
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 
+from poolbench import cli
+from poolbench.audit.rerun import rerun
+from poolbench.audit.verify import verify
 from poolbench.data import refinement
 from poolbench.data.sources import brec
 from poolbench.data.sources.brec import BREC, graph6
 from poolbench.errors import PoolBenchError
+from poolbench.records.attempts import iter_records
+from poolbench.records.outcomes import pack, unpack
+from poolbench.records.record import encode
 
 GRAPHS = [
     nx.cycle_graph(6),
@@ -160,3 +168,110 @@ def test_more_copies_than_any_machine_holds_are_refused() -> None:
     for arguments in ({"copies": 10**6}, {"copies": 10**9, "pair": 1}):
         with pytest.raises(PoolBenchError, match=r"BREC: .* copies of [31] pairs make .* are the most"):
             BREC(**arguments)
+
+
+def test_the_pairs_and_their_categories(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(cache)
+    dataset = BREC(copies=3)
+    raw = dataset.load()
+    pairs = dataset.pairs(raw)
+    assert pairs.graphs.tolist() == [[0, 1], [2, 3], [4, 5]] and pairs.kinds == ("basic", "basic", "cfi")
+    one = BREC(pair=2, copies=3)
+    assert one.pairs(one.load()).graphs.tolist() == [[0, 1]] and one.pairs(one.load()).sizes == {"cfi": 1}
+    monkeypatch.setattr(brec, "PAIRS", {"regular": 50, "str": 50, "dr": 20})
+    assert BREC().pairs(raw).sizes == {"regular": 100, "dr": 20}
+
+
+PAIRED = ["protocol=brec", "protocol.copies=6", "protocol.dim=2", "dataset=BREC", "pool=none", "trainer.max_epochs=2",
+          "model.hidden=8", "logger=none", "callbacks.progress=none"]  # fmt: skip
+
+
+def test_one_run_compares_all_pairs_and_its_record_holds(
+    cache: Path, results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(cache)
+    assert cli.train(PAIRED) == 0
+    said = capsys.readouterr().out
+    assert "none-BREC-s0: test pairs 1.0000" in said and "3 pairs, " in said and "ms a pair" in said
+    ((_, record),) = iter_records(results)
+    assert record.metrics.test == {"pairs": 1, "unreliable": 0, "pairs/basic": 1, "pairs/cfi": 0}
+    assert (record.splits.test, record.splits.unused, record.splits.train) == (6, 18, 0)
+    assert cli.train(PAIRED) == 0
+    assert "is done: none-BREC-s0: test pairs 1.0000" in capsys.readouterr().out
+    verdict = rerun(record, {"data": str(cache), "mirror": None})
+    assert verdict.lines == ("same: every number has the same bits",)
+    found = verify(results, splits=True, paths={"data": str(cache), "mirror": None}, strict=True)
+    assert found.errors == []
+    capsys.readouterr()
+    assert cli.main(["report", str(results)]) == 0
+    table = capsys.readouterr().out.partition("### By category")[2].partition("###")[0]
+    assert "| dataset | pool | model | pairs | unreliable | basic | cfi | n |" in table
+    assert "| BREC | none (control) | hierarchical | 1 | 0 | 1 | 0 | 1 |" in table
+    assert "There are: basic 2, cfi 1." in table
+
+
+def wrongs(record: Any, results: Path, cache: Path) -> str:
+    (results / "runs" / record.id / "1" / "record.json").write_bytes(encode(record))
+    return "\n".join(verify(results, splits=True, paths={"data": str(cache), "mirror": None}).errors)
+
+
+def test_a_record_that_says_other_than_its_pairs_is_found(cache: Path, results: Path) -> None:
+    put(cache)
+    assert cli.train(PAIRED) == 0
+    ((_, record),) = iter_records(results)
+    answers = unpack(record.outcomes)
+    right, t2 = answers.right, answers.predicted
+    assert right is not None
+    other = pack(answers.graphs, t2, ~right, 24)
+    lost = pack(answers.graphs[:2], t2[:2], right[:2], 24)
+    moved = pack(answers.graphs + 1, t2, right, 24)
+    test = record.metrics.test
+    for changes, what in (
+        ({"outcomes": None}, "is done, and lacks outcomes: T^2 of each pair"),
+        ({"outcomes": other}, "outcomes say of other pairs that they are told apart than their T^2 does"),
+        ({"outcomes": lost}, "outcomes are of 2 pairs, and the test split has 6 graphs"),
+        ({"outcomes": moved}, "outcomes are not of the pairs of the dataset"),
+        ({"outcomes": pack(answers.graphs, t2 + 1, right, 24)}, "outcomes are not the T^2 of its curve"),
+        ({"outcomes": pack(answers.graphs, t2[:, 0], right, 24)}, "outcomes are no two numbers a pair"),
+        ({"metrics": replace(record.metrics, test={**test, "pairs": 2})}, "test.pairs=2.0, and its outcomes make 1"),
+        ({"metrics": replace(record.metrics, test={**test, "unreliable": 1})}, "test.unreliable=1.0, and its outcomes"),
+        ({"metrics": replace(record.metrics, test={**test, "pairs/basic": 2})}, "categories of metrics.test make 2"),
+        (
+            {"metrics": replace(record.metrics, test={**test, "pairs/basic": 0, "pairs/cfi": 1})},
+            "metrics.test.pairs/cfi=1.0, and its outcomes make 0",
+        ),
+        ({"diagnostics": {**record.diagnostics, "pairs": {"threshold": 1.0}}}, "diagnostics.pairs.threshold is 1.0"),
+    ):
+        assert what in wrongs(replace(record, **changes), results, cache)
+    assert wrongs(record, results, cache) == ""
+
+
+LINES = [
+    ("dataset=planted", "protocol=brec compares pairs of graphs, and dataset planted has none; take dataset=BREC"),
+    ("evaluate_test=false", "evaluate_test=false: protocol=brec measures on the pairs that it trains on"),
+    ("batch_size=7", "batch_size=7: graphs of a pair go together, take an even number"),
+    ("trainer.compile=true", "trainer.compile=true: protocol=brec has a model for each pair"),
+    ("trainer=ddp", "protocol=brec trains in one process; take trainer.devices=1"),
+    ("callbacks.monitor=val/loss callbacks.mode=min", "protocol=brec takes the last epoch of a pair; leave it out"),
+    ("model=autoencoder", "protocol=brec compares embeddings of graphs: add model=hierarchical or model=global"),
+    ("protocol.copies=2", "brec: copies=2 must be a whole number, 3 or more"),
+    ("fold=0", "fold=0: protocol brec has no folds"),
+]
+
+
+@pytest.mark.parametrize(("words", "what"), LINES, ids=[words for words, _ in LINES])
+def test_bad_lines(words: str, what: str, cache: Path, results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    put(cache)
+    assert cli.train([*PAIRED, *words.split()]) == 2
+    said = capsys.readouterr().err
+    assert what in said and said.count("\n") == 1 and "Traceback" not in said
+    assert not list(iter_records(results))
+
+
+def test_other_protocols_see_the_same_graphs_as_before(cache: Path, results: Path) -> None:
+    put(cache)
+    words = ["dataset=BREC", "pool=none", "trainer.max_epochs=1", "model.hidden=8", "logger=none"]
+    assert cli.train(words) == 0 and cli.train([*words, "protocol=cv10", "protocol.folds=3", "fold=0"]) == 0
+    found = {record.splits.protocol: record for _, record in iter_records(results)}
+    assert set(found) == {"ogb", "cv3"}
+    assert all("accuracy" in record.metrics.test and "pairs" not in record.metrics.test for record in found.values())

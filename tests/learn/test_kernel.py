@@ -26,7 +26,8 @@ from poolbench.learn import kernel
 from poolbench.learn.build import build_model
 from poolbench.learn.kernel import ShortestPath, WeisfeilerLehman, labelled, node_labels, normalized
 from poolbench.learn.outcome import Outcome
-from poolbench.learn.train import Trainable, train
+from poolbench.learn.train import train
+from poolbench.learn.trainable import Trainable
 from poolbench.nn.model import DataFacts, Part
 from poolbench.pool import NoPool
 

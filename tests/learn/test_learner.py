@@ -33,7 +33,8 @@ from poolbench.learn.learner import (
     learner_for,
 )
 from poolbench.learn.outcome import Outcome
-from poolbench.learn.train import Trainable, train
+from poolbench.learn.train import train
+from poolbench.learn.trainable import Trainable
 from poolbench.nn.model import ModelOutput
 from poolbench.pool.ndp import NDPPool
 

@@ -22,7 +22,8 @@ from poolbench.errors import PoolBenchError, RunError
 from poolbench.learn.build import STAND_IN, Parts, build_model, by_loss
 from poolbench.learn.keeper import Selection
 from poolbench.learn.outcome import Outcome
-from poolbench.learn.train import Trainable, data_facts, train
+from poolbench.learn.train import train
+from poolbench.learn.trainable import Trainable, data_facts
 from poolbench.nn.model import GraphModel
 from poolbench.pool.mincut import MinCutPool
 from poolbench.pool.sag import SAGPool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -16,8 +17,11 @@ from poolbench.statistics import (
     detectable_difference,
     estimate,
     holm,
+    hotelling,
+    hotelling_threshold,
     probability_of_improvement,
     rank,
+    told_apart,
 )
 
 RNG = np.random.default_rng(0)
@@ -278,3 +282,42 @@ def test_agreement_is_seldom_found_at_the_margin(n: int) -> None:
         for x, y in zip(ours, published, strict=True)
     ]
     assert found.count("agrees") / 1000 < 0.07
+
+
+# ------------------------------------------------------------------------------------------------------------ Hotelling
+
+
+def test_the_threshold_is_that_of_f_and_of_the_authors_of_brec() -> None:
+    assert hotelling_threshold(32, 16) == pytest.approx(72.34, abs=0.005)
+    for q, p, alpha in ((32, 16, 0.05), (10, 3, 0.01), (200, 16, 0.05)):
+        expected = p * (q - 1) / (q - p) * stats.f.ppf(1 - alpha, p, q - p)
+        assert hotelling_threshold(q, p, alpha) == pytest.approx(expected, rel=1e-9)
+
+
+def test_t2_is_the_formula_and_in_one_dimension_the_square_of_t() -> None:
+    draw = np.random.default_rng(0)
+    d = draw.normal(0.3, 1.0, (20, 4)) @ draw.normal(size=(4, 4))
+    mean, inverse = d.mean(axis=0), np.linalg.inv(np.cov(d.T))
+    assert hotelling(d) == pytest.approx(20 * mean @ inverse @ mean)
+    assert hotelling(d, 0.5) == pytest.approx(20 * mean @ np.linalg.inv(np.cov(d.T) + 0.25 * np.eye(4)) @ mean)
+    assert hotelling(d[:, :1]) == pytest.approx(stats.ttest_1samp(d[:, 0], 0.0).statistic ** 2)
+    flat = d @ np.diag([1.0, 1.0, 0.0, 0.0])  # of rank 2: the pseudo-inverse
+    assert hotelling(flat) == pytest.approx(20 * flat.mean(0) @ np.linalg.pinv(np.cov(flat.T)) @ flat.mean(0))
+
+
+def test_t2_of_equal_means_exceeds_its_threshold_as_often_as_alpha_says() -> None:
+    draw = np.random.default_rng(1)
+    above = [hotelling(draw.normal(size=(32, 16))) > hotelling_threshold(32, 16) for _ in range(2000)]
+    assert 0.035 < np.mean(above) < 0.065
+
+
+def test_t2_without_spread() -> None:
+    constant = np.full((8, 3), 0.5)
+    assert hotelling(np.zeros((8, 3))) == hotelling(np.zeros((8, 3)), 1e-5) == hotelling(constant) == 0
+    assert hotelling(constant, 1e-5) == pytest.approx(8 * 0.75 / 1e-10)
+    assert math.isnan(hotelling(np.array([[1.0], [math.inf], [0.0]])))
+
+
+def test_a_pair_is_told_apart_where_it_differs_and_its_graphs_do_not() -> None:
+    t2 = np.array([[9.0, 1.0], [9.0, 9.0], [1.0, 1.0], [1.0, 9.0], [math.nan, 1.0], [9.0, math.nan]])
+    assert told_apart(t2, 5.0).tolist() == [True, False, False, False, False, False]

@@ -15,7 +15,7 @@ from poolbench.records.changes import today, upgrade
 from poolbench.records.digests import count
 from poolbench.records.identity import processes
 from poolbench.records.outcomes import MOST
-from poolbench.records.record import Record
+from poolbench.records.record import PAIRED, Record
 from poolbench.report.leaderboard import FRACTIONS
 
 _PROTOCOLS = "poolbench.data.protocols."
@@ -24,19 +24,21 @@ PROTOCOLS = {
         "Holdout": ("holdout", "val"), "CrossValidation": ("cv10", "val"), "Nested": ("nested10", "val"),
         "Official": ("ogb", "val"), "Transductive": ("cluster", "train"), "Nodes": ("nodes", "val"),
         "LegacyCrossValidation": ("legacy-cv10", "test")}.items()
-} | {"poolbench.data.shift.Shift": ("shift", "val")}  # fmt: skip
+} | {"poolbench.data.shift.Shift": ("shift", "val"),
+     "poolbench.data.paired.PairedComparison": ("brec", "train")}  # fmt: skip
 """What the splits of a protocol are called (those of other folds than ten by their number), and the part on which it
 selects an epoch."""
 
 _GRAPHS = ("graph-classification", "graph-regression")
+_EMBEDDED = (*_GRAPHS, PAIRED)
 SCORED = (*_GRAPHS, "node-classification")
 """Tasks of which a metric can select the epoch."""
 TASKS = {
-    "poolbench.nn.hierarchical.Hierarchical": _GRAPHS,
-    "poolbench.nn.flat.Global": _GRAPHS,
-    "poolbench.nn.dgcnn.DGCNN": _GRAPHS,
-    "poolbench.nn.structurefree.StructureFree": _GRAPHS,
-    "poolbench.nn.unet.UNet": (*_GRAPHS, "node-classification"),
+    "poolbench.nn.hierarchical.Hierarchical": _EMBEDDED,
+    "poolbench.nn.flat.Global": _EMBEDDED,
+    "poolbench.nn.dgcnn.DGCNN": _EMBEDDED,
+    "poolbench.nn.structurefree.StructureFree": _EMBEDDED,
+    "poolbench.nn.unet.UNet": (*_EMBEDDED, "node-classification"),
     "poolbench.nn.clusterer.Clusterer": ("node-clustering",),
     "poolbench.nn.autoencoder.Autoencoder": ("reconstruction",),
     "poolbench.nn.spectral.Spectral": ("structure-preservation",),
@@ -205,7 +207,7 @@ def _selection(record: Record) -> Iterator[str]:
     """The selected epoch and its row, by the rule that selects."""
     epochs = len(record.curve) or count(record.digests or "")
     most = record.config["trainer"].get("max_epochs")
-    if isinstance(most, int) and epochs > most:
+    if isinstance(most, int) and epochs > most and record.task != PAIRED:
         yield f"has more epochs than trainer.max_epochs={most}"
     said = record.diagnostics.get("selection")
     if not isinstance(said, Mapping):
@@ -276,6 +278,8 @@ def _missing(record: Record) -> Iterator[str]:
         yield "is done, and lacks outcomes: what was answered for each test graph"
     if classes and record.outcomes is not None and record.task in _GRAPHS and record.outcomes.right is None:
         yield "outcomes.right is missing: which of the answers are right"
+    if record.task == PAIRED and record.outcomes is None:
+        yield "is done, and lacks outcomes: T^2 of each pair"
     for name in ("parameters", "memory_peak") if trains(record) else ():
         if getattr(record, name) is None:
             yield f"is done, and lacks {name}"

@@ -17,6 +17,8 @@ from poolbench.records.provenance import usable_cores
 EPOCHS = 20_000
 """What the longest published recipe asks for."""
 BATCH = 65_536
+COPIES = 1000
+"""Of each graph of a pair."""
 WIDTH = 10_000
 """The largest whole number among the arguments of an operator or a model, such as a width or a number of clusters."""
 LAYERS = 100
@@ -67,6 +69,7 @@ def _run(config: Mapping[str, Any]) -> Iterator[str]:
     trainer = config.get("trainer") or {}
     yield from _over("trainer.max_epochs", trainer.get("max_epochs"), EPOCHS)
     yield from _over("batch_size", config.get("batch_size"), BATCH)
+    yield from _over("protocol.copies", (config.get("protocol") or {}).get("copies"), COPIES)
     threads, cores = trainer.get("threads"), usable_cores()
     if isinstance(threads, int):
         yield from _over("trainer.threads for each of trainer.devices", threads * max(processes(trainer), 1), cores)

@@ -8,12 +8,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from poolbench.audit import paired
 from poolbench.audit.trust import Trust
 from poolbench.data.index_files import NotHere
 from poolbench.errors import PoolBenchError
 from poolbench.records import outcomes
 from poolbench.records.changes import upgrade
-from poolbench.records.record import Record
+from poolbench.records.record import PAIRED, Record
 
 if TYPE_CHECKING:
     from poolbench.data.prepared import Prepared
@@ -81,7 +82,9 @@ def _wrong_labels(record: Record, prepared: Prepared) -> Iterator[str]:
         answers = outcomes.unpack(record.outcomes)
     except ValueError:
         return  # it is said elsewhere
-    if record.task == "node-clustering":
+    if record.task == PAIRED:
+        yield from paired.against(record, answers, prepared)
+    elif record.task == "node-clustering":
         if len(answers.predicted) != prepared.raw.total_nodes:
             yield f"outcomes are of {len(answers.predicted)} nodes, and there are {prepared.raw.total_nodes}"
             return

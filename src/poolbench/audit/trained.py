@@ -20,8 +20,7 @@ from poolbench.data.features import Features
 from poolbench.data.prepared import Prepared
 from poolbench.data.raw import RawGraphs
 from poolbench.data.sources.own_graphs import raw_graphs
-from poolbench.data.splits import MEASURED, PARTS
-from poolbench.data.store import BatchLoader, GraphStore, mix
+from poolbench.data.store import BatchLoader, GraphStore
 from poolbench.errors import PoolBenchError, RunError, one_line
 from poolbench.jobs.weights import Weights
 from poolbench.learn.build import build_dataset, build_model, build_perturbation
@@ -30,8 +29,9 @@ from poolbench.linalg import RAW
 from poolbench.nn.model import GraphModel
 from poolbench.records.attempts import WEIGHTS, attempt_folders, run_folder
 from poolbench.records.changes import upgrade
-from poolbench.records.record import RECORD, Record, read_record
+from poolbench.records.record import MEASURED, PARTS, RECORD, Record, read_record
 from poolbench.records.version import installed_code
+from poolbench.splitmix import mix
 
 KEEP = "do it again with callbacks.keep_weights=true force=true"
 ASKED = 0x7E57
@@ -171,7 +171,7 @@ class Trained:
         Raises `PoolBenchError` where the data cannot be had, or is another one.
         """
         clusters = self.asks == "clusters"
-        from poolbench.learn.train import drawn_by  # and with it Lightning
+        from poolbench.learn.trainable import drawn_by  # and with it Lightning
 
         paths, record = self.config.paths, self.record
         protocol = build_protocol(self.config.protocol, self.config.split.seed, paths.data, paths.mirror)

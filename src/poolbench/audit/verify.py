@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from poolbench.audit import claims
+from poolbench.audit import claims, paired
 from poolbench.audit import splits as resplit
 from poolbench.audit.claims import measured_anew
 from poolbench.audit.registry import Registry
@@ -28,7 +28,7 @@ from poolbench.records.equivalence import Covered, Links
 from poolbench.records.forgotten import FOLDER, MARKS, Forgotten
 from poolbench.records.identity import EXECUTION_KEYS, canonical_json, processes, run_identity, without
 from poolbench.records.reasons import placeless
-from poolbench.records.record import LARGEST, RECORD, Record, decode, encode, lean
+from poolbench.records.record import LARGEST, PAIRED, RECORD, Record, decode, encode, lean
 from poolbench.records.version import installed_code
 from poolbench.report.leaderboard import Place, dataset_name, pool_name, protocol_name
 from poolbench.wording import count
@@ -304,6 +304,9 @@ def _wrong_outcomes(record: Record) -> Iterator[str]:
         answers = outcomes.unpack(record.outcomes)
     except ValueError as error:
         yield f"outcomes: {error}"
+        return
+    if record.task == PAIRED:
+        yield from paired.wrong(record, answers)
         return
     count, accuracy = len(answers.graphs), record.metrics.test.get("accuracy")
     if record.splits.test and count != record.splits.test:

@@ -277,7 +277,7 @@ def coarsen_dataset(
     num_nodes: Tensor,
     edge_index: Tensor,
     coarsen: Sequence[Coarsen],
-    recipe: Recipe,
+    recipe: Recipe | None,
     edge_weight: Tensor | None = None,
     symmetric: bool = False,
     workers: int = 1,
@@ -292,7 +292,7 @@ def coarsen_dataset(
     Args:
         num_nodes: [G] int64. edge_index: [2, E] int64, global node ids, sources and targets, sorted by both.
         coarsen: one function a level; the first gets the graphs, each of the others the pooled graphs before it.
-        recipe: what the file is found by.
+        recipe: what the file is found by; None: nothing is looked up, and nothing kept.
         edge_weight: [E] or None.
         symmetric: whether the graphs are known to be undirected, weights included (`GraphStore.symmetric`).
         workers: processes, at least 1. They are started anew (spawn), with one thread each.
@@ -300,10 +300,12 @@ def coarsen_dataset(
 
     Raises `PoolBenchError` where a worker died, and whatever `coarsen` raises.
     """
+    job = _Job(tuple(coarsen), symmetric)
+    if recipe is None:
+        return _compute(num_nodes, edge_index, edge_weight, job, workers)
     digest = recipe.digest(len(coarsen))
     cache = cache_dir(data)
     path = cache / FOLDER / f"{recipe.operator}-{digest[:32]}.pt"
-    job = _Job(tuple(coarsen), symmetric)
     packed = _load(path)
     if packed is not None:
         return PackedCoarsenings(num_nodes.cpu(), packed._levels)  # one tensor of sizes, as where they are computed

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from poolbench.data import target
 from poolbench.data.features import Features, NodeFeatures
+from poolbench.data.pairs import Pairs
 from poolbench.data.raw import RawGraphs
 from poolbench.data.target import Target
 
@@ -57,6 +58,10 @@ class GraphDataset:
     def environment(self, raw: RawGraphs) -> Tensor | None:
         """[G] int64, where each graph comes from, such as its scaffold, in the dataset's order; None where it does not
         say."""
+        return None
+
+    def pairs(self, raw: RawGraphs) -> Pairs | None:
+        """The pairs of graphs that are to be told apart, where the dataset is made of some; else None."""
         return None
 
     def official_node_split(self, raw: RawGraphs) -> dict[str, Tensor] | None:

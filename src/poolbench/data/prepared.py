@@ -8,6 +8,7 @@ import torch
 
 from poolbench.data.dataset import GraphDataset
 from poolbench.data.features import Features
+from poolbench.data.pairs import Comparison
 from poolbench.data.perturb import Perturbation
 from poolbench.data.protocols import Protocol
 from poolbench.data.raw import RawGraphs
@@ -24,7 +25,7 @@ class Prepared:
 
     raw: the content. x: node features. edges, weight: features and weights of the edges, or None. target: what is to
     be predicted. split: which graph is trained, validated and tested on.
-    select, validates, level, fold_seeds: see `Protocol`. known: see `GraphDataset`.
+    select, validates, level, fold_seeds, comparison: see `Protocol`. known: see `GraphDataset`.
     """
 
     raw: RawGraphs
@@ -38,6 +39,7 @@ class Prepared:
     level: str
     fold_seeds: str
     known: str | None = None
+    comparison: Comparison | None = None
 
     @property
     def train_graphs(self) -> torch.Tensor:
@@ -108,7 +110,8 @@ class Loaded:
         order = protocol.order(self.dataset, self.raw)
         split = protocol.split(self.target.strata, self.raw.fingerprint(), fold, self.official, order)
         made = Prepared(self.raw, self.x, self.edges, self.weight, self.target, split, protocol.select,
-                        protocol.validates, protocol.level, protocol.fold_seeds, self.dataset.known)  # fmt: skip
+                        protocol.validates, protocol.level, protocol.fold_seeds, self.dataset.known,
+                        protocol.comparison(self.dataset, self.raw))  # fmt: skip
         chosen = None if perturbation is None else self._chosen(made, perturbation)
         if perturbation is not None and chosen is not None:
             made = self._perturbed(made, perturbation.graphs(self.raw, chosen))

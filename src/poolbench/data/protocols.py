@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from poolbench.data.dataset import GraphDataset
+    from poolbench.data.pairs import Comparison
     from poolbench.data.raw import RawGraphs
     from poolbench.data.splits import Split
 
@@ -72,6 +73,10 @@ class Protocol:
     def parts_by(self, order: Tensor, y: Tensor) -> Parts:
         """`parts`, of a protocol that splits graphs by their `order` [G]."""
         raise NotImplementedError
+
+    def comparison(self, dataset: GraphDataset, raw: RawGraphs) -> Comparison | None:
+        """The pairs of graphs that are compared, and how, of a protocol that does that; None of any other."""
+        return None
 
     def files(self) -> list[Path]:
         """The files that the splits are read from."""

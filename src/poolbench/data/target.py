@@ -11,9 +11,9 @@ from torch import Tensor
 from poolbench.data.raw import RawGraphs
 from poolbench.errors import PoolBenchError
 
-KINDS = ("classes", "binary", "numbers", "words", "none")
+KINDS = ("classes", "binary", "numbers", "words", "none", "pairs")
 LOSSES = {"classes": ("cross-entropy",), "binary": ("cross-entropy",), "numbers": ("mse", "l1"),
-          "words": ("cross-entropy",), "none": ("none",)}  # fmt: skip
+          "words": ("cross-entropy",), "none": ("none",), "pairs": ("cosine",)}  # fmt: skip
 
 Evaluate = Callable[[Tensor, Tensor], dict[str, float]]
 """(y_true, y_pred) of all graphs of a part -> metrics by name."""
@@ -27,11 +27,12 @@ class Target:
         kind: `classes`: y [G] int64, one class a graph. `binary`: y [G, T] float32, T yes/no questions, NaN where the
             answer is not known. `numbers`: y [G, T] float32, NaN where not known. `words`: y [G, L] int64, the words of
             a sequence as numbers below `vocabulary`. `none`: y [G] zeros; nothing is known of the graphs, and a model
-            learns from the pool's own losses or from the features.
+            learns from the pool's own losses or from the features. `pairs`: y [G] zeros; of two graphs that follow one
+            another the answers are to differ.
         y: the values.
-        outputs: what a model must return for a graph: C, T, T, L * vocabulary, 0.
+        outputs: what a model must return for a graph: C, T, T, L * vocabulary, 0, any.
         metric: the name of the metric that counts. mode: `max` where larger is better, else `min`.
-        loss: `cross-entropy`, or for numbers `mse` or `l1`.
+        loss: `cross-entropy`, or for numbers `mse` or `l1`, for pairs `cosine`.
         evaluate: metrics out of all labels and predictions of a part (model outputs as they are: logits). The official
             evaluator of a dataset, where it has one; None: accuracy for classes, mean errors for numbers.
         references: [G, ...] what `evaluate` takes as y_true where y does not say all, such as the words beyond the
@@ -101,6 +102,11 @@ def numbers(raw: RawGraphs, loss: str = "mse", columns: list[int] | None = None)
 def nothing(raw: RawGraphs) -> Target:
     """No labels: what a model learns from are the losses of its own parts."""
     return Target("none", torch.zeros(raw.num_graphs, dtype=torch.int64), 0, "loss", "min", "none")
+
+
+def pairs(raw: RawGraphs, width: int) -> Target:
+    """Embeddings [G, width], of which two that follow one another are to differ."""
+    return Target("pairs", torch.zeros(raw.num_graphs, dtype=torch.int64), width, "pairs", "max", "cosine")
 
 
 def natural(raw: RawGraphs) -> Target:

@@ -20,6 +20,7 @@ from poolbench.records.digests import chain
 from poolbench.records.provenance import provenance
 from poolbench.records.reasons import placeless_here
 from poolbench.records.record import (
+    PAIRED,
     PARTS,
     SCHEMA,
     Metrics,
@@ -35,7 +36,7 @@ from poolbench.records.record import (
 if TYPE_CHECKING:
     from poolbench.data.prepared import Prepared
     from poolbench.learn.build import Parts
-    from poolbench.learn.train import Trainable
+    from poolbench.learn.trainable import Trainable
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,8 @@ def follow(config: Config, prepared: Prepared, id: str, code: str) -> Any:
     Returns nothing: nobody asks such a process for a record.
     """
     with loading():
-        from poolbench.learn.train import Trainable, train
+        from poolbench.learn.train import train
+        from poolbench.learn.trainable import Trainable
     quiet = with_values(config, {"callbacks.progress": "none"})
     folder = os.environ.get(LEADER)
     resume = Path(folder) / attempts.CHECKPOINT if folder else None
@@ -81,7 +83,8 @@ def do(
     from poolbench.jobs.weights import Weights
     from poolbench.learn.loggers import Loggers, RunInfo
     from poolbench.learn.outcome import Outcome
-    from poolbench.learn.train import data_facts, train
+    from poolbench.learn.train import train
+    from poolbench.learn.trainable import data_facts
 
     raw, split, values = prepared.raw, prepared.split, plain(config)
     results = Path(config.paths.results)
@@ -127,7 +130,7 @@ def do(
 
     def first_epoch(epoch: int) -> None:
         if epoch:
-            print(f"run {id} goes on from epoch {epoch + 1}")
+            print(f"run {id} goes on from {unit(outcome.task)} {epoch + 1}")
         opened.append(Loggers(info, parts.loggers, first_epoch=epoch + 1))
         attempts.note_start(attempt.folder)
 
@@ -244,9 +247,16 @@ def table(name: str, made: Record) -> str:
     time, selected = made.time, made.selected_epoch
     epochs = ""
     if selected is not None and time.epoch is not None:  # a graph kernel has none
-        epochs = f"selected epoch {selected + 1} of {len(made.curve)}, {1e3 * time.epoch:.0f} ms an epoch, "
+        each = unit(made.task)
+        which = f"selected epoch {selected + 1} of {len(made.curve)}" if each == "epoch" else f"{len(made.curve)} pairs"
+        epochs = f"{which}, {1e3 * time.epoch:.0f} ms {'an epoch' if each == 'epoch' else 'a pair'}, "
     lines.append(f"{epochs}{time.total:.1f} s in all, {made.parameters:,} parameters")
     return "\n".join(lines)
+
+
+def unit(task: str | None) -> str:
+    """What a row of the curve is of."""
+    return "pair" if task == PAIRED else "epoch"
 
 
 def _width(name: str) -> int:

@@ -73,7 +73,7 @@ def one_run(
     if done := _found(config, id, code):
         return done
     with loading():
-        from poolbench.learn.train import Trainable
+        from poolbench.learn.trainable import Trainable
     trainable = Trainable.of(config, prepared)  # what is refused is refused before anything is written
     if config.callbacks.keep_weights and trainable.learner is None:
         raise PoolBenchError("callbacks.keep_weights=true: a graph kernel has no weights; leave it out")

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from poolbench.config import Config, Part, Trainer
 from poolbench.data.dataset import GraphDataset
+from poolbench.data.paired import PairedComparison
 from poolbench.data.perturb import Perturbation
 from poolbench.data.prepared import Loaded, Prepared
 from poolbench.data.protocols import Nested, Protocol
@@ -56,6 +57,8 @@ class Parts:
         protocol = build_protocol(config.protocol, config.split.seed, config.paths.data, config.paths.mirror)
         if config.fold is not None:
             protocol.check_fold(config.fold)
+        if isinstance(protocol, PairedComparison):
+            check_pairs(config)
         if protocol.select == "last" and config.callbacks.monitor != "auto":
             raise PoolBenchError(
                 f"callbacks.monitor={config.callbacks.monitor} selects an epoch, and protocol.select=last takes "
@@ -208,6 +211,27 @@ def check_device(settings: Trainer) -> None:
         asked, cores = processes({"devices": settings.devices}), max(usable_cores(), 2)
         if asked > cores:
             raise PoolBenchError(f"trainer.devices={settings.devices}: this machine has cores for {cores} processes")
+
+
+def check_pairs(config: Config) -> None:
+    """Raise `PoolBenchError` for what does not go with a model for each pair."""
+    trainer, monitor = config.trainer, config.callbacks.monitor
+    if monitor != "auto":
+        raise PoolBenchError(f"callbacks.monitor={monitor}: protocol=brec takes the last epoch of a pair; leave it out")
+    if not config.evaluate_test:
+        raise PoolBenchError(
+            "evaluate_test=false: protocol=brec measures on the pairs that it trains on, and has no other part; "
+            "search under another protocol"
+        )
+    if config.batch_size % 2:
+        raise PoolBenchError(f"batch_size={config.batch_size}: graphs of a pair go together, take an even number")
+    if trainer.compile:
+        raise PoolBenchError("trainer.compile=true: protocol=brec has a model for each pair, and compiles none")
+    if trainer.starts_processes or processes({"devices": trainer.devices}) != 1:
+        raise PoolBenchError(
+            f"trainer.devices={trainer.devices}, strategy={trainer.strategy}: protocol=brec trains in one process; "
+            "take trainer.devices=1 trainer.strategy=auto"
+        )
 
 
 def check_losses(config: Config, model: GraphModel, validates: str) -> None:

@@ -221,7 +221,6 @@ class Keeper(pl.Callback):
         """Write the resume checkpoint, whole or not at all. steps: of the optimiser so far."""
         assert self.resume is not None
         state = {
-            "version": VERSION,
             "identity": self.identity,
             "model": module.model.state_dict(),
             "optimizer": module.optimizer.state_dict(),
@@ -230,27 +229,16 @@ class Keeper(pl.Callback):
             "curve": self.curve,
             "steps": steps,
         }
-        content = io.BytesIO()  # torch.save into a file makes a RuntimeError of a full disk
-        torch.save(state, content)
-        try:
-            put(self.resume, lambda file: file.write(content.getbuffer()))
-        except OSError as error:
-            raise RunError(f"cannot write {self.resume}: {(error.strerror or str(error)).lower()}") from error
+        write_checkpoint(self.resume, state)
         self._saved = time.monotonic()
 
     def read(self) -> bool:
         """Read the resume checkpoint where there is one that fits; training then goes on behind its last epoch."""
-        if self.resume is None or not self.resume.exists():
+        state = None if self.resume is None else read_checkpoint(self.resume, self.identity)
+        if state is None:
             return False
-        try:
-            state = torch.load(self.resume, map_location="cpu", weights_only=True)
-            if state["version"] != VERSION or state["identity"] != self.identity:
-                return False
-            self.selection.restore(state["selection"])
-            self.curve = list(state["curve"])
-        except Exception as error:  # whatever a damaged file makes torch raise: it costs epochs, not the run
-            log.warning("the checkpoint %s cannot be read (%s): starting from the first epoch", self.resume, error)
-            return False
+        self.selection.restore(state["selection"])
+        self.curve = list(state["curve"])
         self._pending = state
         return True
 
@@ -265,6 +253,28 @@ class Keeper(pl.Callback):
             self.scheduler.step(self.selection.score(row))
         elif self.scheduler is not None:
             self.scheduler.step()
+
+
+def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write a resume checkpoint, whole or not at all. state: with the `identity` of the run."""
+    content = io.BytesIO()  # torch.save into a file makes a RuntimeError of a full disk
+    torch.save({"version": VERSION, **state}, content)
+    try:
+        put(path, lambda file: file.write(content.getbuffer()))
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
+
+
+def read_checkpoint(path: Path, identity: str) -> dict[str, Any] | None:
+    """What `write_checkpoint` wrote, where there is a file that is whole and of this run."""
+    if not path.exists():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return state if state["version"] == VERSION and state["identity"] == identity else None
+    except Exception as error:  # whatever a damaged file makes torch raise: it costs epochs, not the run
+        log.warning("the checkpoint %s cannot be read (%s): starting from the beginning", path, error)
+        return None
 
 
 def _refuse_nan(epoch: int, row: dict[str, float]) -> None:

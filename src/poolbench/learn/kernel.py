@@ -95,7 +95,8 @@ class KernelSVM:
         kind, split, y = prepared.target.kind, prepared.split, prepared.target.y
         if kind != "classes" or prepared.level != "graphs":
             carry = {"numbers": "numbers to regress", "binary": "answers to yes/no questions", "none": "no labels",
-                     "words": "words", "classes": "classes of their nodes"}[kind]  # fmt: skip
+                     "words": "words", "classes": "classes of their nodes",
+                     "pairs": "pairs to compare"}[kind]  # fmt: skip
             raise PoolBenchError(f"model={self.name} tells classes of graphs apart, and these graphs carry {carry}")
         if not split.val.numel():
             raise PoolBenchError(

@@ -24,6 +24,7 @@ from poolbench.learn.tally import Answers, Tally
 from poolbench.nn.model import GraphModel, ModelOutput
 from poolbench.nn.spectral import Spectral
 from poolbench.pool.base.src import Operator
+from poolbench.records.record import PAIRED
 
 
 class Learner(pl.LightningModule):
@@ -161,6 +162,17 @@ class NodeClassification(Learner):
         return _mean_of_known(F.cross_entropy(out.y, batch.y, ignore_index=-1, reduction="none"), known)
 
 
+class PairComparison(Learner):
+    """The embeddings of the two graphs of a pair, side by side in a batch: max(0, cos), so that they part."""
+
+    task = PAIRED
+    metric = ("pairs", "max")
+
+    def task_loss(self, out: ModelOutput, batch: Batch) -> tuple[Tensor, Tensor | int]:
+        a, b = out.y[0::2], out.y[1::2]
+        return F.cosine_embedding_loss(a, b, a.new_full((1,), -1.0)), a.shape[0]
+
+
 class Unlabelled(Learner):
     """Base of the tasks that look at no labels of graphs, whether there are any or not."""
 
@@ -233,6 +245,10 @@ def learner_for(model: GraphModel, target: Target, level: str = "graphs") -> typ
     Args:
         level: what has the labels, `graphs` or `nodes` (`Protocol.level`).
     """
+    if target.kind == "pairs":
+        if model.task != "graphs":
+            raise PoolBenchError("protocol=brec compares embeddings of graphs: add model=hierarchical or model=global")
+        return PairComparison
     if (model.task == "nodes") != (level == "nodes"):
         raise PoolBenchError(
             "an answer a node takes both protocol=nodes and a model for it, such as model=unet model.nodes=true"

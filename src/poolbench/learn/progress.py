@@ -12,21 +12,26 @@ from pytorch_lightning.callbacks import RichProgressBar
 
 
 class Lines(pl.Callback):
-    """A line after the first epoch, then one every `every` seconds, and one for the last epoch."""
+    """A line after the first epoch, then one every `every` seconds, and one for the last epoch. unit: what goes by the
+    name of an epoch."""
 
-    def __init__(self, names: Sequence[str], every: float = 10.0) -> None:
-        self.names, self.every = names, every
+    def __init__(self, names: Sequence[str], unit: str = "epoch", every: float = 10.0) -> None:
+        self.names, self.unit, self.every = names, unit, every
         self._last, self._row = -1e9, ""
 
     def report(self, epoch: int, row: dict[str, float]) -> None:
         """Called by the run after each epoch."""
-        self._row = _text(epoch, row, self.names)
+        self._row = _text(f"{self.unit} {epoch + 1:>4}", row, self.names)
         if time.monotonic() - self._last >= self.every:
             self._last = time.monotonic()
             print(self._row, flush=True)
             self._row = ""
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Print the last line, where it was not."""
         if self._row:
             print(self._row, flush=True)
 
@@ -60,7 +65,5 @@ def progress(kind: str, names: Sequence[str]) -> Lines | Bar | None:
     return Bar(names) if kind == "bar" else Lines(names)
 
 
-def _text(epoch: int, row: dict[str, float], names: Sequence[str]) -> str:
-    parts = [f"epoch {epoch + 1:>4}"]
-    parts += [f"{name} {row[name]:.4f}" for name in names if name in row]
-    return "  ".join(parts)
+def _text(head: str, row: dict[str, float], names: Sequence[str]) -> str:
+    return "  ".join([head, *(f"{name} {row[name]:.4f}" for name in names if name in row)])

@@ -2,88 +2,34 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 
 from poolbench.config import Callbacks, Config
-from poolbench.data.coarsen import PackedCoarsenings, Recipe, coarsen_dataset
 from poolbench.data.prepared import Prepared
-from poolbench.data.store import GraphStore
-from poolbench.data.target import Target
-from poolbench.learn import diagnostics, memory, metrics
-from poolbench.learn.build import build_model, build_optimizer, build_scheduler, check_monitor
+from poolbench.learn import diagnostics, memory
 from poolbench.learn.datamodule import GraphData
 from poolbench.learn.keeper import Keeper, Selection
-from poolbench.learn.learner import Learner, evaluate, learner_for
+from poolbench.learn.learner import Learner, evaluate
 from poolbench.learn.outcome import Outcome, Row
+from poolbench.learn.pairs import compare
 from poolbench.learn.progress import progress
 from poolbench.learn.tally import Answers
+from poolbench.learn.trainable import Trainable, drawn_by, packed_store
 from poolbench.learn.trainer import build_trainer
-from poolbench.linalg import RAW, Dense, Sparse
-from poolbench.linalg.coarsening import Coarsening
-from poolbench.nn.encoder import Channels
-from poolbench.nn.model import DataFacts
-from poolbench.pool.base.src import SRCPool
 from poolbench.records.outcomes import pack
-from poolbench.records.provenance import usable_cores
 from poolbench.records.record import MEASURED, PARTS, TESTED
-from poolbench.records.version import code_version
 from poolbench.splitmix import mix
 
 log = logging.getLogger(__name__)
-
-
-def set_threads(threads: int) -> None:
-    """Threads of torch: the order of sums depends on it, so it is a part of a run's identity."""
-    if torch.get_num_threads() != threads:
-        torch.set_num_threads(threads)
-
-
-def drawn_by(config: Config, prepared: Prepared) -> int:
-    """What a run draws its weights, batches and all else by: its seed, or another one in each fold."""
-    fold = prepared.split.fold
-    return config.seed if fold is None or prepared.fold_seeds == "shared" else mix(config.seed, 0xF01D, fold)
-
-
-@dataclass(frozen=True)
-class Trainable:
-    """A model for its data, and what trains it. learner: the task; None for a graph kernel, which has no epochs."""
-
-    model: Any
-    learner: type[Learner] | None
-    optimizer: torch.optim.Optimizer
-    scheduler: Any | None
-
-    @classmethod
-    def of(cls, config: Config, prepared: Prepared) -> Trainable:
-        """Build it; the weights are drawn by `drawn_by`.
-
-        Raises `PoolBenchError` where model, protocol and data do not go together, and for what Lightning refuses.
-        """
-        set_threads(config.trainer.threads)
-        build_trainer(config.trainer, [])
-        torch.manual_seed(mix(drawn_by(config, prepared), 0))
-        model: Any = build_model(config.model, config.pool, data_facts(prepared, config.k_from), config.names.pool)
-        learner, parameters = None, []
-        if model.task == "kernel":
-            model.check(prepared)
-        else:
-            learner, parameters = learner_for(model, prepared.target, prepared.level), list(model.parameters())
-            learner.check(prepared)
-            _check_monitor(config.callbacks.monitor, learner.adapt(prepared, model).target)
-        # An operator that stands alone may have no parameters, and nothing is trained.
-        optimizer = build_optimizer(config.optimizer, parameters or [torch.nn.Parameter(torch.zeros(0))])
-        return cls(model, learner, optimizer, build_scheduler(config.scheduler, optimizer))
 
 
 def train(
@@ -112,6 +58,12 @@ def train(
     """
     outcome = outcome or Outcome()
     started = time.perf_counter()
+    if prepared.comparison is not None:
+        try:
+            compare(config, prepared, outcome, resume, identity, on_start, on_epoch, watch)
+        finally:
+            outcome.time["total"] = time.perf_counter() - started
+        return outcome
     seed, model, learner = drawn_by(config, prepared), trainable.model, trainable.learner
     if learner is None:
         on_start(0)
@@ -124,7 +76,7 @@ def train(
     module = learner(model, trainable.optimizer, config.loss_weights, target, config.loss_ramp)
     outcome.task = module.task
 
-    store = partial(_store, config, prepared, model)
+    store = partial(packed_store, config, prepared, model)
     data = GraphData(store, split, config.batch_size, seed, prepared.validates, prepared.level)
     callbacks = config.callbacks
     selection = build_selection(callbacks, prepared, module)
@@ -199,17 +151,6 @@ def train(
     return outcome
 
 
-def _check_monitor(monitor: str, target: Target) -> None:
-    """Refuse a number that no epoch measures; auxiliary losses are the model's, and were looked at with it."""
-    part, _, name = monitor.partition("/")
-    if name.startswith("loss_"):
-        return
-    if part == "train":  # sums alone
-        check_monitor(monitor, ["loss", "total_loss", *(["accuracy"] if target.kind == "classes" else [])])
-    else:
-        check_monitor(monitor, ["loss", "total_loss", *metrics.names(target)])
-
-
 def _fit_elsewhere(
     trainer: pl.Trainer, module: Learner, data: GraphData, keeper: Keeper, on_epoch: Callable[[int, Row], None]
 ) -> None:
@@ -222,19 +163,6 @@ def _fit_elsewhere(
     module.trainer = data.trainer = trainer  # Lightning tells them there alone
     for epoch, row in enumerate(keeper.curve[seen:], seen):
         on_epoch(epoch, row)
-
-
-def _store(config: Config, prepared: Prepared, model: Any, device: torch.device) -> GraphStore:
-    """The packed graphs with what the model asks of them."""
-    raw, views = prepared.raw, model.requirements() - {RAW}
-    edges = None if prepared.edges is None or not model.takes_edges else prepared.edges.values
-    symmetric = raw.symmetric if prepared.weight is None else None
-    pools = model.precomputed()
-    coarsenings = None
-    if pools:  # kept in the cache under the operator's code
-        coarsenings = coarsened(pools, prepared, code_version([config.pool.target]), config.paths.data)
-    return GraphStore(prepared.x.values, raw.num_nodes, raw.edge_index, prepared.target.y, prepared.weight, views,
-                      device, edges, prepared.level == "nodes", symmetric, coarsenings)  # fmt: skip
 
 
 def _measure_memory(outcome: Outcome, module: Learner, data: GraphData, seed: int) -> None:
@@ -252,48 +180,6 @@ def _fit_kernel(model: Any, prepared: Prepared, evaluate_test: bool, outcome: Ou
         model.fit(prepared, outcome, evaluate_test)
     finally:
         outcome.time["epoch"] = outcome.time["epoch_cpu"] = None
-
-
-def data_facts(prepared: Prepared, k_from: Literal["mean", "largest"] | float) -> DataFacts:
-    """What a model is told of the data. k_from: the size of graphs of which a ratio makes k, see `Config`."""
-    raw, x, edges = prepared.raw, prepared.x, prepared.edges
-    sizes = raw.num_nodes[prepared.train_graphs].double()
-    size = sizes.mean() if k_from == "mean" else sizes.quantile(1.0 if k_from == "largest" else k_from)
-    classes = None if raw.node_y is None else int(raw.node_y.max()) + 1
-    return DataFacts(
-        in_channels=x.values.shape[1],
-        out_channels=prepared.target.outputs,
-        mean_nodes=float(size),
-        vocabulary=x.vocabulary,
-        edges=None if edges is None else Channels(edges.values.shape[1], edges.vocabulary),
-        classes=classes,
-        sizes=raw.num_nodes[prepared.train_graphs].tolist(),
-    )
-
-
-def settings(pool: SRCPool) -> dict[str, Any]:
-    """By what a pool's coarsenings are kept: its attributes that are one value each, the arguments among them."""
-    plain = (bool, int, float, str, type(None))
-    return {name: v for name, v in vars(pool).items() if isinstance(v, plain) and name != "training"}
-
-
-def coarsened(pools: Sequence[SRCPool], prepared: Prepared, code: str, data: str | Path | None) -> PackedCoarsenings:
-    """What the pools make of the dataset's graphs, computed once and kept in the cache."""
-    raw, weight = prepared.raw, prepared.weight
-    arguments = [settings(pool) for pool in pools]
-    dataset = raw.fingerprint()
-    if weight is not None:
-        dataset = hashlib.sha256(dataset.encode() + weight.numpy().tobytes()).hexdigest()
-    recipe = Recipe(type(pools[0]).__name__, {"levels": arguments, "matrix": str(pools[0].connectivity)}, code, dataset)
-    steps = [partial(_coarsen, pool, level == 0) for level, pool in enumerate(pools)]
-    symmetric = raw.symmetric if weight is None else False
-    return coarsen_dataset(raw.num_nodes, raw.edge_index, steps, recipe, weight, symmetric, usable_cores(), data)
-
-
-def _coarsen(pool: SRCPool, first: bool, a: Sparse | Dense) -> Coarsening:
-    view = a.view(pool.connectivity) if first else a
-    assert isinstance(view, Sparse | Dense)
-    return pool.coarsen(view)
 
 
 def build_selection(callbacks: Callbacks, prepared: Prepared, module: Learner) -> Selection:

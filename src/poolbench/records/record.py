@@ -32,6 +32,8 @@ TESTED = ("test", "id_test")
 """The parts that are looked at once, at the end, and with `evaluate_test=false` not at all."""
 MEASURED = (*PARTS, "id_test")
 """The parts that a trained model is measured on, as far as a split has them."""
+PAIRED = "pair-comparison"
+"""The task of which a row of the curve is no epoch but a pair of graphs, with a model of its own."""
 Status = Literal["done", "failed", "pruned"]
 WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -129,8 +131,8 @@ class Record(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=Tru
 
     id: of the run (`identity.run_identity`; in schema 1 it depended on the code). status: `done`, `failed` or `pruned`;
     reason: of the last two. config: as resolved, see `poolbench.config`. metrics, losses: at the selected epoch. curve:
-    a row an epoch. memory_peak: bytes. outcomes: of the test part. digests: of the curve's rows, chained
-    (`digests.chain`). selected: the curve's row of the selected epoch.
+    a row an epoch; of the task `PAIRED`, a pair. memory_peak: bytes. outcomes: of the test part. digests: of the
+    curve's rows, chained (`digests.chain`). selected: the curve's row of the selected epoch.
     """
 
     schema: Literal[1, 2]

@@ -7,9 +7,11 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from poolbench.errors import one_line, printable
+from poolbench.records.record import PAIRED
 from poolbench.report.leaderboard import (
     BASELINE,
     DATASETS_FOR_BOOTSTRAP,
@@ -49,7 +51,7 @@ class Table:
 
 def tables(board: Board) -> list[Table]:
     """All tables of a board that have something to say."""
-    made = [results(board), against_baseline(board), over_datasets(board), ranks(board)]
+    made = [results(board), categories(board), against_baseline(board), over_datasets(board), ranks(board)]
     made += [costs(board, gauge, i) for i, gauge in enumerate(board.gauges, 1)]
     return [table for table in [*made, failures(board)] if table.rows]
 
@@ -114,6 +116,10 @@ def _pool(row: Row) -> str:
     return f"{row.pool} (control)" if row.control else row.pool
 
 
+def _named(row: Row) -> str:
+    return _pool(row) + (f" ({row.options})" if row.options else "")
+
+
 def _parameters(cells: Iterable[Cell]) -> str:
     counts = sorted({cell.parameters for cell in cells if cell.parameters is not None})
     if not counts:
@@ -168,6 +174,42 @@ def _result_records(board: Board) -> Iterable[dict[str, Any]]:
         }
 
 
+def categories(board: Board) -> Table:
+    """Of metrics that are counted by category (`pairs/cfi` of `pairs`), a row a setting and dataset, a column each."""
+    found = {at: counted for at, cell in board.cells.items() if (counted := _counted(cell, at[1]))}
+    names = list(dict.fromkeys(name for counted in found.values() for name in counted))
+    rows, records = [], []
+    for (row, column), counted in found.items():
+        n = len(board.cells[row, column].scores)
+        means = {name: fmean(values) for name, values in counted.items()}
+        told = [f"{means[name]:.4g}" if name in means else "–" for name in names]
+        rows.append((column.dataset, _named(row), row.model, *told, str(n)))
+        records.append({**_identity(board, row, column), **{name: means.get(name) for name in names}, "n": n})
+    totals = ", ".join(f"{kind} {total}" for kind, total in _totals(board).items())
+    caption = (
+        f"Means over n {' or '.join(sorted({c.unit for _, c in found}))}. Unreliable: pairs of which a graph differs "
+        f"from itself by the same test; they count for nothing. There are: {totals}."
+    )
+    header = ("dataset", "pool", "model", *(name.rpartition("/")[2] for name in names), "n")
+    return Table("categories", f"By category, {board.protocol}", caption, header, tuple(rows), 3, tuple(records))
+
+
+def _counted(cell: Cell, column: Column) -> dict[str, list[float]]:
+    """The values of each metric of a cell's runs, where there are some by category."""
+    runs = [run.record.metrics.test for run in cell.runs if run.status == "done"]
+    names = dict.fromkeys(name for test in runs for name in test)
+    if not any(name.startswith(f"{column.metric.name}/") for name in names):
+        return {}
+    return {name: [test[name] for test in runs if name in test] for name in names}
+
+
+def _totals(board: Board) -> dict[str, int]:
+    """How many pairs each category has, as the records say."""
+    said = [run.record.diagnostics.get("pairs") for cell in board.cells.values() for run in cell.runs]
+    sizes = [one["of"] for one in said if isinstance(one, dict) and isinstance(one.get("of"), dict)]
+    return {name: total for one in sizes for name, total in one.items()}
+
+
 def against_baseline(board: Board) -> Table:
     """Every setting against no pooling, on paired units."""
     header = (
@@ -180,7 +222,7 @@ def against_baseline(board: Board) -> Table:
         low, high = (found.low, found.high) if found else (None, None)
         rows.append((
             versus.column.dataset,
-            _pool(versus.row) + (f" ({versus.row.options})" if versus.row.options else ""),
+            _named(versus.row),
             versus.row.model,
             f"{metric.gap(found.difference)} {metric.unit}" if found else "–",
             "–" if low is None or high is None else f"{metric.gap(low)} to {metric.gap(high)}",
@@ -291,12 +333,18 @@ def costs(board: Board, gauge: Gauge, number: int = 1) -> Table:
                 })  # fmt: skip
     header = ("pool", "parameters", *(column.dataset for column in board.columns))
     caption = (
-        "Median over runs of the median time of a training epoch (of the processor where one thread of it did "
+        f"Median over runs of the median time of {_unit(board)} (of the processor where one thread of it did "
         f"everything, else of the clock), and of the peak memory: {MEMORY[gauge.memory]}."
     )
     name = "costs" if len(board.gauges) == 1 else f"costs-{number}"
     title = f"Time and memory on {gauge}, {board.protocol}"
     return Table(name, title, caption, header, tuple(rows), 1, tuple(records))
+
+
+def _unit(board: Board) -> str:
+    """What the time is of: a record of paired comparison has a model, and no epoch, for each row of its curve."""
+    tasks = {run.record.task for cell in board.cells.values() for run in cell.runs}
+    return "a pair, trained and tested" if tasks == {PAIRED} else "a training epoch"
 
 
 def _cost_text(cost: Cost | None) -> str:

@@ -17,9 +17,12 @@ from poolbench.statistics.runs import (
     detectable_difference,
     estimate,
     holm,
+    hotelling,
+    hotelling_threshold,
     probability_of_improvement,
     rank,
     standard_error,
+    told_apart,
 )
 
 __all__ = [
@@ -39,7 +42,10 @@ __all__ = [
     "detectable_difference",
     "estimate",
     "holm",
+    "hotelling",
+    "hotelling_threshold",
     "probability_of_improvement",
     "rank",
     "standard_error",
+    "told_apart",
 ]

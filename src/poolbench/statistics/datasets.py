@@ -138,8 +138,8 @@ def over(measured: Sequence[Measured], scale: float = SCALES[1]) -> Over:
         logs.append(log - 0.5 * (value / scale) ** 2)
         means.append(mean)
         covariances.append(np.diag(covariance))
-    log = np.array(logs)
-    weight = np.exp(log - log.max()) * jacobian
+    posterior = np.array(logs)
+    weight = np.exp(posterior - posterior.max()) * jacobian
     weight /= weight.sum()
     found = np.array(means)
     variance = np.clip(np.array(covariances), 1e-18, None)

@@ -356,3 +356,41 @@ def _degrees_of_freedom(own: float, n: int, other: float, published_n: int | Non
     if published_n is None or published_n < 2:
         return n - 1
     return (own + other) ** 2 / (own**2 / (n - 1) + other**2 / (published_n - 1))
+
+
+# ------------------------------------------------------------------------------------------------ are two vectors equal
+
+
+def hotelling(differences: np.ndarray, resolution: float = 0.0) -> float:
+    """T^2 = q m' (S + r^2 I)^-1 m of Hotelling (Annals of Mathematical Statistics 2, 1931), of q paired differences.
+
+    Args:
+        differences: [q, p] of two vectors that were measured q times. m is their mean, S their covariance.
+        resolution: r, below which a difference is none, such as the rounding of what was computed. With 0 the inverse
+            is Moore and Penrose's. Without any spread T^2 is then 0, whatever m.
+
+    NaN where a difference is no finite number.
+    """
+    if not np.isfinite(differences).all():
+        return math.nan
+    mean = differences.mean(axis=0)
+    centred = differences - mean
+    values, vectors = np.linalg.eigh(centred.T @ centred / (len(differences) - 1))
+    along = vectors.T @ mean
+    zero = values <= values.max() * len(values) * np.finfo(float).eps
+    spread = np.where(zero, 0.0, values) + resolution**2
+    return float(len(differences) * np.sum(along[spread > 0] ** 2 / spread[spread > 0]))
+
+
+def hotelling_threshold(q: int, p: int, alpha: float = 1 - LEVEL) -> float:
+    """What T^2 of q > p differences of normal vectors of width p, equal on average, exceeds with probability alpha:
+    (q - 1) p / (q - p) times the quantile 1 - alpha of F with p and q - p degrees of freedom."""
+    with loading():
+        from scipy.special import fdtri
+
+    return float((q - 1) * p / (q - p) * fdtri(p, q - p, 1 - alpha))
+
+
+def told_apart(t2: np.ndarray, threshold: float) -> np.ndarray:
+    """[P] of T^2 [P, 2] of P pairs, and of one of each pair against itself: which differ, and reliably so."""
+    return (t2[:, 0] > threshold) & (t2[:, 1] <= threshold)

@@ -19,6 +19,7 @@ from torch import Tensor
 from poolbench.data.features import NodeFeatures
 from poolbench.data.generators.drawing import both_ways, refuse_above, shuffled
 from poolbench.data.generators.stream import Stream, whole
+from poolbench.data.pairs import Pairs
 from poolbench.data.raw import RawGraphs
 from poolbench.data.sources.files import FileDataset
 from poolbench.data.sources.unsound import said
@@ -32,6 +33,8 @@ HOST = "https://raw.githubusercontent.com/GraphPKU/BREC/Release/customize/Data/r
 PAIRS = {"basic": 60, "regular": 50, "str": 50, "extension": 100, "cfi": 100, "4vtx": 20, "dr": 20}
 """Pairs of each file, in the official order: basic, simple and strongly regular, extension, Cai-Furer-Immerman,
 4-vertex condition, distance-regular graphs."""
+CATEGORIES = {"str": "regular"}
+"""The category of a file's pairs, as the authors count them, where it is not the file's own."""
 LARGEST = 1 << 20
 MOST_NODES = 1000
 
@@ -44,7 +47,8 @@ class BREC(FileDataset):
     each graph is for the test, the one before for validation.
 
     The official evaluation trains a network on one pair at a time, and compares its outputs by a statistical test
-    against those for copies of one graph. `pair` makes a set of one pair.
+    against those for copies of one graph: the protocol `brec`, which makes copies of its own. `pair` makes a set of one
+    pair.
 
     Args:
         kind: one of `PAIRS`, or `all`.
@@ -88,6 +92,12 @@ class BREC(FileDataset):
 
     def official_split(self, raw: RawGraphs) -> dict[str, Tensor]:
         return {part: getattr(raw, part) for part in ("train", "val", "test")}
+
+    def pairs(self, raw: RawGraphs) -> Pairs:
+        """By the categories in which the authors count: `CATEGORIES`."""
+        kinds = [CATEGORIES.get(kind, kind) for kind in self.kinds for _ in range(PAIRS[kind])]
+        chosen = kinds if self.pair is None else kinds[self.pair : self.pair + 1]
+        return Pairs(torch.arange(2 * len(chosen)).view(-1, 2), tuple(chosen))
 
     def parse(self, folder: Path) -> RawGraphs:
         graphs = [graph for kind in self.kinds for graph in _read(folder / f"{kind}.npy", 2 * PAIRS[kind])]
