@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
+from torch.utils.checkpoint import checkpoint
 
 from poolbench.linalg import (
     GCN,
@@ -248,6 +250,55 @@ def test_views_are_computed_once(form: Callable[[Tensor, list[int]], Matrix]) ->
     other = a.times(3.0)
     a.keep_view(SYMMETRIC, other)
     assert a.view(SYMMETRIC) is other
+
+
+def _learnt(values: Tensor) -> Sparse:
+    row, col = torch.tensor([0, 1, 1, 2]), torch.tensor([1, 0, 2, 1])
+    return Sparse.from_edges(row, col, None, ragged([3])).with_value(values)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_layers_that_share_a_view_can_be_computed_again_in_the_backward_pass(reentrant: bool) -> None:
+    values, x = torch.rand(4, requires_grad=True), torch.randn(3, 2, requires_grad=True)
+
+    def layer(x: Tensor) -> Tensor:
+        return a.view(GCN).matmul(x).tanh()
+
+    a = _learnt(values)
+    expected = torch.autograd.grad(layer(layer(x)).sum(), [values, x])
+    a = _learnt(values)
+    y = checkpoint(layer, checkpoint(layer, x, use_reentrant=reentrant), use_reentrant=reentrant)
+    y.sum().backward()
+    torch.testing.assert_close((values.grad, x.grad), expected)
+
+
+def test_a_view_that_is_learnt_is_none_of_another_thread() -> None:
+    a = _learnt(torch.rand(4, requires_grad=True))
+    mine = a.view(GCN)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(lambda: a.view(GCN).matmul(torch.ones(3, 1)).sum().backward()).result()
+    mine.matmul(torch.ones(3, 1)).sum().backward()  # of which nothing is freed
+
+
+def test_views_are_of_the_values_that_there_are() -> None:
+    values = torch.nn.Parameter(torch.rand(4))
+    a = _learnt(values)
+
+    def same() -> bool:
+        return torch.equal(a.view(GCN).weights, GCN(a).weights)
+
+    for frozen in (True, False, True):
+        values.requires_grad_(not frozen)
+        assert same()
+        with torch.no_grad():
+            values.mul_(torch.tensor([1.0, 2.0, 3.0, 4.0]))
+        assert same()
+    for learnt in (False, True, True):
+        a.value = torch.rand(4, requires_grad=learnt)
+        assert same()
+    with torch.inference_mode():
+        a.value = torch.rand(4)
+        assert a.view(GCN) is a.view(GCN)
 
 
 def test_half_types() -> None:

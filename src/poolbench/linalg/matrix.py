@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
@@ -30,21 +31,25 @@ class Matrix(ABC):
 
     def __init__(self) -> None:
         self._views: dict[Hashable, Matrix] = {}
-        self._learnt: dict[Hashable, tuple[int, Matrix]] = {}
+        self._viewed: tuple[Tensor | None, int] | None = None  # the values that `_views` are of
+        self._learnt: dict[Hashable, tuple[Tensor, tuple[int, int], Matrix]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what was made for a gradient: torch copies no tensor within one."""
-        return {**vars(self), "_learnt": {}}
+        return {**vars(self), "_viewed": None, "_learnt": {}}
 
     def view(self, connectivity: Callable[[Matrix], Matrix]) -> Matrix:
         """`connectivity(self)`, computed once and kept: the layers of a level share it.
 
-        The packed store fills this in for what does not change between epochs, so that nothing is computed here. A view
-        of values that take a gradient is kept until a backward pass has gone through it, or the values were changed in
-        place; where no gradient is recorded it is not kept at all.
+        The packed store fills this in for what does not change between epochs, so that nothing is computed here. It is
+        kept until the values are changed in place, or others set. A view of values that take a gradient is kept until a
+        backward pass has gone through it, too, and for the thread that made it; it is not kept at all where no gradient
+        is recorded, or where `torch.utils.checkpoint` will compute it again.
         """
-        if self.value is not None and self.value.requires_grad and not plain.traced():
-            return self._learnt_view(connectivity, self.value)
+        if self.value is not None and not plain.traced():
+            if self.value.requires_grad:
+                return self._learnt_view(connectivity, self.value)
+            self._forget_views(self.value)
         if (found := self._views.get(connectivity)) is None:
             found = plain.lasting(lambda: connectivity(self))
             if found is not self:  # which would hold itself until it is collected
@@ -53,17 +58,29 @@ class Matrix(ABC):
 
     def keep_view(self, connectivity: Callable[[Matrix], Matrix], matrix: Matrix) -> None:
         """Hand in a view that was computed elsewhere, of values that take no gradient."""
+        if self.value is not None and not plain.traced():
+            self._forget_views(self.value)
         self._views[connectivity] = matrix
 
+    def _forget_views(self, value: Tensor) -> None:
+        """Drop the views where they are of other values than these."""
+        version = -1 if value.is_inference() else value._version
+        if self._viewed is None or self._viewed[0] is not value or self._viewed[1] != version:
+            if self._viewed is not None:
+                self._views.clear()
+            self._viewed = value, version
+
     def _learnt_view(self, connectivity: Callable[[Matrix], Matrix], value: Tensor) -> Matrix:
-        if not torch.is_grad_enabled() or plain.by_formula():
+        if not torch.is_grad_enabled() or plain.by_formula() or plain.hooked():
             return connectivity(self)
-        version, made = self._learnt.get(connectivity, (-1, self))
-        if version == value._version:
+        # A backward pass in one thread would free what another one is about to go through.
+        state = value._version, threading.get_ident()
+        source, found, made = self._learnt.get(connectivity, (None, None, self))
+        if source is value and found == state:
             return made
         made = connectivity(self)
         if made is not self and made.value is not None and made.value.requires_grad:
-            self._learnt[connectivity] = value._version, made
+            self._learnt[connectivity] = value, state, made
             owner = weakref.ref(self)  # the hook is held by what the owner holds
 
             def used(_: Tensor) -> None:

@@ -30,6 +30,12 @@ def by_formula() -> bool:
     return traced() or torch._C._are_functorch_transforms_active()
 
 
+def hooked() -> bool:
+    """Whether hooks take what is saved for the backward pass: `torch.utils.checkpoint` computes a call again there, and
+    must meet what the first one did."""
+    return torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
+
+
 def lasting(make: Callable[[], T]) -> T:
     """What `make` makes, to be kept beyond this call: of tensors that were made under `torch.inference_mode` no later
     call could take a derivative."""
