@@ -11,8 +11,13 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from poolbench.signatures import misfit
+
+
+class _Own(torch.Tensor):
+    pass
 
 
 def _said(annotation: Any, value: Any) -> str | None:
@@ -35,7 +40,12 @@ def _said(annotation: Any, value: Any) -> str | None:
         ("Mapping[str, float] | None", ({}, {"a": 1}, None)),
         ("tuple[float | torch.Tensor, float]", ((0.9, 0.99), [0.9, 1])),
         ("tuple[str, ...]", ((), ["a", "b", "c"])),
-        ("Literal['rel', 'abs']", ("rel",)),
+        ("tuple[int, int]", (torch.Size([1, 2]), np.array([1, 2]), OmegaConf.create([1, 2]))),
+        ("Literal['rel', 'abs']", ("rel", np.str_("abs"))),
+        ("Literal[1, 2]", (1, np.int64(2))),
+        ("int", (10**400,)),
+        ("torch.Tensor", (torch.ones(2), torch.nn.Parameter(torch.ones(2)), _Own([1.0]))),
+        ("list[Tensor]", ([], [torch.ones(2)])),
         # nothing is known of these, or of a part of them
         ("str | Path", (Path("x"), 3)),
         ("Initializer | None", ("a", 3)),
@@ -76,11 +86,26 @@ def test_what_fits(annotation: Any, values: Sequence[Any]) -> None:
         (Literal["rel", "abs"], "x", "a='x': rel or abs is expected"),
         (float, "a", "a='a': a number is expected"),
         ("Initializer", None, "a=None: the name of an initialiser is expected"),
+        ("torch.Tensor", np.ones(1), "a=array([1.]): a tensor is expected"),
+        ("list[Tensor]", [0.5], "a=[0.5]: a list of tensors is expected"),
+        ("Sequence[float]", np.array(3.0), "a=array(3.): a list of numbers is expected"),
+        ("tuple[int, int]", "ab", "a='ab': a list of 2 whole numbers is expected"),
         (Mapping[str, int], [1], "a=[1]: a mapping of names to whole numbers is expected"),
     ],
 )
 def test_what_does_not(annotation: Any, value: Any, said: str) -> None:
     assert _said(annotation, value) == said
+
+
+def test_a_default_fits_as_others_write_it() -> None:
+    """`width: int = None` says that there may be none, and an entry `width: null` of a YAML gives it."""
+
+    def init(width: int = None, bar: float = math.nan) -> None:  # type: ignore[assignment]  # noqa: RUF013
+        pass
+
+    parameters = dict(inspect.signature(init).parameters)
+    assert misfit(parameters, {"width": None, "bar": parameters["bar"].default}) is None
+    assert misfit(parameters, {"width": "a"}) == "width='a': a whole number is expected"
 
 
 def test_an_argument_that_the_signature_has_not_is_none_of_this() -> None:

@@ -26,19 +26,21 @@ def misfit(parameters: Mapping[str, inspect.Parameter], given: Mapping[str, Any]
     """`NAME=VALUE: a number is expected` of the first argument that is not what its annotation says, or None.
 
     Annotations of numbers, words, flags, None, literals, and lists, mappings and unions of them are read; of any other
-    nothing is known, and the constructor itself says what it takes.
+    nothing is known, and the constructor itself says what it takes. An argument's own default fits, annotated or not.
     """
     for name, value in given.items():
-        kinds = _kinds_of(parameters[name].annotation) if name in parameters else ()
+        if name not in parameters or value is parameters[name].default:
+            continue
+        kinds = _kinds_of(parameters[name].annotation)
         if kinds and not any(kind.fits(value) for kind in kinds):
             return f"{name}={value!r}: {_either([kind.said for kind in kinds])} is expected"
     return None
 
 
-def _either(words: Sequence[str]) -> str:
+def _either(words: Sequence[str], nothing: str = "a tensor") -> str:
     said = [word for word in dict.fromkeys(filter(None, words)) if word.replace("whole ", "") not in words or
             "whole" not in word]  # fmt: skip
-    return " or ".join(filter(None, (", ".join(said[:-1]), said[-1])))
+    return " or ".join(filter(None, (", ".join(said[:-1]), *said[-1:]))) or nothing
 
 
 def _kinds_of(annotation: Any) -> tuple[_Kind, ...]:
@@ -71,7 +73,8 @@ def _flag(value: Any) -> bool:
 
 
 def _real(value: Any) -> bool:
-    return isinstance(value, Real) and not _flag(value) and not math.isnan(value)
+    # math.isnan would make a float of a whole number first, and of some there is none
+    return isinstance(value, Real) and not _flag(value) and (isinstance(value, Integral) or not math.isnan(value))
 
 
 def _whole(value: Any) -> bool:
@@ -88,18 +91,24 @@ _PLAIN = {
     # What it may be, layers know. Without one a layer has the weights that its memory held before.
     "Initializer": _Kind(lambda value: value is not None, "the name of an initialiser", "names"),
     # No configuration holds one: what it takes beside is what there is to say.
-    "Tensor": _Kind(lambda value: type(value).__name__ in ("Tensor", "Parameter"), "", ""),
+    "Tensor": _Kind(lambda value: any(cls.__name__ == "Tensor" for cls in type(value).__mro__), "", ""),
 }
+
+
+def _ordered(value: Any) -> bool:
+    if isinstance(value, np.ndarray):
+        return value.ndim > 0
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 
 
 def _list(inner: Sequence[ast.expr]) -> _Kind:
     kinds = _read(inner[0])
 
     def fits(value: Any) -> bool:
-        if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes):
+        if _ordered(value):
             return all(any(kind.fits(one) for kind in kinds) for one in value)
         # of what can be looked at but once nothing is looked at
-        return hasattr(value, "__iter__") and not isinstance(value, str | bytes | Mapping)
+        return hasattr(value, "__iter__") and not isinstance(value, str | bytes | Mapping | np.ndarray)
 
     return _Kind(fits, f"a list of {_each(kinds)}", "lists")
 
@@ -110,7 +119,7 @@ def _tuple(inner: Sequence[ast.expr]) -> _Kind:
     kinds = [_read(one) for one in inner]
 
     def fits(value: Any) -> bool:
-        return isinstance(value, list | tuple) and len(value) == len(kinds) and all(
+        return _ordered(value) and len(value) == len(kinds) and all(
             any(kind.fits(one) for kind in each) for one, each in zip(value, kinds, strict=True)
         )  # fmt: skip
 
@@ -129,11 +138,16 @@ def _mapping(inner: Sequence[ast.expr]) -> _Kind:
 def _literal(inner: Sequence[ast.expr]) -> _Kind:
     choices = [ast.literal_eval(one) for one in inner]
     words = _either([str(choice) for choice in choices])
-    return _Kind(lambda value: any(type(value) is type(one) and value == one for one in choices), words, words)
+
+    def fits(value: Any) -> bool:
+        value = value.item() if isinstance(value, np.generic) else value
+        return any(type(value) is type(one) and value == one for one in choices)
+
+    return _Kind(fits, words, words)
 
 
 def _each(kinds: Sequence[_Kind]) -> str:
-    return _either([kind.several for kind in kinds])
+    return _either([kind.several for kind in kinds], "tensors")
 
 
 _OF: dict[str, Callable[[Sequence[ast.expr]], _Kind]] = {

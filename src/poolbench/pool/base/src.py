@@ -292,7 +292,7 @@ class SRCPool(Operator):
         if not self.pooled_edges:
             raise ValueError(
                 f"{type(self).__name__} takes no edge_attr and has no `edge`: its pooled edges are neither edges of "
-                "the input nor merged from them; TopKPool and EdgePool keep or merge edges, and take it"
+                "the input nor merged from them; SAGPool and EdgePool keep or merge edges, and take it"
             )
         return ends_of(form, edge_attr)
 
