@@ -114,6 +114,18 @@ def test_a_failure_that_has_another_reason_is_told_as_it_is() -> None:
         Failing(in_channels=7)(GRAPH.x, GRAPH.edges[0])
 
 
+def test_in_channels_that_are_no_number_hide_no_failure() -> None:
+    class Own(TopKPool):
+        def __init__(self, in_channels: tuple[int, int]) -> None:
+            super().__init__(0.5, in_channels=in_channels[0])
+
+        def project(self, x: Tensor, a: Any) -> Tensor:
+            raise RuntimeError("of its own")
+
+    with pytest.raises(RuntimeError, match="of its own"):
+        Own((FEATURES, 2))(GRAPH.x.float(), GRAPH.edges[0])
+
+
 # What people from PyTorch Geometric write
 
 WIDTH = (

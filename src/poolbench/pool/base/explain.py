@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 import torch
@@ -62,9 +63,8 @@ def check_floats(x: Tensor) -> None:
 
 def width_of(module: Module) -> int | None:
     """The features that a module was made for, or inferred from its first call; None where it has none of its own."""
-    given = module._given[1].get("in_channels")
-    if given is not None:
-        return int(given)
+    if (given := _given_width(module)) is not None:
+        return given
     for layer in module.modules():
         if isinstance(layer, LazyModuleMixin):
             weight = next(layer.parameters(recurse=False), None)
@@ -73,16 +73,22 @@ def width_of(module: Module) -> int | None:
     return None
 
 
+def _given_width(module: Module) -> int | None:
+    """`in_channels`, where it is one number: an operator of others may take several."""
+    given = module._given[1].get("in_channels")
+    return int(given) if isinstance(given, Real) else None
+
+
 def _misfit(module: Module, x: Any) -> Exception | None:
     """What is wrong with x, None where it is not known."""
     if not isinstance(x, Tensor):
         return None
     owner, width = type(module).__name__, width_of(module)
     if width is not None and x.shape[-1] != width:
-        given = module._given[1].get("in_channels") is not None
+        given = "inferred before" if _given_width(module) is None else "given as in_channels"
         return ValueError(
-            f"x has {x.shape[-1]} features, but this {owner} takes {width}, as was "
-            f"{'given as in_channels' if given else 'inferred before'}: give x of that width, or make another {owner}"
+            f"x has {x.shape[-1]} features, but this {owner} takes {width}, as was {given}: give x of that width, or "
+            f"make another {owner}"
         )
     kinds = _types(module)
     if kinds and x.dtype not in kinds and not torch.is_autocast_enabled(x.device.type):
