@@ -150,7 +150,7 @@ class TopKPool(GatedPool):
 
     def __init__(
         self,
-        ratio: float | int,
+        ratio: float | int = 0.5,
         return_selection: bool = False,
         return_score: bool = True,
         *,
