@@ -36,6 +36,7 @@ from poolbench.pool.base.selection import (
     SparseSelection,
     as_given,
 )
+from poolbench.pool.base.threads import alone
 
 
 class Operator(Module):
@@ -142,6 +143,7 @@ class SRCPool(Operator):
         "x, edge_index (or a) and batch (or i) go by position, in this order, the rest by name: "
         "pool(x, edge_index, batch, edge_attr=edge_attr)",
     )
+    @alone
     def forward(
         self,
         x: Tensor,
