@@ -697,6 +697,23 @@ def test_a_file_whose_values_stand_for_nothing_is_named(
     assert error.count("\n") == 1 and said.format(path=path) in error, error
 
 
+@pytest.mark.parametrize("line", ["pool._target_=ends.Module", "dataset._target_=ends.Module", "check ends.Module",
+                                  "check ends_made.Pool"])  # fmt: skip
+def test_code_of_ones_own_that_ends_the_process_is_an_error(
+    line: str, results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`poolbench check` of a script that calls sys.exit(0) found no fault."""
+    folder = results.parent / "cache"
+    folder.mkdir()
+    (folder / "ends.py").write_text("import sys\nsys.exit(0)\n")
+    (folder / "ends_made.py").write_text(
+        "import sys\nfrom poolbench.pool.base.src import SRCPool\n"
+        "class Pool(SRCPool):\n    def __init__(self):\n        sys.exit(0)\n"
+    )
+    monkeypatch.syspath_prepend(str(folder))
+    in_process(line, capsys, results.parent, monkeypatch, "SystemExit")
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
@@ -730,6 +747,16 @@ def test_a_file_whose_values_stand_for_nothing_is_named(
         ("topk", "topk: GROUP=NAME or KEY=VALUE is expected"),
         ("+pool=topk", "+pool=topk: there is one already; pool=topk takes its place"),
         ("pool=topk;ls", "pool=topk;ls: a value with signs such as ;"),
+        ("+protocol.seed=3", "protocol.seed=3: split.seed says it"),
+        ("+protocol.data=x", "protocol.data='x': paths.data says where data lies"),
+        ("+dataset.mirror=x", "dataset.mirror='x': paths.mirror says where data lies"),
+        ("+optimizer.key=3", "optimizer.key=3: Adam: Adam.__init__() got an unexpected keyword argument 'key'"),
+        ("+dataset.cls=3", "dataset.cls=3: PlantedGraphs: "),
+        ("+model.pool=3", "model.pool=3: the pool of a model is pool="),
+        ("+pool.in_channels=3", "pool.in_channels=3: the model says it; leave it out"),
+        ("pool=diffpool +pool.x0_channels=3", "pool.x0_channels=3: the model says it"),
+        ("pool=topk +pool.return_selection=true", "pool.return_selection=True: the model says it"),
+        ("model.readout={name:gmt,in_channels:3}", "model.readout.in_channels=3: the model says it"),
         ("trainer.num_nodes=2", "trainer.num_nodes is no key of the configuration"),
     ],
 )
