@@ -697,6 +697,27 @@ def test_a_file_whose_values_stand_for_nothing_is_named(
     assert error.count("\n") == 1 and said.format(path=path) in error, error
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("-m protocol.folds=4,5", "has 4 folds, and the protocol 5"),
+        ("-m protocol.folds=4,5 fold=0", "has 4 folds, and the protocol 5"),
+        ("-m protocol.folds=4 protocol.val=next,file", "fold 0 has no model_selection"),
+        ("protocol.folds=5 dataset=tu dataset.name=NOSUCH", "has 4 folds, and the protocol 5"),
+    ],
+)
+def test_folds_that_a_file_has_not_are_refused_before_anything_is_done(
+    line: str, said: str, results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the jobs before the bad one of a sweep are done, or a dataset is fetched."""
+    (results.parent / "cache").mkdir()
+    path = results.parent / "cache" / "folds.json"
+    path.write_text(json.dumps([{"test": list(range(k, 40, 4))} for k in range(4)]))
+    words = f"protocol=cv10 protocol.folds_file={path} dataset.num_graphs=40 {line}"
+    words = words.replace("dataset.num_graphs=40 ", "") if "dataset=tu" in line else words
+    in_process(words, capsys, results.parent, monkeypatch, said)
+
+
 @pytest.mark.parametrize("line", ["pool._target_=ends.Module", "dataset._target_=ends.Module", "check ends.Module",
                                   "check ends_made.Pool"])  # fmt: skip
 def test_code_of_ones_own_that_ends_the_process_is_an_error(

@@ -70,15 +70,18 @@ class IndexFile:
     def path(self) -> Path:
         return _kept(self.given, self.data) if by_content(self.given) else Path(self.given)
 
-    def folds(self, count: int, num_graphs: int) -> list[Fold]:
-        """`count` folds of `num_graphs` graphs. Raises `PoolBenchError` where the file has others, or is none."""
+    def folds(self, count: int, num_graphs: int | None = None) -> list[Fold]:
+        """`count` folds of `num_graphs` graphs. Raises `PoolBenchError` where the file has others, or is none.
+
+        num_graphs: None: of however many.
+        """
         if len(self._read) != count:
             raise PoolBenchError(
                 f"{self._said} has {len(self._read)} folds, and the protocol {count}; how many cv10 and legacy-cv10 "
                 "have is protocol.folds"
             )
         named = sum(len(fold.test) for fold in self._read)
-        if named != num_graphs:
+        if num_graphs is not None and named != num_graphs:
             raise PoolBenchError(f"{self._said} names {named} graphs, and the dataset has {num_graphs}")
         return self._read
 

@@ -57,8 +57,8 @@ class Parts:
         """
         dataset = build_dataset(config.dataset, config.paths.data, config.paths.mirror)
         protocol = build_protocol(config.protocol, config.split.seed, config.paths.data, config.paths.mirror)
-        if config.fold is not None:
-            protocol.check_fold(config.fold)
+        for fold in range(protocol.folds or 0) if config.fold is None else [config.fold]:
+            protocol.check_fold(fold)
         if isinstance(protocol, PairedComparison):
             check_pairs(config)
         if protocol.select == "last" and config.callbacks.monitor != "auto":
