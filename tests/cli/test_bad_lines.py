@@ -700,6 +700,44 @@ def test_a_file_whose_values_stand_for_nothing_is_named(
 @pytest.mark.parametrize(
     ("line", "said"),
     [
+        ("-m protocol.folds=4,5", "has 4 folds, and the protocol 5"),
+        ("-m protocol.folds=4,5 fold=0", "has 4 folds, and the protocol 5"),
+        ("-m protocol.folds=4 protocol.val=next,file", "fold 0 has no model_selection"),
+        ("protocol.folds=5 dataset=tu dataset.name=NOSUCH", "has 4 folds, and the protocol 5"),
+    ],
+)
+def test_folds_that_a_file_has_not_are_refused_before_anything_is_done(
+    line: str, said: str, results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the jobs before the bad one of a sweep are done, or a dataset is fetched."""
+    (results.parent / "cache").mkdir()
+    path = results.parent / "cache" / "folds.json"
+    path.write_text(json.dumps([{"test": list(range(k, 40, 4))} for k in range(4)]))
+    words = f"protocol=cv10 protocol.folds_file={path} dataset.num_graphs=40 {line}"
+    words = words.replace("dataset.num_graphs=40 ", "") if "dataset=tu" in line else words
+    in_process(words, capsys, results.parent, monkeypatch, said)
+
+
+@pytest.mark.parametrize("line", ["pool._target_=ends.Module", "dataset._target_=ends.Module", "check ends.Module",
+                                  "check ends_made.Pool"])  # fmt: skip
+def test_code_of_ones_own_that_ends_the_process_is_an_error(
+    line: str, results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`poolbench check` of a script that calls sys.exit(0) found no fault."""
+    folder = results.parent / "cache"
+    folder.mkdir()
+    (folder / "ends.py").write_text("import sys\nsys.exit(0)\n")
+    (folder / "ends_made.py").write_text(
+        "import sys\nfrom poolbench.pool.base.src import SRCPool\n"
+        "class Pool(SRCPool):\n    def __init__(self):\n        sys.exit(0)\n"
+    )
+    monkeypatch.syspath_prepend(str(folder))
+    in_process(line, capsys, results.parent, monkeypatch, "SystemExit")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
         ("optimizer.lr=abc", "optimizer.lr='abc': a number is expected"),
         ("optimizer.weight_decay=null", "optimizer.weight_decay=None: a number is expected"),
         ("optimizer.fused=often", "optimizer.fused='often': true or false is expected"),
@@ -730,6 +768,16 @@ def test_a_file_whose_values_stand_for_nothing_is_named(
         ("topk", "topk: GROUP=NAME or KEY=VALUE is expected"),
         ("+pool=topk", "+pool=topk: there is one already; pool=topk takes its place"),
         ("pool=topk;ls", "pool=topk;ls: a value with signs such as ;"),
+        ("+protocol.seed=3", "protocol.seed=3: split.seed says it"),
+        ("+protocol.data=x", "protocol.data='x': paths.data says where data lies"),
+        ("+dataset.mirror=x", "dataset.mirror='x': paths.mirror says where data lies"),
+        ("+optimizer.key=3", "optimizer.key=3: Adam: Adam.__init__() got an unexpected keyword argument 'key'"),
+        ("+dataset.cls=3", "dataset.cls=3: PlantedGraphs: "),
+        ("+model.pool=3", "model.pool=3: the pool of a model is pool="),
+        ("+pool.in_channels=3", "pool.in_channels=3: the model says it; leave it out"),
+        ("pool=diffpool +pool.x0_channels=3", "pool.x0_channels=3: the model says it"),
+        ("pool=topk +pool.return_selection=true", "pool.return_selection=True: the model says it"),
+        ("model.readout={name:gmt,in_channels:3}", "model.readout.in_channels=3: the model says it"),
         ("trainer.num_nodes=2", "trainer.num_nodes is no key of the configuration"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,15 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, place: str) -> None:
     for made in (lambda: Nested(folds_file=tmp_path / place).split(Y, "f", 0), lambda: keep(str(tmp_path / place))):
         with pytest.raises(PoolBenchError, match=r"protocol.folds_file=.* cannot be read .*expected a list of folds"):
             made()
+
+
+def test_what_never_ends_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    large = written(tmp_path, folds())
+    monkeypatch.setattr("poolbench.data.index_files.LARGEST", 1 << 6)
+    for path, said in ((tmp_path / "pipe", "it is no file"), (Path("/dev/zero"), "it is no file"), (large, "larger")):
+        with pytest.raises(PoolBenchError, match=f"protocol.folds_file={path} cannot be read .*{said}"):
+            keep(str(path), tmp_path / "cache")
 
 
 @pytest.mark.parametrize("make", [lambda path: CrossValidation(folds=5, val="file", folds_file=path),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -121,3 +122,26 @@ def test_a_file_that_is_no_weights_is_one_line(tmp_path: Path, content: bytes) -
     torch.save({"format": 1, "about": "{}", "sizes": torch.ones(2), "weights": {}}, path)
     with pytest.raises(PoolBenchError, match="holds no weights"):
         Weights.read(path)
+
+
+@pytest.mark.parametrize("change", ["packed", "stretched", "tensor"])
+def test_a_file_that_would_take_more_than_it_holds_is_not_taken(
+    tmp_path: Path, change: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    done(tmp_path)
+    (path,) = tmp_path.glob("runs/*/1/weights.pt")
+    held = torch.load(path, weights_only=True)
+    if change == "stretched":
+        torch.save({**held, "sizes": torch.ones(1, dtype=torch.int64).expand(10**10)}, path)
+    elif change == "tensor":
+        torch.save(torch.ones(3), path)
+    else:
+        with zipfile.ZipFile(path) as file:
+            parts = {name: file.read(name) for name in file.namelist()}
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+            for name, content in parts.items():
+                file.writestr(name, content)
+    recwarn.clear()
+    with pytest.raises(PoolBenchError, match=r"weights\.pt holds no weights .*(packed|more than the file|no mapping)"):
+        Weights.read(path)
+    assert not recwarn.list

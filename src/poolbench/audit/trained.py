@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -61,7 +62,9 @@ def load(run: str | Path, trust: Trust, paths: Mapping[str, Any], results: Path 
     if not isinstance(model, torch.nn.Module):
         raise PoolBenchError(f"run {record.id} is of a graph kernel, which has no weights")
     try:
-        model.load_state_dict(dict(weights.values))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # as in `Weights.read`
+            model.load_state_dict(dict(weights.values))
     except RuntimeError as error:
         raise PoolBenchError(f"{path} does not fit the model of its record: {one_line(error)}") from error
     return Trained(record, config, model.eval(), weights)

@@ -131,9 +131,11 @@ def _check_fold(config: Config) -> None:
     """Refuse a fold that the protocol has not, which takes neither torch nor data."""
     from poolbench.learn.locate import build_protocol
 
-    if config.fold is not None:
-        paths = config.paths
-        build_protocol(config.protocol, config.split.seed, paths.data, paths.mirror).check_fold(config.fold)
+    paths = config.paths
+    if config.fold is not None or config.protocol.arguments.get("folds_file") is not None:
+        protocol = build_protocol(config.protocol, config.split.seed, paths.data, paths.mirror)
+        for fold in range(protocol.folds or 0) if config.fold is None else [config.fold]:
+            protocol.check_fold(fold)
 
 
 def _check_package(flags: Sequence[str], words: Sequence[str]) -> None:

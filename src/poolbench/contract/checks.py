@@ -109,13 +109,13 @@ def _result(one: Check, subject: Subject) -> Result:
                 one.function(subject, **case)
         except Inapplicable as reason:
             inapplicable = str(reason)
-        except Exception as error:  # whatever somebody's operator raises
+        except (Exception, SystemExit) as error:  # whatever somebody's operator raises
             said = case_name(case)
             failed.append(f"{said}: {_said(error)}" if said else _said(error))
     return Result(one, tuple(failed), inapplicable)
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     """What went wrong, in one line: the message, or of a bare assertion the line of code."""
     said = one_line(error) if not isinstance(error, AssertionError) else one_line(error) or _line(error)
     if not isinstance(error, AssertionError):

@@ -30,6 +30,8 @@ from poolbench.wording import count as counted
 
 COLLECTION = "splits/own"
 """In the cache."""
+LARGEST = 256 << 20
+"""Bytes of a file; ten folds of a million graphs take a third of that."""
 _FORM = 'a list of folds {"test": [...], "model_selection": [{"train": [...], "validation": [...]}]}'
 _DIGITS = re.compile("[0-9a-f]{64}")
 
@@ -68,15 +70,18 @@ class IndexFile:
     def path(self) -> Path:
         return _kept(self.given, self.data) if by_content(self.given) else Path(self.given)
 
-    def folds(self, count: int, num_graphs: int) -> list[Fold]:
-        """`count` folds of `num_graphs` graphs. Raises `PoolBenchError` where the file has others, or is none."""
+    def folds(self, count: int, num_graphs: int | None = None) -> list[Fold]:
+        """`count` folds of `num_graphs` graphs. Raises `PoolBenchError` where the file has others, or is none.
+
+        num_graphs: None: of however many.
+        """
         if len(self._read) != count:
             raise PoolBenchError(
                 f"{self._said} has {len(self._read)} folds, and the protocol {count}; how many cv10 and legacy-cv10 "
                 "have is protocol.folds"
             )
         named = sum(len(fold.test) for fold in self._read)
-        if named != num_graphs:
+        if num_graphs is not None and named != num_graphs:
             raise PoolBenchError(f"{self._said} names {named} graphs, and the dataset has {num_graphs}")
         return self._read
 
@@ -129,7 +134,13 @@ def _kept(digits: str, data: str | Path | None) -> Path:
 
 def _bytes(path: Path, said: str) -> bytes:
     try:
-        return path.read_bytes()
+        if path.exists() and not path.is_file():  # a pipe waits for ever, and /dev/zero has no end
+            raise ValueError("it is no file")
+        with open(path, "rb") as file:
+            content = file.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            raise ValueError(f"it is larger than {LARGEST >> 20} MiB")
+        return content
     except (OSError, ValueError) as error:  # ValueError: a null character
         raise PoolBenchError(f"{said} cannot be read ({one_line(error)}); expected {_FORM}") from error
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from poolbench.data.dealing import Parts, deal, held_out, members_by_class, stratified_folds, tensors
-from poolbench.data.index_files import Fold, IndexFile
+from poolbench.data.index_files import Fold, IndexFile, Selection
 from poolbench.data.sources.folds import published_folds
 from poolbench.errors import PoolBenchError
 
@@ -87,7 +87,10 @@ class Protocol:
         return (seed,)
 
     def check_fold(self, fold: int | None) -> None:
-        """Raise `PoolBenchError` for a fold that the protocol has not, or for none where it has some."""
+        """Raise `PoolBenchError` for a fold that the protocol has not, or for none where it has some.
+
+        An index file must give it, too. No data is looked at.
+        """
         if self.folds is None and fold is not None:
             raise PoolBenchError(f"fold={fold}: protocol {self.name} has no folds; leave fold out")
         if self.folds is not None and (isinstance(fold, bool) or not isinstance(fold, int)
@@ -210,6 +213,10 @@ class CrossValidation(Protocol):
     def files(self) -> list[Path]:
         return [] if self.index_file is None else [self.index_file.path]
 
+    def check_fold(self, fold: int | None) -> None:
+        super().check_fold(fold)
+        _check_given(self.index_file, self.folds, fold, whole=self.val == "file")
+
     def parts(self, y: Tensor, fold: int | None, official: Parts | None) -> Parts:
         assert self.folds is not None and fold is not None
         key = f"{self.name}-{self.version}/{self.seed}"
@@ -271,6 +278,10 @@ class Nested(Protocol):
     def files(self) -> list[Path]:
         given = self._given()
         return [] if given is None else [given.path]
+
+    def check_fold(self, fold: int | None) -> None:
+        super().check_fold(fold)
+        _check_given(self.index_file, self.folds, fold, whole=True)
 
     def _given(self) -> IndexFile | None:
         if self.named_folds is not None and self.index_file is None:
@@ -419,12 +430,26 @@ def _index_file(given: str | Path | None, data: str | Path | None) -> IndexFile 
     return None if given is None else IndexFile(str(given), data)
 
 
+def _check_given(file: IndexFile | None, folds: int | None, fold: int | None, whole: bool) -> None:
+    """Raise `PoolBenchError` where an index file does not give a fold. whole: the file says what validates, too."""
+    if file is not None:
+        assert folds is not None and fold is not None
+        given = file.folds(folds)[fold]
+        if whole:
+            _selection(given, fold, file)
+
+
 def _whole(fold: Fold, number: int, file: IndexFile) -> Parts:
     """All parts of a fold of an index file."""
+    inner = _selection(fold, number, file)
+    return tensors({"train": inner.train, "val": inner.validation, "test": fold.test})
+
+
+def _selection(fold: Fold, number: int, file: IndexFile) -> Selection:
+    """How a fold of an index file divides the graphs outside it."""
     if not fold.model_selection:
         raise PoolBenchError(
             f"protocol.folds_file={file.given}: fold {number} has no model_selection, which says what is trained and "
             "validated on"
         )
-    inner = fold.model_selection[0]
-    return tensors({"train": inner.train, "val": inner.validation, "test": fold.test})
+    return fold.model_selection[0]

@@ -4,6 +4,8 @@ the model is built and asked without the training data."""
 from __future__ import annotations
 
 import io
+import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,13 +107,20 @@ class Weights:
     def read(cls, path: Path) -> Weights:
         """Read with `weights_only`: no file runs code. Raises `PoolBenchError` for a file that is no such one."""
         try:
-            held: Any = torch.load(path, map_location="cpu", weights_only=True)
+            _check_stored(path)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what torch thinks of a stranger's file is no line of ours
+                held: Any = torch.load(path, map_location="cpu", weights_only=True)
+            if not isinstance(held, dict):
+                raise ValueError("it is no mapping")
             if held["format"] != FORMAT:
                 raise ValueError(f"format {held['format']}, expected {FORMAT}")
             about = msgspec.json.decode(held["about"], type=About)
             made = cls(about, held["sizes"], held["weights"])
             if not isinstance(made.sizes, Tensor) or made.sizes.dtype != torch.int64 or made.sizes.dim() != 1:
                 raise ValueError("sizes are no whole numbers")
+            if made.sizes.nbytes > made.sizes.untyped_storage().nbytes():  # one number, stretched to any length
+                raise ValueError("sizes are more than the file holds")
             if not all(isinstance(name, str) and isinstance(w, Tensor) for name, w in made.values.items()):
                 raise ValueError("the weights are no tensors by name")
         except Exception as error:  # torch.load raises half a dozen types for a file that is not its own
@@ -120,6 +129,13 @@ class Weights:
                 "do the run again with callbacks.keep_weights=true force=true"
             ) from error
         return made
+
+
+def _check_stored(path: Path) -> None:
+    """Raise ValueError for a file that would take more memory than it has bytes: torch.save packs nothing."""
+    with zipfile.ZipFile(path) as held:
+        if any(member.compress_type != zipfile.ZIP_STORED for member in held.infolist()):
+            raise ValueError("it is packed")
 
 
 def _columns(names: list[str], vocabulary: tuple[int, ...] | None) -> Columns:

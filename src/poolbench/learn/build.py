@@ -33,6 +33,8 @@ from poolbench.records.provenance import usable_cores
 
 #: Epochs that a scheduler is tried for.
 TRIED = 100
+#: What an operator is told by the model around it. Given as well, it would change nothing but the identity of the run.
+FILLED_IN = ("in_channels", "x0_channels", "return_selection")
 #: Stand for data that is not there yet.
 STAND_IN = DataFacts(in_channels=4, out_channels=2, mean_nodes=30.0, classes=4)
 
@@ -55,8 +57,8 @@ class Parts:
         """
         dataset = build_dataset(config.dataset, config.paths.data, config.paths.mirror)
         protocol = build_protocol(config.protocol, config.split.seed, config.paths.data, config.paths.mirror)
-        if config.fold is not None:
-            protocol.check_fold(config.fold)
+        for fold in range(protocol.folds or 0) if config.fold is None else [config.fold]:
+            protocol.check_fold(fold)
         if isinstance(protocol, PairedComparison):
             check_pairs(config)
         if protocol.select == "last" and config.callbacks.monitor != "auto":
@@ -95,7 +97,7 @@ class Parts:
 def build_dataset(part: Part, data: str | None = None, mirror: str | None = None) -> GraphDataset:
     """The dataset object; nothing is read yet. data, mirror: as in `config.Paths`; None for the environment's."""
     cls = locate("dataset", part)
-    return construct("dataset", cls, **places(cls, data, mirror), **part.arguments)
+    return construct("dataset", cls, **places("dataset", part, cls, data, mirror), **part.arguments)
 
 
 def build_perturbation(part: Part | None) -> Perturbation | None:
@@ -119,6 +121,8 @@ def build_model(model: Part, pool: Part, data: DataFacts, name: str | None = Non
         raise PoolBenchError(f"model._target_={model.target} is no model template of poolbench.nn")
     operator = _operator("pool", pool)
     parts = {"pool": operator}
+    if "pool" in model.arguments:
+        raise PoolBenchError(f"model.pool={model.arguments['pool']!r}: the pool of a model is pool=")
     own = {f"model.{name}": value for name, value in model.arguments.items() if name != "readout"}
     if "readout" in model.arguments:
         if not isinstance(given := model.arguments["readout"], Mapping):
@@ -150,6 +154,9 @@ def _operator(key: str, part: Part) -> templates.Part:
     cls = locate(key, part)
     if not (isinstance(cls, type) and issubclass(cls, Operator)):
         raise PoolBenchError(f"{key}._target_={part.target} is no SRCPool and no GlobalPool of poolbench.pool")
+    for name in FILLED_IN:
+        if part.arguments.get(name) is not None:
+            raise PoolBenchError(f"{key}.{name}={part.arguments[name]!r}: the model says it; leave it out")
     return templates.Part(cls, {name: _inner(f"{key}.{name}", value) for name, value in part.arguments.items()})
 
 

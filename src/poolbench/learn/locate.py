@@ -37,12 +37,12 @@ def locate(key: str, part: Part) -> type[Any]:
             f"{key}._target_={part.target} cannot be imported ({error}); "
             "give module.Class of a module on the Python path"
         ) from error
-    except Exception as error:  # whatever somebody else's module raises
+    except (Exception, SystemExit) as error:  # whatever somebody else's module raises; a script of theirs may end here
         kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
         raise PoolBenchError(f"{key}._target_={part.target} cannot be imported: {kind}{first_line(error)}") from error
 
 
-def construct(key: str, cls: type[Any], *args: Any, **kwargs: Any) -> Any:
+def construct(key: str, cls: type[Any], /, *args: Any, **kwargs: Any) -> Any:
     """cls(*args, **kwargs), with a refusal as one line that names the part of the configuration, and the argument."""
 
     def make(given: Mapping[str, Any]) -> Any:
@@ -66,7 +66,7 @@ def named(classes: Mapping[str, type[Any]], given: Mapping[str, Any], make: Call
         return make(given)
     except PoolBenchError:
         raise
-    except Exception as error:  # classes of other libraries do not look at what they are given: Python does
+    except (Exception, SystemExit) as error:  # classes of others do not look at what they are given: Python does
         text = _said(error)
         for key, value in given.items():
             name = key.rpartition(".")[2]
@@ -119,10 +119,18 @@ def first_line(error: BaseException) -> str:
 def build_protocol(part: Part, seed: int, data: str | None = None, mirror: str | None = None) -> Protocol:
     """The object that draws the split. data, mirror: where published folds are found; None for the environment's."""
     cls = locate("protocol", part)
-    return construct("protocol", cls, seed=seed, **places(cls, data, mirror), **part.arguments)
+    if "seed" in part.arguments:
+        raise PoolBenchError(f"protocol.seed={part.arguments['seed']!r}: split.seed says it")
+    return construct("protocol", cls, seed=seed, **places("protocol", part, cls, data, mirror), **part.arguments)
 
 
-def places(cls: type[Any], data: str | None, mirror: str | None) -> dict[str, str]:
-    """The folders that the constructor of `cls` asks for."""
+def places(key: str, part: Part, cls: type[Any], data: str | None, mirror: str | None) -> dict[str, str]:
+    """The folders that the constructor of `cls`, the class of `part`, asks for.
+
+    Raises `PoolBenchError` where the part says them itself, and names `key`, where that stands.
+    """
+    for name in ("data", "mirror"):
+        if name in part.arguments:
+            raise PoolBenchError(f"{key}.{name}={part.arguments[name]!r}: paths.{name} says where data lies")
     takes = inspect.signature(cls).parameters
     return {k: v for k, v in {"data": data, "mirror": mirror}.items() if v is not None and k in takes}

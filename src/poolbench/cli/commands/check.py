@@ -72,7 +72,7 @@ def _subject(target: str) -> Subject:
     subject = Subject.of(name, cls, part.arguments)
     try:
         subject.make()
-    except Exception as error:  # whatever somebody's constructor raises
+    except (Exception, SystemExit) as error:  # whatever somebody's constructor raises
         given = ", ".join(f"{key}={value!r}" for key, value in subject.args.items()) or "no arguments"
         raise PoolBenchError(
             f"check {target}: it cannot be made with {given} ({type(error).__name__}: {one_line(error)}); "
