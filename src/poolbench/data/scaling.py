@@ -45,8 +45,8 @@ def scaled(x: Features, trained: Tensor, how: Scale, dataset: str) -> Features:
             values[:, block] = (numbers - shift) / np.where(width > 0, width, 1.0)
         if not (finite := np.isfinite(values[:, block]).all(axis=0)).all():
             raise PoolBenchError(
-                f"feature_scale={how}: {x.names[block[int(finite.argmin())]]} of {dataset} is not finite in 32 bits once it "
-                "is scaled; leave it out, or choose others by dataset.features"
+                f"feature_scale={how}: {x.names[block[int(finite.argmin())]]} of {dataset} is not finite in 32 bits "
+                "once it is scaled; leave it out, or choose others by dataset.features"
             )
     return x._replace(values=torch.from_numpy(values))
 
