@@ -23,7 +23,7 @@ from poolbench.data.perturb import (
     _unranked,
 )
 from poolbench.data.prepared import Prepared
-from poolbench.data.protocols import Holdout, Nodes
+from poolbench.data.protocols import Holdout, Nodes, Transductive
 from poolbench.data.raw import RawGraphs
 from poolbench.errors import PoolBenchError
 
@@ -235,6 +235,8 @@ def test_parts_of_a_split_and_what_is_computed_from_the_graph() -> None:
         assert not made.x.values[rows].any() and torch.equal(made.x.values[~rows], plain.x.values[~rows])
     with pytest.raises(PoolBenchError, match="nodes are split here"):
         Prepared.of(PlantedNodes(num_nodes=60, degree=4.0), Nodes(), None, DropEdges(0.5, at="test"))
+    with pytest.raises(PoolBenchError, match=r"perturb\.at=test: this protocol has no graphs in that part"):
+        Prepared.of(dataset, Transductive(), None, DropEdges(0.5, at="test"))
 
 
 def test_thousands_of_graphs_in_a_second() -> None:

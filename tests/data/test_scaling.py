@@ -142,6 +142,10 @@ def test_what_cannot_be_scaled_is_a_line() -> None:
             scaled(other, some, "range", "stars")
     with pytest.raises(PoolBenchError, match="of stars no node is trained on"):
         scaled(x, ~some, "standard", "stars")
+    narrow = Features(torch.tensor([[5.0, 1e-38], [6.0, 2e-38], [7.0, 1e30]]), ["attribute0", "attribute1"])
+    for how in ("standard", "range"):
+        with pytest.raises(PoolBenchError, match=f"feature_scale={how}: attribute1 of stars is not finite in 32 bits"):
+            scaled(narrow, torch.tensor([True, True, False]), how, "stars")  # type: ignore[arg-type]
     one = Stars()
     one.raw = replace(one.raw, node_attributes=None)
     one.features = NodeFeatures("labels")

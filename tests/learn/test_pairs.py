@@ -17,6 +17,7 @@ from poolbench.data.dataset import GraphDataset
 from poolbench.data.features import Features, NodeFeatures
 from poolbench.data.paired import PairedComparison, pair_of
 from poolbench.data.pairs import Pairs
+from poolbench.data.perturb import DropEdges
 from poolbench.data.prepared import Prepared
 from poolbench.data.raw import RawGraphs
 from poolbench.errors import PoolBenchError
@@ -230,6 +231,10 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "no whole number": (lambda: PairedComparison(copies=2.5), "copies=2.5 must be a whole number, 3 or more"),  # type: ignore[arg-type]
     "no width": (lambda: PairedComparison(dim=0), "dim=0 must be a whole number, 1 or more"),
     "no probability": (lambda: PairedComparison(alpha=1), "alpha=1 must be a number above 0 and below 1"),
+    "a perturbation of a part": (
+        lambda: Prepared.of(Few(), PairedComparison(), None, DropEdges(0.5, at="test")),
+        "perturb.at=test: protocol=brec measures on the pairs that it trains on",
+    ),
     "no loss": (lambda: PairedComparison(stop_below=0.0), "stop_below=0.0 must be a number above 0"),
 }
 

@@ -220,6 +220,7 @@ def test_gradients_reach_features_and_weights_of_edges(mp: object) -> None:
     ({"name": "sage", "agregation": "max"}, "model.mp.agregation: sage takes aggregation and root and normalize "
                                             r"\(did you mean aggregation"),
     ({"name": "pan", "delta": 1}, "model.mp.delta: pan takes filter_size"),
+    ({"name": "pan", "filter_size": 0}, "filter_size=0: a whole number of at least 1"),
     ({"name": "sgae"}, "model.mp='sgae' is not one of gcn, gin"),
     ({"delta": 1.0}, r"model.mp={'delta': 1.0} is not one of"),
     (["gcn"], r"model.mp=\['gcn'\] is not one of"),
@@ -227,7 +228,7 @@ def test_gradients_reach_features_and_weights_of_edges(mp: object) -> None:
     ({"name": "cheb", "k": 0}, "k=0: a whole number of at least 1"),
     ({"name": "gtv", "eps": 0}, "eps=0: a number above 0"),
     ({"name": "gtv", "delta": "2"}, "delta='2': a number is expected"),
-    ({"name": "gin", "delta": "2"}, "delta='2': a number is expected"),
+    ({"name": "gin", "delta": "2"}, "delta='2': a number or None is expected"),
     ({"name": "mlp", "delta": 1}, "model.mp.delta: mlp takes activation and norm and norm_at"),
     ({"name": "gin", "norm": "graph"}, "norm='graph' is not one of none, batch, layer"),
 ])  # fmt: skip

@@ -256,6 +256,8 @@ def test_keras_names_leave_biases_zero(build: Build) -> None:
     (["pool=gmt", "pool.keys=gcn", "model=structure-free"], "the readout looks at edges"),
     (["model.readout={name: gmt, keys: gat}"], "keys='gat': one of linear, gcn"),
     (["pool.squared=2"], "squared=2: True or False"),
+    (["+model.linear_lasst=true"], r"model.linear_lasst is no argument of Hierarchical .did you mean linear_last"),
+    (["model=unet", "+model.jumping=cat"], "model.jumping is no argument of UNet; it takes data, pool, readout, nodes"),
     (["model.node_layers=-1"], "model.node_layers=-1: a whole number of at least 0"),
     (["model.initializer=glorot"], "model.initializer='glorot' is not one of torch, glorot_uniform"),
     (["model.depth=[0]", "model.jumping=cat", "model.jumping_over=layers"], "no layer to read out after"),

@@ -127,9 +127,19 @@ class Loaded:
             raise PoolBenchError(
                 f"perturb.at={perturbation.at}: nodes are split here, and graphs perturbed; take perturb.at=both"
             )
+        if perturbation.at != "both" and made.comparison is not None:
+            raise PoolBenchError(
+                f"perturb.at={perturbation.at}: protocol={made.split.protocol} measures on the pairs that it trains on"
+                "; take perturb.at=both"
+            )
         chosen = torch.full((self.raw.num_graphs,), perturbation.at == "both")
         for part in {"train": ("train", "val"), "test": TESTED, "both": ()}[perturbation.at]:
             chosen[getattr(made.split, part)] = True
+        if not bool(chosen.any()):
+            raise PoolBenchError(
+                f"perturb.at={perturbation.at}: this protocol has no graphs in that part, so nothing would be perturbed"
+                "; take perturb.at=both"
+            )
         return chosen
 
     def _perturbed(self, made: Prepared, raw: RawGraphs) -> Prepared:

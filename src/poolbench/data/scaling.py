@@ -26,7 +26,7 @@ def scaled(x: Features, trained: Tensor, how: Scale, dataset: str) -> Features:
         how: `standard`, to mean 0 and variance 1 (of the rows, not estimated for others); `range`, to 0 up to 1.
         dataset: what messages call it.
 
-    Raises `PoolBenchError` where no column is a number, or nothing is trained on.
+    Raises `PoolBenchError` where no column is a number, nothing is trained on, or a scaled number is none of 32 bits.
     """
     columns = [] if x.vocabulary is not None else [j for j, name in enumerate(x.names) if _is_number(name)]
     if not columns:
@@ -41,7 +41,13 @@ def scaled(x: Features, trained: Tensor, how: Scale, dataset: str) -> Features:
         block = columns[at : at + _COLUMNS]
         numbers = values[:, block].astype(np.float64)
         shift, width = _statistics(numbers[rows], how)
-        values[:, block] = (numbers - shift) / np.where(width > 0, width, 1.0)
+        with np.errstate(over="ignore"):  # said below, of which column
+            values[:, block] = (numbers - shift) / np.where(width > 0, width, 1.0)
+        if not (finite := np.isfinite(values[:, block]).all(axis=0)).all():
+            raise PoolBenchError(
+                f"feature_scale={how}: {x.names[block[int(finite.argmin())]]} of {dataset} is not finite in 32 bits "
+                "once it is scaled; leave it out, or choose others by dataset.features"
+            )
     return x._replace(values=torch.from_numpy(values))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from poolbench.config import Part
-from poolbench.errors import PoolBenchError
+from poolbench.errors import PoolBenchError, nearest
 from poolbench.loading import loading
 from poolbench.signatures import misfit
 
@@ -62,6 +62,8 @@ def named(classes: Mapping[str, type[Any]], given: Mapping[str, Any], make: Call
     own = {name.removeprefix(f"{outermost}."): value for name, value in given.items()}
     if (said := misfit(_parameters(cls), own)) is not None:
         raise PoolBenchError(f"{outermost}.{said} by {cls.__name__}")
+    for key in given:
+        _check_taken(key, classes)
     try:
         return make(given)
     except PoolBenchError:
@@ -77,6 +79,16 @@ def named(classes: Mapping[str, type[Any]], given: Mapping[str, Any], make: Call
         part = found[0].rpartition(".")[0] if found else outermost
         whose = " or ".join(f"{key}={_written(given[key])}" for key in found) or outermost
         raise PoolBenchError(f"{whose}: {classes.get(part, cls).__name__}: {text}") from error
+
+
+def _check_taken(key: str, classes: Mapping[str, type[Any]]) -> None:
+    """Refuse an argument that its part does not take, as a person writes it into a file of their own."""
+    part, _, name = key.rpartition(".")
+    takes = _parameters(classes[part]) if part in classes else {}
+    if not takes or name in takes or any(one.kind is one.VAR_KEYWORD for one in takes.values()):
+        return
+    hint = nearest(name, takes) or f"; it takes {', '.join(takes)}"
+    raise PoolBenchError(f"{key} is no argument of {classes[part].__name__}{hint}")
 
 
 def _culprits(given: Mapping[str, Any], make: Callable[[Mapping[str, Any]], Any], said: str) -> list[str]:

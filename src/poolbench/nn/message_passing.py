@@ -222,7 +222,7 @@ class PAN(MessagePassing):
 
     def __init__(self, in_channels: int, out_channels: int, filter_size: int = 2) -> None:
         super().__init__()
-        self.paths = nn.Parameter(torch.ones(filter_size + 1))
+        self.paths = nn.Parameter(torch.ones(whole("filter_size", filter_size) + 1))
         self.weight = nn.Linear(in_channels, out_channels, bias=False)
         nn.init.xavier_uniform_(self.weight.weight)
         self.bias = nn.Parameter(torch.zeros(out_channels))
