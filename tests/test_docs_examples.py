@@ -209,7 +209,7 @@ def test_the_tutorial_ends_with_records_that_verify(
     exec(blocks("python", TUTORIAL)[3], shown := {})
     assert list(shown["done"].groupby("names.pool")["test/accuracy"].count()) == [2, 2, 2, 2]
     table = done[5][1]
-    assert "contrast: 50 checks, none failed" in done[0][1]
+    assert "contrast: 51 checks, none failed" in done[0][1]
     assert done[3][1] == "answers.csv: 40 answers\n"
     load = blocks("python", TUTORIAL)[2].replace("ID", kept_run(results))
     exec(load, predicted := {"graphs": [Data(x=torch.randn(9, 8), edge_index=torch.tensor([[0, 1], [1, 0]]))] * 3})

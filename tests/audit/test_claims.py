@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from poolbench import cli
-from poolbench.audit import claims, verify
+from poolbench.audit import claims, splits, verify
 from poolbench.audit.registry import Registry
 from poolbench.config import Part
 from poolbench.data.target import Target
@@ -233,10 +233,10 @@ def test_values_are_measured_again() -> None:
     numbers = Target("numbers", torch.tensor([[1.0], [2.0], [5.0]]), 1, "mae", "min", "l1")
     prepared: Any = SimpleNamespace(target=numbers, split=SimpleNamespace(test=torch.tensor([0, 2])))
     answers = Answers(np.array([0, 2]), np.array([[1.5], [5.0]], dtype=np.float32), None)
-    made = verify._of_values(answers, prepared)
+    made = splits._of_values(answers, prepared)
     assert made == {"mae": 0.25, "rmse": pytest.approx(0.125**0.5)}
     record: Any = SimpleNamespace(metrics=Metrics(train={}, val={}, test={"mae": 0.25, "rmse": 0.1}))
-    (line,) = verify._wrong_metrics(record, made)
+    (line,) = splits._wrong_metrics(record, made)
     assert line.startswith("metrics.test.rmse=0.1, and its outcomes make 0.35")
 
 

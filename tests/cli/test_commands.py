@@ -118,7 +118,7 @@ def test_examples_about_records_work(
                 words = [word.replace(example, actual) for word in words]
             assert cli.main(words) == 0, (words, capsys.readouterr())
             done += 1
-    assert done == 20
+    assert done == 21
     assert "| mincut |" in (tmp_path / "summary.md").read_text()
     for words in examples(the_help("sync", capsys)):
         assert cli.main(words) == 2 and "no offline run" in capsys.readouterr().err

@@ -93,7 +93,7 @@ def test_what_a_constructor_refuses_is_refused_without_lightning(results: Path) 
     done = subprocess.run([sys.executable, "-c", code, *WORDS, "pool=topk", "pool.ratio=-1"], capture_output=True,
                           text=True, check=False)  # fmt: skip
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: model or pool: ratio=-1") and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: pool.ratio=-1") and done.stderr.count("\n") == 1
 
 
 def known_folder(results: Path) -> Path:

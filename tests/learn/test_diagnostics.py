@@ -18,7 +18,7 @@ from poolbench.data.generators.synthetic import PlantedGraphs
 from poolbench.data.prepared import Prepared
 from poolbench.data.protocols import Holdout
 from poolbench.data.store import Batch
-from poolbench.learn import build, diagnostics, locate, train
+from poolbench.learn import build, diagnostics, locate, train, trainable
 from poolbench.learn.diagnostics import Known, block, pooling, sample, spectrum
 from poolbench.learn.pictures import draw, layout, picture
 from poolbench.linalg import Ragged, Sparse
@@ -206,7 +206,7 @@ def test_every_operator_can_be_looked_at(name: str) -> None:
     if issubclass(locate.locate("pool", pool), GlobalPool):
         model_part = Part("poolbench.nn.flat.Global", {"hidden": 8})
     torch.manual_seed(0)
-    model = build.build_model(model_part, pool, train.data_facts(prepared, "mean"))
+    model = build.build_model(model_part, pool, trainable.data_facts(prepared, "mean"))
     a = Sparse.from_edges(*raw.load().edge_index, None, Ragged(torch.cat([torch.zeros(1, dtype=torch.int64),
                           raw.load().num_nodes.cumsum(0)])), symmetric=True)  # fmt: skip
     batch = Batch(prepared.x.values, a, prepared.target.y, torch.arange(12))
@@ -258,7 +258,7 @@ def test_rounding_is_no_edge() -> None:
 def outcome(**changes: Any) -> train.Outcome:
     config = small(trainer__max_epochs=4, seed=3, callbacks__pictures_every=changes.pop("pictures_every", 0))
     prepared = Prepared.of(PlantedGraphs(num_graphs=48), Holdout(0, test=0.2, val=0.2), None)
-    return train.train(config, prepared, train.Trainable.of(config, prepared), **changes)
+    return train.train(config, prepared, trainable.Trainable.of(config, prepared), **changes)
 
 
 def bits(made: train.Outcome) -> Any:

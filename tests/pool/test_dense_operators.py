@@ -562,7 +562,7 @@ def test_the_config_lists_every_argument(cls: type[SoftPool]) -> None:
     name = cls.__module__.rsplit(".", 1)[1]
     text = (Path(__file__).parents[2] / "conf" / "pool" / f"{name}.yaml").read_text(encoding="utf-8")
     keys = {line.split(":")[0] for line in text.splitlines() if line and line[0].isalpha()}
-    arguments = set(constructor_arguments(cls)) - {"in_channels", "return_selection", "loss_coeffs"}  # loss_weights
+    arguments = set(constructor_arguments(cls)) - {"in_channels", "x0_channels", "return_selection", "loss_coeffs"}
     assert keys - {"ratio"} == arguments
     assert f"_target_: {cls.__module__}.{cls.__name__}" in text
     assert {"ratio: 0.5", "k: null"} <= set(text.splitlines())

@@ -122,8 +122,10 @@ def test_a_compatibility_that_is_learnt_starts_as_the_constant() -> None:
 
 
 def test_arguments_that_make_no_sense() -> None:
-    for name, wrong in (("iterations", 0), ("l_hop", 0), ("l_hop", 1.5), ("hidden", [0])):
+    for name, wrong in (("iterations", 0), ("l_hop", 0), ("hidden", [0])):
         with pytest.raises(ValueError, match=f"{name}=.*: a whole number of at least 1 is expected"):
             StructPool(3, **{name: wrong})
-    with pytest.raises(ValueError, match="hidden=48: a list of widths is expected"):
+    with pytest.raises(ValueError, match="hidden=48: a list of whole numbers is expected"):
         StructPool(3, hidden=48)
+    with pytest.raises(ValueError, match=r"l_hop=1\.5: a whole number or None is expected"):
+        StructPool(3, l_hop=1.5)  # type: ignore[arg-type]

@@ -52,7 +52,7 @@ def command(
       poolbench report results --gather --out page
       poolbench report --separability dataset=MUTAG
       poolbench report --curve pool.ratio --out curves
-      poolbench report --against none protocol=cv10
+      poolbench report --against topk dataset=PROTEINS
     """
     folders = [word for word in words if "=" not in word]
     if len(folders) > 1:
