@@ -778,6 +778,9 @@ def test_code_of_ones_own_that_ends_the_process_is_an_error(
         ("pool=diffpool +pool.x0_channels=3", "pool.x0_channels=3: the model says it"),
         ("pool=topk +pool.return_selection=true", "pool.return_selection=True: the model says it"),
         ("model.readout={name:gmt,in_channels:3}", "model.readout.in_channels=3: the model says it"),
+        ("search=small search.space={nosuch:[1]}", "search.space.nosuch is no key of the configuration"),
+        ("search=small search.space={optimizer:{nosuch:[1]}}", "search.space.optimizer.nosuch is no key"),
+        ("search=small 'search.space={optimizer.lr:[1]}'", "search.space.optimizer.lr within a mapping is a mapping"),
         ("trainer.num_nodes=2", "trainer.num_nodes is no key of the configuration"),
     ],
 )

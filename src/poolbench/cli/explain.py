@@ -67,13 +67,22 @@ def explain(error: BaseException, words: Sequence[str], sweeps: bool = False) ->
             whole, _, name = key.partition(".")
             return f"{key}={value}: those of single losses are given together, as '{whole}={{{name}: {value}}}'"
         elif not word.startswith("+") and text.startswith(f"Could not override '{key}'"):
-            return f"{key} is no key of the configuration{nearest(key, _keys(words))}; see poolbench train --help"
+            return _no_key(key, error, words)
     if found := re.search(r"Could not find '(\w+)/(\S+)'", text):  # asked for by a file
         group, name = found.groups()
         whose = f"{asking}: " if (asking := _holding(name)) else ""
         return f"{whose}{group}={name} is unknown{nearest(name, known := choices(group)) or some(known)}"
     where = getattr(error, "full_key", None)
     return f"{where}: {text}" if where and where not in text else text
+
+
+def _no_key(key: str, error: BaseException, words: Sequence[str]) -> str:
+    """What to say of a key that was given, or one in the mapping that it was given, and is none."""
+    inner = str(getattr(error.__cause__, "full_key", None))
+    wrong, known = inner if inner.startswith(f"{key}.") else key, _keys(words)
+    if wrong in known:  # {optimizer.lr: [1]}, which is no {optimizer: {lr: [1]}}
+        return f"{key}: {wrong} within a mapping is a mapping of its own: give it alone, as {wrong}=VALUE"
+    return f"{wrong} is no key of the configuration{nearest(wrong, known)}; see poolbench train --help"
 
 
 def in_one_line(error: BaseException) -> str:
