@@ -53,6 +53,13 @@ class Classes(OwnGraphs):
         return rings(lambda k: k % 2)
 
 
+class Reals(OwnGraphs):
+    """Two numbers at nodes; two classes."""
+
+    def graphs(self) -> Any:
+        return rings(lambda k: k % 2, lambda k: torch.arange(12.0).view(6, 2) * 50 + k + 0.5)
+
+
 class Numbers(OwnGraphs):
     """Two numbers to regress of each graph."""
 
@@ -84,6 +91,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "a fold": {"protocol": {"_target_": "poolbench.data.protocols.CrossValidation", "folds": 3, "fold_seeds": "own"},
                "fold": 1},
     "perturbed": {"perturb": {"_target_": "poolbench.data.perturb.AddEdges", "share": 0.5, "at": "test"}},
+    "scaled": {"dataset": {**PLANTED, "features": ["degree-scalar", "clustering"]}, "feature_scale": "standard"},
     "edges": {"dataset": own(Classes), "pool": TOPK, "model__mp": "gine"},
 }  # fmt: skip
 
@@ -150,6 +158,22 @@ def test_the_same_graphs_given_as_new_ones_get_the_same_answers(tmp_path: Path) 
     torch.testing.assert_close(model.predict(rings(lambda k: None)[7:9]), mine[7:9])
     assert torch.equal(torch.get_rng_state(), state), "nobody's draws are touched"
     assert not model.model.training
+
+
+def test_new_graphs_are_scaled_by_what_was_trained_on(tmp_path: Path) -> None:
+    record = done(tmp_path, dataset=own(Reals), pool=TOPK, feature_scale="standard")
+    model = load(tmp_path, record)
+    mine, graphs = model.own_answers().values, Reals("Reals").graphs()
+    torch.testing.assert_close(model.predict(graphs), mine)
+    torch.testing.assert_close(model.predict(graphs[7:9]), mine[7:9])
+    held = Weights.read(model_file := next(tmp_path.glob("runs/*/1/weights.pt")))
+    Weights(held.about, held.sizes, held.values).write(model_file.parent)
+    with pytest.raises(PoolBenchError, match="kept its weights without what its features were scaled by"):
+        load(tmp_path, record).predict(graphs)
+    assert held.scaling is not None
+    Weights(held.about, held.sizes, held.values, held.scaling[:, :1]).write(model_file.parent)
+    with pytest.raises(PoolBenchError, match="the scaling is no two numbers a feature"):
+        load(tmp_path, record)
 
 
 def test_it_is_asked_with_the_threads_of_the_run(tmp_path: Path) -> None:

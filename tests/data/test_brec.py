@@ -251,6 +251,8 @@ LINES = [
     ("evaluate_test=false", "evaluate_test=false: protocol=brec measures on the pairs that it trains on"),
     ("batch_size=7", "batch_size=7: graphs of a pair go together, take an even number"),
     ("trainer.compile=true", "trainer.compile=true: protocol=brec has a model for each pair"),
+    ("callbacks.keep_weights=true", "callbacks.keep_weights=true: protocol=brec has a model for each pair, and keeps"),
+    ("callbacks.pictures_every=2", "callbacks.pictures_every=2: protocol=brec has a model for each pair, and keeps"),
     ("trainer=ddp", "protocol=brec trains in one process; take trainer.devices=1"),
     ("callbacks.monitor=val/loss callbacks.mode=min", "protocol=brec takes the last epoch of a pair; leave it out"),
     ("model=autoencoder", "protocol=brec compares embeddings of graphs: add model=hierarchical or model=global"),

@@ -124,9 +124,9 @@ def test_many_columns_are_scaled_as_one_is() -> None:
     values = torch.randn(30, 150, generator=torch.Generator().manual_seed(0)) * 3 + 5
     x = Features(values, [f"attribute{k}" for k in range(150)])
     trained = torch.arange(30) < 20
-    found = scaled(x, trained, "standard", "many").values
+    found = scaled(x, trained, "standard", "many")[0].values
     for k in (0, 63, 64, 149):
-        one = scaled(Features(values[:, k : k + 1], ["attribute0"]), trained, "standard", "many").values
+        one = scaled(Features(values[:, k : k + 1], ["attribute0"]), trained, "standard", "many")[0].values
         torch.testing.assert_close(found[:, k : k + 1], one)
     own = values.double()
     expected = (own - own[:20].mean(0)) / own[:20].std(0, unbiased=False)

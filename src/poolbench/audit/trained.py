@@ -20,6 +20,7 @@ from poolbench.data.dataset import GraphDataset
 from poolbench.data.features import Features
 from poolbench.data.prepared import Prepared
 from poolbench.data.raw import RawGraphs
+from poolbench.data.scaling import scaled_by
 from poolbench.data.sources.own_graphs import raw_graphs
 from poolbench.data.store import BatchLoader, GraphStore
 from poolbench.errors import PoolBenchError, RunError, one_line
@@ -163,7 +164,13 @@ class Trained:
         """The same of graphs that were read; they are taken as they are, whatever `perturb` did in training."""
         self.asks  # noqa: B018 (refuses)
         x, edges, weight = self._read(raw)
-        store = self._store(raw, x, edges, weight)
+        by = self.weights.scaling
+        if by is None and self.config.feature_scale is not None:
+            raise PoolBenchError(
+                f"run {self.record.id} kept its weights without what its features were scaled by: do it again with "
+                "callbacks.keep_weights=true force=true"
+            )
+        store = self._store(raw, x, edges, weight, by)
         out = self._ask(store, torch.arange(raw.num_graphs), mix(self.config.seed, ASKED, PARTS.index("test")))
         return self._answers(raw, torch.arange(len(out)), out)
 
@@ -178,7 +185,8 @@ class Trained:
 
         paths, record = self.config.paths, self.record
         protocol = build_protocol(self.config.protocol, self.config.split.seed, paths.data, paths.mirror)
-        data = Prepared.of(self.dataset, protocol, self.config.fold, build_perturbation(self.config.perturb))
+        data = Prepared.of(self.dataset, protocol, self.config.fold, build_perturbation(self.config.perturb),
+                           self.config.feature_scale)  # fmt: skip
         if (data.fingerprint, data.split.hash) != (record.splits.dataset, record.splits.hash):
             raise PoolBenchError(
                 f"dataset {self.config.dataset_name} has another content or split here than in run {record.id}; "
@@ -213,9 +221,13 @@ class Trained:
                 f"({type(error).__name__}: {one_line(error)})"
             ) from error
 
-    def _store(self, raw: RawGraphs, x: Features, edges: Features | None, weight: Tensor | None) -> GraphStore:
+    def _store(
+        self, raw: RawGraphs, x: Features, edges: Features | None, weight: Tensor | None, by: Tensor | None = None
+    ) -> GraphStore:
+        """by: what scales node features that are not scaled yet."""
         about = self.weights.about
         nodes = encoded(x, about.x, raw.total_nodes, f"{raw.name}: x")
+        nodes = nodes if by is None else scaled_by(nodes, by)
         held = None
         if about.edges is not None and self.model.takes_edges:
             held = encoded(edges, about.edges, raw.num_edges, f"{raw.name}: edge_attr")

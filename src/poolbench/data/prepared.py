@@ -26,6 +26,7 @@ class Prepared:
     raw: the content. x: node features. edges, weight: features and weights of the edges, or None. target: what is to
     be predicted. split: which graph is trained, validated and tested on.
     select, validates, level, fold_seeds, comparison: see `Protocol`. known: see `GraphDataset`.
+    scaling: [2, F], by what node features were scaled, see `scaled`; None where they are as they were.
     """
 
     raw: RawGraphs
@@ -40,6 +41,7 @@ class Prepared:
     fold_seeds: str
     known: str | None = None
     comparison: Comparison | None = None
+    scaling: torch.Tensor | None = None
 
     @property
     def train_graphs(self) -> torch.Tensor:
@@ -116,9 +118,12 @@ class Loaded:
         if perturbation is not None and chosen is not None:
             made = self._perturbed(made, perturbation.graphs(self.raw, chosen))
         if scale is not None:
-            made = replace(made, x=scaled(made.x, _trained(made), scale, self.dataset.name))
+            x, statistics = scaled(made.x, _trained(made), scale, self.dataset.name)
+            made = replace(made, x=x, scaling=statistics)
         if perturbation is not None and chosen is not None:
-            made = replace(made, x=perturbation.features(made.x, made.raw, chosen))
+            x = perturbation.features(made.x, made.raw, chosen)
+            same = x.values.shape == made.x.values.shape
+            made = replace(made, x=x, scaling=made.scaling if same else None)  # of these columns, not of others
         return made
 
     def _chosen(self, made: Prepared, perturbation: Perturbation) -> torch.Tensor:

@@ -162,7 +162,8 @@ def do(
                 watch=watch,
                 outcome=outcome,
             )
-        if trainable.learner is not None and (artifacts or config.callbacks.keep_weights):
+        one = trainable.learner is not None and prepared.comparison is None  # model, with weights of its own
+        if one and (artifacts or config.callbacks.keep_weights):
             facts_of_data = data_facts(prepared, config.k_from)
             kept = Weights.of(id, attempt.number, code, prepared, facts_of_data, outcome.weights)
             files["checkpoint"] = kept.write(attempt.folder)  # before the record, which says that all is there

@@ -65,11 +65,13 @@ class About(Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Weights:
-    """The content of the file. sizes: [G] int64, of the training graphs. values: the model's `state_dict`."""
+    """The content of the file. sizes: [G] int64, of the training graphs. values: the model's `state_dict`.
+    scaling: [2, F], by what node features are scaled, or None."""
 
     about: About
     sizes: Tensor
     values: Mapping[str, Tensor]
+    scaling: Tensor | None = None
 
     @classmethod
     def of(
@@ -80,7 +82,7 @@ class Weights:
         about = About(run, attempt, code, _columns(x.names, x.vocabulary),
                       None if edges is None else _columns(edges.names, edges.vocabulary),
                       facts.out_channels, target.kind, prepared.level, facts.mean_nodes, facts.classes)  # fmt: skip
-        return cls(about, torch.tensor(list(facts.sizes), dtype=torch.int64), values)
+        return cls(about, torch.tensor(list(facts.sizes), dtype=torch.int64), values, prepared.scaling)
 
     @property
     def facts(self) -> DataFacts:
@@ -95,7 +97,8 @@ class Weights:
         """Into a folder, whole or not at all. Raises `RunError` where it cannot be written."""
         content = io.BytesIO()  # torch.save into a file makes a RuntimeError of a full disk
         about = msgspec.json.encode(self.about).decode()
-        torch.save({"format": FORMAT, "about": about, "sizes": self.sizes, "weights": dict(self.values)}, content)
+        held = {"format": FORMAT, "about": about, "sizes": self.sizes, "weights": dict(self.values)}
+        torch.save(held if self.scaling is None else held | {"scaling": self.scaling}, content)
         path = folder / WEIGHTS
         try:
             put(path, lambda file: file.write(content.getbuffer()))
@@ -116,13 +119,17 @@ class Weights:
             if held["format"] != FORMAT:
                 raise ValueError(f"format {held['format']}, expected {FORMAT}")
             about = msgspec.json.decode(held["about"], type=About)
-            made = cls(about, held["sizes"], held["weights"])
+            made = cls(about, held["sizes"], held["weights"], held.get("scaling"))
             if not isinstance(made.sizes, Tensor) or made.sizes.dtype != torch.int64 or made.sizes.dim() != 1:
                 raise ValueError("sizes are no whole numbers")
             if made.sizes.nbytes > made.sizes.untyped_storage().nbytes():  # one number, stretched to any length
                 raise ValueError("sizes are more than the file holds")
             if not all(isinstance(name, str) and isinstance(w, Tensor) for name, w in made.values.items()):
                 raise ValueError("the weights are no tensors by name")
+            if (by := made.scaling) is not None and not (
+                isinstance(by, Tensor) and by.dtype == torch.float64 and by.shape == (2, len(about.x.names))
+            ):
+                raise ValueError("the scaling is no two numbers a feature")
         except Exception as error:  # torch.load raises half a dozen types for a file that is not its own
             raise PoolBenchError(
                 f"{path} holds no weights of this version of PoolBench ({type(error).__name__}: {one_line(error)}); "

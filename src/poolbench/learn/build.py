@@ -234,6 +234,12 @@ def check_pairs(config: Config) -> None:
         raise PoolBenchError(f"batch_size={config.batch_size}: graphs of a pair go together, take an even number")
     if trainer.compile:
         raise PoolBenchError("trainer.compile=true: protocol=brec has a model for each pair, and compiles none")
+    for key in ("keep_weights", "pictures_every"):
+        if asked := getattr(config.callbacks, key):
+            raise PoolBenchError(
+                f"callbacks.{key}={str(asked).lower()}: protocol=brec has a model for each pair, and keeps and draws "
+                "none of them; leave it out"
+            )
     if trainer.starts_processes or processes({"devices": trainer.devices}) != 1:
         raise PoolBenchError(
             f"trainer.devices={trainer.devices}, strategy={trainer.strategy}: protocol=brec trains in one process; "
