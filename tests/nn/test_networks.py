@@ -253,6 +253,7 @@ def test_keras_names_leave_biases_zero(build: Build) -> None:
     (["pool=diffpool", "pool.gnn=levle"], "gnn='levle': a module"),
     (["pool=diffpool", "pool.gnn=level", "pool.channels=8"], "channels=8: with gnn"),
     (["pool=diffpool", "pool.gnn=level", "model=unet"], "pool.gnn=level: model=hierarchical alone"),
+    (["pool=diffpool", "pool.gnn=levels"], "pool.gnn=levels: level or null is expected"),
     (["pool=gmt", "pool.keys=gcn", "model=structure-free"], "the readout looks at edges"),
     (["model.readout={name: gmt, keys: gat}"], "keys='gat': one of linear, gcn"),
     (["pool.squared=2"], "squared=2: True or False"),

@@ -77,7 +77,7 @@ def test_mem_pools_in_a_chain() -> None:
     assert one.x.shape == (24, 32) and two.x.shape == (12, 8)
     assert two.batch.tolist() == [0] * 4 + [1] * 4 + [2] * 4
     for out in (one, two):
-        assert all(loss >= 0 for loss in out.losses.values())
+        assert all(loss >= -1e-6 for loss in out.losses.values())  # a divergence, less than 0 by rounding
     sum([two.x.sum(), *one.losses.values(), *two.losses.values()]).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in first.parameters())
 

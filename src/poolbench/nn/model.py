@@ -260,6 +260,8 @@ def build_pool(
             if like_level is None:
                 raise ValueError(f"pool.gnn={LEVEL}: model=hierarchical alone has levels to make a network like")
             args["gnn"] = like_level
+        elif isinstance(args.get("gnn"), str):
+            raise ValueError(f"pool.gnn={args['gnn']}: {LEVEL} or null is expected")
     if lifts:
         args["return_selection"] = True
     pool = part.cls(**args)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from numbers import Real
-from typing import Any
+from typing import Any, SupportsInt
 
 import torch
 from torch import Tensor, nn
@@ -76,7 +75,7 @@ def width_of(module: Module) -> int | None:
 def _given_width(module: Module) -> int | None:
     """`in_channels`, where it is one number: an operator of others may take several."""
     given = module._given[1].get("in_channels")
-    return int(given) if isinstance(given, Real) else None
+    return int(given) if isinstance(given, SupportsInt) else None
 
 
 def _misfit(module: Module, x: Any) -> Exception | None:
