@@ -228,6 +228,7 @@ def test_gradients_reach_features_and_weights_of_edges(mp: object) -> None:
     ({"name": "cheb", "k": 0}, "k=0: a whole number of at least 1"),
     ({"name": "gtv", "eps": 0}, "eps=0: a number above 0"),
     ({"name": "gtv", "delta": "2"}, "delta='2': a number .*is expected"),
+    ({"name": "gcn", "delta": 1e40}, "delta=1e\\+40: a number that float32 holds is expected"),
     ({"name": "gin", "delta": "2"}, "delta='2': a number or None is expected"),
     ({"name": "mlp", "delta": 1}, "model.mp.delta: mlp takes activation and norm and norm_at"),
     ({"name": "gin", "norm": "graph"}, "norm='graph' is not one of none, batch, layer"),

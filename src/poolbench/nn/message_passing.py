@@ -330,6 +330,8 @@ def _with_own(x: Tensor, heard: Tensor, eps: Tensor | None) -> Tensor:
 def _number(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{name}={value!r}: a number is expected")
+    if abs(value) > torch.finfo(torch.float32).max:
+        raise ValueError(f"{name}={value!r}: a number that float32 holds is expected")
     return float(value)
 
 
