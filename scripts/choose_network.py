@@ -1,0 +1,68 @@
+#!/usr/bin/env python3
+"""Print which network of the sweep `experiment=network` validates best, over datasets and controls alike.
+
+    python scripts/choose_network.py [RESULTS]
+
+A network is what the sweep varies of the model and the training. Of each, the mean validation accuracy of the last
+epoch by dataset, and the mean over datasets; a network that lacks a run of the others is named and not ranked.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from poolbench.errors import PoolBenchError
+from poolbench.records.frame import frame
+
+SEED = 1000
+KEYS = ["model.depth", "model.hidden", "model.norm", "trainer.max_epochs"]
+UNIT = ["names.dataset", "names.pool", "fold"]
+SCORE = "val/accuracy"
+
+
+def chosen(records: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Networks, best first, with a column a dataset, `mean` and `runs`; and what was left out, a line each.
+
+    Raises `PoolBenchError` where there are no runs of the sweep.
+    """
+    own = records[(records["seed"] == SEED) & ~records["evaluate_test"].astype(bool) & (records["status"] == "done")]
+    own = own.drop_duplicates([*KEYS, *UNIT])
+    if own.empty:
+        raise PoolBenchError("no runs of experiment=network: python train.py -m experiment=network")
+    every = set(map(tuple, own[UNIT].to_numpy()))
+    made, said = [], []
+    for network, runs in own.groupby(KEYS):
+        lacking = len(every - set(map(tuple, runs[UNIT].to_numpy())))
+        name = ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in zip(KEYS, network, strict=True))
+        if lacking:
+            said.append(f"{name}: {lacking} of {len(every)} runs are missing, not ranked")
+            continue
+        by_dataset = runs.groupby("names.dataset")[SCORE].mean()
+        made.append({"network": name, **by_dataset, "mean": by_dataset.mean(), "runs": len(runs)})
+    if not made:
+        raise PoolBenchError(f"no network has all runs yet: {said[0]}")
+    return pd.DataFrame(made).sort_values("mean", ascending=False, ignore_index=True), said
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the table; returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if len(words) > 1:
+            raise PoolBenchError(f"{words[1]}: give one results folder")
+        found, said = chosen(frame(Path(words[0] if words else "results")))
+    except PoolBenchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    print(found.to_string(index=False, float_format="{:.4f}".format))
+    for line in said:
+        print(line)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""scripts/choose_network.py: which runs count, and what is ranked."""
+
+from __future__ import annotations
+
+import itertools
+
+import pandas as pd
+import pytest
+
+import choose_network
+from poolbench.errors import PoolBenchError
+
+
+def runs() -> pd.DataFrame:
+    """Two depths on two datasets, two pools, two folds; the deeper one is better by 0.1, and on one of them by 0.3."""
+    made = []
+    for depth, dataset, pool, fold in itertools.product((1, 2), ("A", "B"), ("none", "random-dense"), (0, 1)):
+        score = 0.5 + 0.1 * (depth - 1) + (0.2 if depth == 2 and dataset == "B" else 0.0) + 0.01 * fold
+        made.append({"seed": 1000, "evaluate_test": False, "status": "done", "model.depth": depth, "model.hidden": 64,
+                     "model.norm": "batch", "trainer.max_epochs": 60, "names.dataset": dataset, "names.pool": pool,
+                     "fold": fold, "val/accuracy": score})  # fmt: skip
+    return pd.DataFrame(made)
+
+
+def test_the_best_mean_over_datasets_comes_first() -> None:
+    found, said = choose_network.chosen(runs())
+    assert found["network"].tolist() == ["depth=2, hidden=64, norm=batch, max_epochs=60",
+                                         "depth=1, hidden=64, norm=batch, max_epochs=60"]  # fmt: skip
+    assert found.loc[0, ["A", "B", "mean", "runs"]].tolist() == pytest.approx([0.605, 0.805, 0.705, 8])
+    assert said == []
+
+
+def test_what_lacks_a_run_or_is_another_sweeps_is_not_ranked() -> None:
+    lacking = runs().drop(index=15)
+    found, said = choose_network.chosen(lacking)
+    assert len(found) == 1 and said == [
+        "depth=2, hidden=64, norm=batch, max_epochs=60: 1 of 8 runs are missing, not ranked"
+    ]
+    tested, other, failed = runs(), runs(), runs()
+    tested["evaluate_test"], other["seed"], failed["status"] = True, 0, "failed"
+    for frame in (tested, other, failed):
+        with pytest.raises(PoolBenchError, match="no runs of experiment=network"):
+            choose_network.chosen(frame)
+
+
+def test_bad_words_are_one_line(capsys: pytest.CaptureFixture[str], tmp_path: object) -> None:
+    assert choose_network.main(["a", "b"]) == 2
+    assert choose_network.main([str(tmp_path)]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 2
