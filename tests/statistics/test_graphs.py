@@ -75,6 +75,17 @@ def test_a_training_that_fails_as_a_whole_is_seen_as_one() -> None:
     assert found.low < 0 < found.high  # one training of thirty decides nothing
 
 
+def test_an_operator_that_trains_unsteadily_widens_no_other() -> None:
+    a, b, c = noise(1, 600), noise(1, 600), noise(1, 600)
+    a[0, :3] = 1 - a[0, :3]  # differs on three graphs
+    wild = crossed(c)
+    value = np.where(wild.training < 4, 0.0, wild.value)
+    others = {"wild": Answers(wild.graph, wild.training, value)}
+    alone, both = against({"calm": crossed(a)}, crossed(b)), against({"calm": crossed(a), **others}, crossed(b))
+    assert both.differences["wild"].error > 0.05
+    assert both.differences["calm"].error < 2.5 * alone.differences["calm"].error < 0.02
+
+
 def test_names_and_order_change_nothing() -> None:
     answers = drawn(np.random.default_rng(0), 300, 2, 4, 0.5, 0.2)
     plain = family(answers)

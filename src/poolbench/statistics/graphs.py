@@ -16,8 +16,8 @@ Journal of Business & Economic Statistics 29, 2011):
 
     V = sum_g r_g^2 + max(0, sum_t r_t^2 - sum_gt r_gt^2),   r = (d - delta) / observations.
 
-The second term, the trainings', is next to unknown for one pair of ten trainings. So it is not below its mean over all
-operators that are compared with the same one on the dataset.
+The second term, the trainings', is next to unknown for one pair of ten trainings. So its share of the first is not
+taken to be less than it is for the median of the operators that are compared with the same one on the dataset.
 
 What is averaged over is stated with each number: `Difference.low` and `high` are about graphs like these and trainings
 like these; `new_low` and `new_high` about one more training of both on another training set of this size.
@@ -144,8 +144,9 @@ def against(operators: Mapping[str, Answers], baseline: Answers, level: float = 
     """
     sums = {name: found for name, one in operators.items() if (found := _sums(one, baseline)) is not None}
     known = [n for n, s in sums.items() if s.trainings >= ENOUGH and s.by_graph > 0]
-    pooled = max(0.0, float(np.mean([sums[n].extra for n in known]))) if known else 0.0
-    extra = {n: max(pooled, sums[n].extra) for n in known}
+    shares = sorted(sums[n].extra / sums[n].by_graph for n in known)
+    share = max(0.0, shares[(len(shares) - 1) // 2]) if shares else 0.0
+    extra = {n: max(share * sums[n].by_graph, sums[n].extra) for n in known}
     covariance = _covariance([sums[n] for n in known], [extra[n] for n in known])
     freedom = {n: _freedom(sums[n], extra[n], len(known)) for n in known}
     least = _least(covariance, seed) if known else np.ones(1)
