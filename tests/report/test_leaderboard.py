@@ -15,6 +15,7 @@ from poolbench.records.record import Record, Time
 from poolbench.report import leaderboard
 from poolbench.report.leaderboard import Board, Metric, answers, epoch_seconds, points
 from poolbench.report.tables import ranks
+from poolbench.statistics import Estimate
 
 Maker = Callable[..., Record]
 Records = list[Record]
@@ -403,3 +404,10 @@ def test_a_name_has_its_model_only_where_it_takes_one_to_tell_rows_apart(record:
 
 def test_what_rounds_to_nothing_has_no_sign() -> None:
     assert [points(value) for value in (-0.0004, 0.0004, -0.0006, 0.5)] == ["0.0", "0.0", "-0.1", "50.0"]
+
+
+def test_no_interval_reaches_beyond_what_a_share_can_be() -> None:
+    wide, none = Estimate(0.9, 0.3, 3, 0.2, 1.6), Estimate(0.9, None, 1, None, None)
+    assert Metric("accuracy").reach(wide) == [0.2, 1.0] and Metric("rmse", "min").reach(wide) == [0.2, 1.6]
+    assert Metric("nmi").reach(Estimate(0.1, 0.3, 3, -0.4, 0.6)) == [0.0, 0.6]
+    assert Metric().reach(none) == []

@@ -21,7 +21,7 @@ from poolbench.records.frame import flatten
 from poolbench.records.identity import canonical_json, without
 from poolbench.report.canvas import Canvas, Line, Markers
 from poolbench.report.drawn import Drawn, looks_of
-from poolbench.report.leaderboard import Board, Cell, Column, Row, differences, value_at
+from poolbench.report.leaderboard import Board, Cell, Column, Metric, Row, differences, value_at
 from poolbench.report.panels import EDGE, HEAD, MOST, Axis, End, Look, Panel, labels, linear, names_size
 from poolbench.report.tables import Table, cell_text, in_domain_text
 from poolbench.statistics import LEVEL, Estimate
@@ -344,7 +344,7 @@ def _figure(sheet: Sheet, name: str) -> Drawn:
             panel.frame([sheet.key], beside, numbered=True)
             gap = min(18.0, 0.5 * width / len(sheet.values)) / len(block)
             drawn = (
-                _draw(panel, curve, part, looks[curve.row], gap * (k - (len(block) - 1) / 2))
+                _draw(panel, curve, metric, part, looks[curve.row], gap * (k - (len(block) - 1) / 2))
                 for k, curve in enumerate(block)
             )
             labels(panel, [end for end in drawn if end is not None], step)
@@ -371,11 +371,11 @@ def _axis(values: Sequence[float]) -> Axis:
 def _extent(sheet: Sheet, part: str) -> list[float]:
     """Means and intervals; those of two units, which are as wide as anything, only as far as they reach."""
     found = [score for curve in sheet.curves for cell in curve.all if (score := _score(cell, part))]
-    ends = [end for one in found if one.n > 2 for end in (one.low, one.high) if end is not None]
+    ends = [end for one in found if one.n > 2 for end in sheet.column.metric.reach(one)]
     return [*(one.mean for one in found), *ends]
 
 
-def _draw(panel: Panel, curve: Curve, part: str, look: Look, aside: float) -> End | None:
+def _draw(panel: Panel, curve: Curve, metric: Metric, part: str, look: Look, aside: float) -> End | None:
     """A line with its intervals, `aside` of the ticks so that none hides another; None where it has no number."""
     places = [(panel.at(value, panel.y.low)[0] + aside, _score(cell, part)) for value, cell in curve.cells.items()]
     if (flat := _score(curve.level, part)) is not None:
@@ -386,8 +386,7 @@ def _draw(panel: Panel, curve: Curve, part: str, look: Look, aside: float) -> En
     points = [(x, panel.at(panel.x.low, found.mean)[1]) for x, found in shown]
     draw = panel.canvas.marks.append
     for x, found in shown if flat is None else shown[-1:]:
-        if found.low is not None and found.high is not None:
-            ends = (panel.at(panel.x.low, end)[1] for end in (found.low, found.high))
+        if ends := [panel.at(panel.x.low, end)[1] for end in metric.reach(found)]:
             draw(Line([(x, min(max(y, panel.top), panel.bottom)) for y in ends], look.colour, alpha=0.45))
     draw(Line(points, look.colour, 1.4, look.line if flat is None else ":"))
     draw(Markers(points if flat is None else points[-1:], look.marker, look.colour, 6))

@@ -37,6 +37,8 @@ CONTROLS = (BASELINE, "none-normalised", "random-dense", "random-sparse")
 
 FRACTIONS = ("accuracy", "acc", "balanced_accuracy", "rocauc", "ap", "f1", "nmi", "ari", "modularity", "conductance")
 """Metrics whose hundredth is called a point."""
+SHARES = FRACTIONS[:7]
+"""Those that lie between 0 and 1."""
 
 DATASETS_FOR_BOOTSTRAP = 5
 """Fewer datasets than this give no interval over datasets."""
@@ -72,6 +74,12 @@ class Metric:
     @property
     def unit(self) -> str:
         return "points" if self.points else self.name
+
+    def reach(self, found: Estimate) -> list[float]:
+        """The ends of an interval for a figure, cut at what the metric can be; none where there is no interval."""
+        if found.low is None or found.high is None:
+            return []
+        return [min(max(end, 0.0), 1.0) if self.name in SHARES else end for end in (found.low, found.high)]
 
 
 def points(difference: float) -> str:
