@@ -116,7 +116,7 @@ class Nothing:
 '''
 FAULTS = {
     "First": {"permuting the nodes permutes the answer: directed=False"},
-    "Draws": {"stochastic is what is declared: assert same != pool.cls.stochastic"},
+    "Draws": {"stochastic is what is declared: assert "},
     "Unsaid": {"docstrings say what the arguments are: no docstring of Unsaid names fraction_kept",
                "every parameter gets a gradient", "a copy does what the module does: how=pickle"},
     "Mean": {"a readout gives zeros for a graph without nodes"},

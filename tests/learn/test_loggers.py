@@ -27,8 +27,18 @@ import yaml
 
 from poolbench.config import Part
 from poolbench.errors import PoolBenchError
+from poolbench.learn import loggers
 from poolbench.learn.build import build_loggers
-from poolbench.learn.loggers import CSVCurve, CSVLogger, Loggers, RunInfo, TensorBoardLogger, WandbLogger, read_curve
+from poolbench.learn.loggers import (
+    CSVCurve,
+    CSVLogger,
+    Loggers,
+    RunInfo,
+    TensorBoardLogger,
+    WandbLogger,
+    WandbRun,
+    read_curve,
+)
 
 KEY = "0123456789" * 4
 EPOCHS = 6
@@ -641,6 +651,29 @@ def test_failing_server_costs_a_warning(tmp_path: Path, failure: str) -> None:
         done.file().check()
         assert f"wandb sync {done.file().path.parent}" in done.text
         assert not later or "train/loss" in server.bodies("file_stream")
+
+
+def test_a_service_that_is_ended_while_it_takes_the_call_costs_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first try to log offline meets wandb's service as it goes: what it left is removed, and the run is kept."""
+    left, kept = tmp_path / "wandb" / "run-1-abc", []
+    ended: list[bool] = []
+
+    def init(self: WandbRun, mode: str) -> None:
+        if not ended:
+            left.mkdir(parents=True)
+            raise ConnectionResetError("Connection lost")
+        kept.append(mode)
+
+    monkeypatch.setattr(loggers, "_end_service", lambda grace=0.0: ended.append(True))
+    monkeypatch.setattr(loggers, "_folder_of", lambda run: left.parent)
+    for name, stand_in in (("_init", init), ("_write", lambda self, run: None), ("_finish", lambda self, run: None)):
+        monkeypatch.setattr(WandbRun, name, stand_in)
+    run = WandbRun.__new__(WandbRun)
+    run._arguments, run._said = {"dir": str(tmp_path), "id": "abc"}, []
+    run._offline()
+    assert kept == ["offline"] and len(run._said) == 1 and not left.exists()
 
 
 def test_refused_connection_costs_a_warning(tmp_path: Path) -> None:

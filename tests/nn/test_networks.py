@@ -250,7 +250,7 @@ def test_keras_names_leave_biases_zero(build: Build) -> None:
     (["model.head_layers=[8,0]"], "model.head_layers=0: a whole number"),
     (["model.head_dropout=1"], "model.head_dropout=1: a share"),
     (["model.linear_last=1"], "linear_last=1: True or False"),
-    (["pool=diffpool", "pool.gnn=levle"], "gnn='levle': a module"),
+    (["pool=diffpool", "pool.gnn=levle"], "pool.gnn=levle: level or null is expected"),
     (["pool=diffpool", "pool.gnn=level", "pool.channels=8"], "channels=8: with gnn"),
     (["pool=diffpool", "pool.gnn=level", "model=unet"], "pool.gnn=level: model=hierarchical alone"),
     (["pool=diffpool", "pool.gnn=levels"], "pool.gnn=levels: level or null is expected"),

@@ -556,6 +556,16 @@ class WandbRun(RunLogger):
             raise _Unavailable(f"the server {self._url} failed ({_line(error)})") from error
 
     def _offline(self) -> None:
+        before = self._folders()
+        try:
+            self._kept_offline()
+        except ConnectionError:  # wandb's service that was ended a moment ago was still there to take the call
+            _quietly(_end_service)
+            for folder in self._folders() - before:
+                shutil.rmtree(folder, ignore_errors=True)
+            self._kept_offline()
+
+    def _kept_offline(self) -> None:
         run = self._init("offline")
         self._write(run)
         folder = _folder_of(run)
