@@ -23,6 +23,7 @@ from poolbench.report.tables import Table
 from poolbench.statistics import LEVEL, Comparison
 from poolbench.statistics.datasets import LEAST, REGIONS, SCALES, Measured, Over, over
 from poolbench.statistics.graphs import ENOUGH, Answers, Difference, Family, against
+from poolbench.wording import count
 
 REGION = REGIONS[1]
 """On one dataset, a difference that is shown to be within two points is called equivalent."""
@@ -63,7 +64,7 @@ class Pair:
         if verdict == "too few runs":
             if d.trainings >= ENOUGH:
                 return "every answer is the same as the baseline's"
-            return f"too few runs: {d.trainings} trainings of both, {ENOUGH} are the least"
+            return f"too few runs: {count(d.trainings, 'training')} of both, {ENOUGH} are the least"
         if verdict in ("better", "worse"):
             return f"{verdict} by {_points(abs(d.difference))} points"
         if verdict == "equivalent":
@@ -121,7 +122,12 @@ def groups(boards: Iterable[Board], operator: str) -> list[tuple[Board, list[Gro
     if operator not in names:
         raise PoolBenchError(f"--against {operator}: these records have no such pool{nearest(operator, sorted(names))}")
     if not made:
-        why = "has the answers to single graphs and trainings in common with it" if bare else "can be compared with it"
+        why = "can be compared with it"
+        if bare:
+            why = (
+                "has the answers to single graphs, right or wrong, and trainings in common with it; records of older "
+                "versions have no answers, and pairs (protocol=brec), values and clusters are none"
+            )
         raise PoolBenchError(f"--against {operator}: no other operator with the same settings {why}")
     return made
 
