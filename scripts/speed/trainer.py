@@ -82,7 +82,7 @@ class Pair:
                 threads=s.threads,
                 compile=False,
             ),
-            callbacks=Callbacks("auto", "auto", 10**6, 0.0, "first", every, "none", 0),
+            callbacks=Callbacks("auto", "auto", 10**6, 0.0, "first", every, "none", 0, False),
             logger=None,
             paths=Paths("results", None, None),
         )
