@@ -99,7 +99,9 @@ RUNS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("case", RUNS)
 def test_the_accuracy_of_what_is_predicted_is_that_of_the_record(tmp_path: Path, case: str) -> None:
     record = done(tmp_path, **{"dataset": PLANTED, **RUNS[case]})
-    answers = load(tmp_path, record).own_answers()
+    model = load(tmp_path, record)
+    assert repr(model).startswith(f"Trained(run {record.id}, attempt 1: ") and len(repr(model)) < 200
+    answers = model.own_answers()
     assert answers.y is not None and answers.predicted is not None
     assert answers.graph.tolist() == list(range(len(answers.y)))
     for name, metrics in record.metrics.parts().items():

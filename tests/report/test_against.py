@@ -143,6 +143,18 @@ def test_the_command(record: Maker, results: Path, capsys: pytest.CaptureFixture
     assert "give one of them" in capsys.readouterr().err
 
 
+def test_options_that_all_have_stand_in_the_title_alone(record: Maker) -> None:
+    records = runs(record, RATES)
+    for made in runs(record, RATES):
+        trained = {"max_epochs": 3, "limits": [1, 2]}
+        records.append(replace(made, id="3" + made.id[1:], config=made.config | {"trainer": trained}))
+    sheets = against.tables(against.groups(leaderboard.boards(Counted(m, "abc", "same") for m in records), "none"))
+    assert len(sheets) == 2
+    for table in sheets:
+        assert [row[1] for row in table.rows] == ["mincut", "sag", "topk"]
+    assert any("max_epochs=3" in table.title for table in sheets)
+
+
 def test_the_table_for_programs_has_every_number(record: Maker) -> None:
     boards = leaderboard.boards(Counted(made, "abc", "same") for made in runs(record, RATES))
     (table,) = against.tables(against.groups(boards, "none"))

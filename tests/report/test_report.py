@@ -164,6 +164,7 @@ def test_a_query_filters_by_choices_values_and_status(runs: list[Record], record
         ("pool=xyz", "no record has pool=xyz; there are mincut, none"),
         ("modle=x", r"modle is no key of these records \(did you mean model"),
         ("pool=", "no query"),
+        ("pool=none,dataset=MUTAG", "keys are separated by spaces.*write pool=none dataset=MUTAG"),
     ],
 )
 def test_a_query_that_nothing_answers_says_what_there_is(runs: list[Record], query: str, message: str) -> None:
@@ -261,6 +262,7 @@ def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["report", str(tmp_path)]) == 2
     assert "line 1" in capsys.readouterr().err
     for words, said in (
+        (["--config-dir", "own"], "has no option --config-dir: it composes no configuration (POOLBENCH_CONFIG"),
         (["--all"], "has no option --all (did you mean --all-code?)"),
         ([str(tmp_path), "elsewhere"], "elsewhere: give one folder"),
         (["--format", "pdf"], "'pdf' is none of md, tex, csv"),

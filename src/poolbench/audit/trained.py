@@ -106,7 +106,7 @@ class Answers:
     predicted: Tensor | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trained:
     """A model with the weights of its run's selected epoch, in evaluation mode, on the CPU."""
 
@@ -114,6 +114,11 @@ class Trained:
     config: Config
     model: GraphModel
     weights: Weights
+
+    def __repr__(self) -> str:
+        names = self.config.names
+        of = f"{names.pool} in {names.model} on {names.dataset}"
+        return f"Trained(run {self.record.id}, attempt {self.record.attempt}: {of})"
 
     @property
     def note(self) -> str | None:

@@ -129,7 +129,9 @@ def _usage(error: click.UsageError) -> str:
     if isinstance(error, click.NoSuchOption):
         params = ctx.command.get_params(ctx) if ctx else []
         near = nearest(error.option_name, [option for param in params for option in param.opts], 1)
-        if not near and any(param.name == "words" for param in params):
+        if error.option_name in ("--config-dir", "-cd") and ctx and ctx.command_path != NAME:
+            near = ": it composes no configuration (POOLBENCH_CONFIG is for all commands, PYTHONPATH for your code)"
+        elif not near and any(param.name == "words" for param in params):
             near = " (values are set as KEY=VALUE, without dashes)"
         return f"{path} has no option {error.option_name}{near}; see {path} --help"
     said = error.format_message().rstrip(".")

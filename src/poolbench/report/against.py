@@ -6,9 +6,10 @@ is compared are rows that differ in the pool alone, on the trainings that both h
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
@@ -30,6 +31,9 @@ REGION = REGIONS[1]
 
 SEPARATING = ("BREC", "CEXP", "CEXP-WL1", "EXP", "csl")
 """Made for a question, with one draw: as those that are drawn anew for each seed, they stand for no other dataset."""
+
+_OPTION = re.compile(r", (?=[\w.]+=)")
+"""Between the options of a row."""
 
 Verdict = Literal["better", "worse", "equivalent", "undecided", "too few runs"]
 
@@ -215,9 +219,9 @@ def _by_dataset(board: Board, group: Group, name: str) -> Table:
     for pair in _sorted(group):
         d, beside = pair.found, pair.resampled
         rows.append((
-            pair.column.dataset, _label(board, pair.row), _signed(d.difference), _interval(d.low, d.high),
-            _interval(d.joint_low, d.joint_high), _interval(d.new_low, d.new_high), p_number(d.p),
-            p_number(beside.p if beside else None), f"{d.graphs:,}", str(d.trainings), pair.words,
+            pair.column.dataset, _label(board, pair.row, group.baseline), _signed(d.difference),
+            _interval(d.low, d.high), _interval(d.joint_low, d.joint_high), _interval(d.new_low, d.new_high),
+            p_number(d.p), p_number(beside.p if beside else None), f"{d.graphs:,}", str(d.trainings), pair.words,
         ))  # fmt: skip
         records.append({
             "protocol": board.protocol, "dataset": pair.column.dataset, "against": group.baseline.pool,
@@ -262,7 +266,7 @@ def _over_datasets(board: Board, group: Group, name: str, rows: Sequence[Row], f
         other = [[m.decision(region) for region in REGIONS] for m in others]
         interval, following = mean.interval(), (mean.next.quantile(0.025), mean.next.quantile(0.975))
         lines.append((
-            _label(board, row), str(mean.datasets), _signed(mean.mean.expected), _interval(*interval),
+            _label(board, row, group.baseline), str(mean.datasets), _signed(mean.mean.expected), _interval(*interval),
             _interval(*following), *decisions,
             "the same" if all(o == decisions for o in other) else "; ".join(", ".join(o) for o in other),
         ))  # fmt: skip
@@ -291,8 +295,12 @@ def _over_datasets(board: Board, group: Group, name: str, rows: Sequence[Row], f
     return Table(f"{name}-over", title, caption, header, tuple(lines), 1, tuple(records))
 
 
-def _label(board: Board, row: Row) -> str:
-    return board.name(row) + (" (control)" if row.control else "")
+def _label(board: Board, row: Row, baseline: Row) -> str:
+    """The row's name without the options that the baseline has too: those stand in the title."""
+    shared = set(_OPTION.split(baseline.options))
+    own = ", ".join(part for part in _OPTION.split(row.options) if part not in shared)
+    name = board.name(row).replace(row.label, replace(row, options=own).label, 1)
+    return name + (" (control)" if row.control else "")
 
 
 def _points(value: float | None) -> str:

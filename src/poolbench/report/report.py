@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -157,6 +158,11 @@ def _parsed(word: str) -> tuple[str, list[str]]:
     key, equals, values = word.partition("=")
     if not equals or not key or not all(values.split(",")):
         raise PoolBenchError(f"{word!r} is no query; write KEY=VALUE[,VALUE...], such as dataset=PROTEINS")
+    if second := re.search(r",(?=[A-Za-z_][\w.]*=)", values):
+        raise PoolBenchError(
+            f"{word!r}: keys are separated by spaces and values of a key by commas; write "
+            f"{word[: len(key) + 1 + second.start()]} {word[len(key) + 1 + second.end() :]}"
+        )
     return key, values.split(",")
 
 

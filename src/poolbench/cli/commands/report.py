@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 @click.command
 @click.argument("words", nargs=-1, metavar="[FOLDER] [KEY=VALUE,...]...")
 @click.option("--format", "format_", type=Choice(["md", "tex", "csv"]), help="How tables are printed; md by default.")
-@click.option("--out", type=PATH, metavar="FOLDER", help="Write tables, figures and a page (index.html) there.")
+@click.option(
+    "--out",
+    type=PATH,
+    metavar="FOLDER",
+    help="Write tables, figures and a page (index.html) there; with one of the three reports below, its tables and "
+    "figures alone.",
+)
 @click.option("--all-code", is_flag=True, help="Show other versions of the code too, marked.")
 @click.option("--gather", is_flag=True, help="Also add the records to those in records/ of the results folder.")
 @click.option(
