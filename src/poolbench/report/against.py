@@ -6,10 +6,9 @@ is compared are rows that differ in the pool alone, on the trainings that both h
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
@@ -31,9 +30,6 @@ REGION = REGIONS[1]
 
 SEPARATING = ("BREC", "CEXP", "CEXP-WL1", "EXP", "csl")
 """Made for a question, with one draw: as those that are drawn anew for each seed, they stand for no other dataset."""
-
-_OPTION = re.compile(r", (?=[\w.]+=)")
-"""Between the options of a row."""
 
 Verdict = Literal["better", "worse", "equivalent", "undecided", "too few runs"]
 
@@ -296,11 +292,7 @@ def _over_datasets(board: Board, group: Group, name: str, rows: Sequence[Row], f
 
 
 def _label(board: Board, row: Row, baseline: Row) -> str:
-    """The row's name without the options that the baseline has too: those stand in the title."""
-    shared = set(_OPTION.split(baseline.options))
-    own = ", ".join(part for part in _OPTION.split(row.options) if part not in shared)
-    name = board.name(row).replace(row.label, replace(row, options=own).label, 1)
-    return name + (" (control)" if row.control else "")
+    return board.name_beside(row, baseline) + (" (control)" if row.control else "")
 
 
 def _points(value: float | None) -> str:

@@ -14,7 +14,7 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import fmean, median
 from typing import Any, Literal, NamedTuple
@@ -39,6 +39,9 @@ FRACTIONS = ("accuracy", "acc", "balanced_accuracy", "rocauc", "ap", "f1", "nmi"
 """Metrics whose hundredth is called a point."""
 SHARES = FRACTIONS[:7]
 """Those that lie between 0 and 1."""
+
+_OPTION = re.compile(r", (?=[\w.]+=)")
+"""Between the options of a row."""
 
 DATASETS_FOR_BOOTSTRAP = 5
 """Fewer datasets than this give no interval over datasets."""
@@ -393,6 +396,12 @@ class Board:
         for row in self.rows:
             found[row.label].add(row.model)
         return found
+
+    def name_beside(self, row: Row, baseline: Row) -> str:
+        """A row's name without the options that the baseline has too: those stand in the title."""
+        shared = set(_OPTION.split(baseline.options))
+        own = ", ".join(part for part in _OPTION.split(row.options) if part not in shared)
+        return self.name(row).replace(row.label, replace(row, options=own).label, 1)
 
     @property
     def gauges(self) -> list[Gauge]:

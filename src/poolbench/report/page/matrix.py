@@ -91,7 +91,8 @@ def _line(evidence: Evidence, group: Group, row: Row, over: int) -> str:
     same = f' <span class="badge">same network as {escape(board.name(twin))}</span>' if twin else ""
     cells = "".join(_cell(evidence, row, column) for column in board.columns)
     said = attributes(facts(board, row, board.columns, said=False))
-    name = f'<th scope="row" class="l">{escape(board.name(row))}{badge(row)}{same}</th>'
+    named = board.name_beside(row, group.baseline) if group.baseline not in (None, row) else board.name(row)
+    name = f'<th scope="row" class="l">{escape(named)}{badge(row)}{same}</th>'
     return f"<tr{kind}{said}>{name}{_all(evidence, row, over)}{cells}</tr>"
 
 
