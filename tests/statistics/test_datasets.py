@@ -21,7 +21,7 @@ def test_datasets_that_agree_are_averaged_by_their_errors() -> None:
     precision = 1 / 0.01**2 + 1 / 0.02**2 + 1 / 0.005**2
     for mean, want in zip(made.means, (0.02, 0.0), strict=True):
         assert mean.mean.expected == pytest.approx(want, abs=1e-9)
-        low, high = mean.interval()
+        low, high = mean.mean.interval()
         assert (high - low) / 2 == pytest.approx(1.96 / np.sqrt(precision), rel=0.01)
 
 
@@ -39,7 +39,7 @@ def test_one_operator_is_the_textbooks_integral() -> None:
     (mean,) = made.means
     assert mean.mean.expected == pytest.approx(float(over_mu @ mu), abs=1e-5)
     assert mean.mean.below(0.0) == pytest.approx(float(over_mu[mu < 0].sum()), abs=2e-3)
-    assert mean.interval()[0] == pytest.approx(float(mu[np.searchsorted(over_mu.cumsum(), 0.025)]), abs=3e-4)
+    assert mean.mean.interval()[0] == pytest.approx(float(mu[np.searchsorted(over_mu.cumsum(), 0.025)]), abs=3e-4)
     assert made.spread == pytest.approx(
         float(tau[np.searchsorted((weight.sum(0) / weight.sum()).cumsum(), 0.5)]), abs=3e-4
     )
@@ -49,7 +49,9 @@ def test_what_differs_from_set_to_set_widens_the_mean_and_the_next_more() -> Non
     calm, wild = over(measured([[0.02, 0.0]] * 5)), over(measured([[x, 0.0] for x in (-0.04, 0.08, 0.02, -0.02, 0.06)]))
     assert wild.spread > 0.03 and calm.spread < 0.012
     (one, _), (other, _) = calm.means, wild.means
-    assert other.mean.quantile(0.975) - other.mean.quantile(0.025) > 2 * (one.interval()[1] - one.interval()[0])
+    assert other.mean.quantile(0.975) - other.mean.quantile(0.025) > 2 * (
+        one.mean.interval()[1] - one.mean.interval()[0]
+    )
     assert other.next.quantile(0.975) > other.mean.quantile(0.975)
 
 
@@ -92,7 +94,7 @@ def test_decisions_keep_their_promise() -> None:
             y = generator.multivariate_normal(true, (spread**2 + error**2) * shared)
             sets.append(Measured(names, y, error**2 * shared))
         means = over(sets).means
-        covered += [m.interval()[0] <= t <= m.interval()[1] for m, t in zip(means, true, strict=True)]
+        covered += [m.mean.interval()[0] <= t <= m.mean.interval()[1] for m, t in zip(means, true, strict=True)]
         better += [m.decision(0.01) == "better" for m in means[:3]]
         same += [m.decision(0.02) == "equivalent" for m in means[3:6]]
         found.append(means[7].decision(0.01) == "better")

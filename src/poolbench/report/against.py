@@ -9,20 +9,19 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Literal
 
 import numpy as np
 
-from poolbench import statistics
 from poolbench.errors import PoolBenchError, nearest
 from poolbench.records.outcomes import unpack
 from poolbench.records.record import Record
-from poolbench.report.leaderboard import Board, Cell, Column, Row, p_number
+from poolbench.report.leaderboard import Board, Cell, Column, Row, p_number, paired
 from poolbench.report.tables import Table
 from poolbench.statistics import LEVEL, Comparison
 from poolbench.statistics.datasets import LEAST, REGIONS, SCALES, Measured, Over, over
 from poolbench.statistics.graphs import ENOUGH, Answers, Difference, Family, against
+from poolbench.statistics.runs import student
 from poolbench.wording import count
 
 REGION = REGIONS[1]
@@ -54,7 +53,7 @@ class Pair:
         if d.joint_low > 0 or d.joint_high < 0:
             return "better" if d.difference > 0 else "worse"
         # Two one-sided tests at 1 - LEVEL.
-        reach = abs(d.difference) + _t(d.freedom, LEVEL) * d.error
+        reach = abs(d.difference) + student(LEVEL, d.freedom) * d.error
         return "equivalent" if reach < REGION else "undecided"
 
     @property
@@ -80,15 +79,13 @@ class Group:
     pairs: tuple[Pair, ...]
     families: dict[Column, Family]
 
-    def over(self, rows: Sequence[Row], scale: float) -> Over | None:
-        """Of the rows, over the real datasets on which they have intervals; None where those are too few."""
+    def over(self, scale: float) -> Over | None:
+        """Over the real datasets on which rows have intervals; None where those are too few."""
         measured = []
         for column, family in self.families.items():
-            place = [i for i, name in enumerate(family.known) if name in {row.key for row in rows}]
-            if real(column) and place:
-                names = tuple(family.known[i] for i in place)
-                values = np.array([family.differences[name].difference for name in names])
-                measured.append(Measured(names, values, family.covariance[np.ix_(place, place)]))
+            if real(column) and family.known:
+                values = np.array([family.differences[name].difference for name in family.known])
+                measured.append(Measured(family.known, values, family.covariance))
         return over(measured, scale) if len(measured) >= LEAST else None
 
 
@@ -147,7 +144,7 @@ def _group(board: Board, baseline: Row, rows: Sequence[Row]) -> Group:
         families[column] = family
         for row in rows:
             if row.key in family.differences:
-                beside = _resampled(cells[row.key], cells[baseline.key])
+                beside = paired(cells[row.key], cells[baseline.key])
                 pairs.append(Pair(row, column, family.differences[row.key], beside))
     return Group(baseline, tuple(pairs), families)
 
@@ -183,14 +180,6 @@ def _right(record: Record) -> tuple[np.ndarray, np.ndarray] | None:
         return None
     found = unpack(record.outcomes)
     return None if found.right is None else (found.graphs, found.right)
-
-
-def _resampled(cell: Cell, baseline: Cell) -> Comparison | None:
-    common = sorted(set(cell.scores) & set(baseline.scores))
-    if not common:
-        return None
-    ours, theirs = ([c.scores[unit] for unit in common] for c in (cell, baseline))
-    return statistics.compare(ours, theirs, cell.test_over_train)
 
 
 # -------------------------------------------------------------------------------------------------------------- tables
@@ -243,8 +232,8 @@ def _sorted(group: Group) -> list[Pair]:
 
 
 def _over_rows(board: Board, group: Group) -> tuple[list[Row], list[Over]] | None:
-    rows = [row for row in dict.fromkeys(pair.row for pair in group.pairs)]
-    found = [made for scale in SCALES if (made := group.over(rows, scale)) is not None]
+    rows = list(dict.fromkeys(pair.row for pair in group.pairs))
+    found = [made for scale in SCALES if (made := group.over(scale)) is not None]
     return (rows, found) if len(found) == len(SCALES) else None
 
 
@@ -260,7 +249,7 @@ def _over_datasets(board: Board, group: Group, name: str, rows: Sequence[Row], f
         others = [next(m for m in one.means if m.name == mean.name) for one in found if one is not middle]
         decisions = [mean.decision(region) for region in REGIONS]
         other = [[m.decision(region) for region in REGIONS] for m in others]
-        interval, following = mean.interval(), (mean.next.quantile(0.025), mean.next.quantile(0.975))
+        interval, following = mean.mean.interval(), mean.next.interval()
         lines.append((
             _label(board, row, group.baseline), str(mean.datasets), _signed(mean.mean.expected), _interval(*interval),
             _interval(*following), *decisions,
@@ -309,10 +298,3 @@ def _interval(low: float | None, high: float | None) -> str:
     if low is None or high is None:
         return "–"
     return f"{_signed(max(low, -1.0))} to {_signed(min(high, 1.0))}"
-
-
-@cache
-def _t(freedom: float, p: float) -> float:
-    from scipy.special import stdtrit
-
-    return float(stdtrit(freedom, p))

@@ -319,7 +319,7 @@ class Board:
             if other is not None and other != row and self.cells[row, column].runs:
                 families[other].append(row)
         for other, rows in families.items():
-            pairs = [_paired(self.cells[row, column], self.cells[other, column], len(rows)) for row in rows]
+            pairs = [paired(self.cells[row, column], self.cells[other, column], len(rows)) for row in rows]
             corrected = statistics.holm([pair.p if pair else None for pair in pairs])
             for row, pair, p in zip(rows, pairs, corrected, strict=True):
                 yield Versus(row, column, pair, p, self._improvement(row, other, column))
@@ -412,7 +412,8 @@ def _measured(record: Record) -> str:
     return repr((record.status, record.parameters, record.metrics.parts()))
 
 
-def _paired(cell: Cell, baseline: Cell, comparisons: int) -> Comparison | None:
+def paired(cell: Cell, baseline: Cell, comparisons: int = 1) -> Comparison | None:
+    """The corrected resampled test of the scores on the units of both; None where they have none in common."""
     common = sorted(set(cell.scores) & set(baseline.scores))
     if not common:
         return None

@@ -73,6 +73,9 @@ class Posterior:
             a, b = (middle, b) if self.below(middle) < p else (a, middle)
         return (a + b) / 2
 
+    def interval(self, level: float = LEVEL) -> tuple[float, float]:
+        return self.quantile((1 - level) / 2), self.quantile((1 + level) / 2)
+
     def within(self, region: float) -> tuple[float, float, float]:
         """Probabilities that it is below -region, within +- region, above it."""
         worse, better = self.below(-region), 1 - self.below(region)
@@ -87,9 +90,6 @@ class Mean:
     datasets: int
     mean: Posterior
     next: Posterior
-
-    def interval(self, level: float = LEVEL) -> tuple[float, float]:
-        return self.mean.quantile((1 - level) / 2), self.mean.quantile((1 + level) / 2)
 
     def decision(self, region: float, level: float = LEVEL) -> Decision:
         """What has at least the probability `level`."""

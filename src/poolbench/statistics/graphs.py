@@ -31,13 +31,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from poolbench.statistics.runs import LEVEL, POWER
+from poolbench.statistics.runs import LEVEL, POWER, student
 
 ENOUGH = 5
 """Fewer trainings than this say nothing of their spread: no interval is given."""
 
 DRAWS = 20_000
-"""Of the largest of several t, for the simultaneous intervals."""
+"""Of the least p of several tests, for the simultaneous intervals."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Family:
 
 @dataclass(frozen=True)
 class _Sums:
-    """Residuals by what they are summed over. graph: {number: r}. own: that of the training, above 0 or not."""
+    """Residuals r. graph, training: summed by each, in the order of `numbers`. cell: the sum of their squares."""
 
     mean: float
     graph: np.ndarray
@@ -214,12 +214,6 @@ def _least(covariance: np.ndarray, seed: int) -> np.ndarray:
     return np.sort(2 * ndtr(-np.abs(z).max(1)))
 
 
-def _t(freedom: float, p: float) -> float:
-    from scipy.special import stdtrit
-
-    return float(stdtrit(freedom, p))
-
-
 def _corrected(t: float, freedom: float, least: np.ndarray, alpha: float, level: float) -> float:
     """p for all tests of the family at once. Where draws are few, Bonferroni's bound with as many tests as they do."""
     from scipy.special import stdtr
@@ -234,14 +228,14 @@ def _known(
     plain: Difference, s: _Sums, extra: float, freedom: float, alpha: float, least: np.ndarray, level: float
 ) -> Difference:
     d, error = plain.difference, math.sqrt(s.by_graph + extra)
-    own, critical = _t(freedom, (1 + level) / 2), _t(freedom, 1 - alpha / 2)
+    own, critical = student((1 + level) / 2, freedom), student(1 - alpha / 2, freedom)
     training, repeats = extra * s.trainings, s.observations / s.graphs
     graph = None
     if repeats > 1.5:  # of graphs that were tested more than once
         graph = max(0.0, (s.by_graph - s.cell) * s.graphs * repeats / (repeats - 1))
     rest = max(0.0, s.cell * s.observations - (graph or 0.0) - training)
     new = math.sqrt(error**2 + training)
-    beyond = _t(freedom, POWER)
+    beyond = student(POWER, freedom)
     return Difference(
         d, plain.graphs, plain.trainings, plain.observations, error, freedom,
         low=d - own * error, high=d + own * error, joint_low=d - critical * error, joint_high=d + critical * error,

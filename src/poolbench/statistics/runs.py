@@ -90,12 +90,12 @@ def estimate(values: Scores, test_over_train: float, level: float = LEVEL) -> Es
     n, mean, std = array.size, float(array.mean()), _standard_deviation(array)
     if not std:
         return Estimate(mean, std, n, None, None)
-    half = _quantile((1 + level) / 2, n - 1) * standard_error(std, n, test_over_train)
+    half = student((1 + level) / 2, n - 1) * standard_error(std, n, test_over_train)
     return Estimate(mean, std, n, mean - half, mean + half)
 
 
 @cache
-def _quantile(p: float, freedom: float) -> float:
+def student(p: float, freedom: float) -> float:
     """Student's t below which the share p lies."""
     with loading():
         from scipy.special import stdtrit
@@ -186,7 +186,7 @@ def _noncentrality(freedom: int, alpha: float, power: float) -> float:
         from scipy.optimize import brentq
         from scipy.special import nctdtr
 
-    critical = _quantile(1 - alpha / 2, freedom)
+    critical = student(1 - alpha / 2, freedom)
 
     def missing(shift: float) -> float:
         # A significant difference of the wrong sign is no finding; at such a power it next to never happens. What lies
