@@ -23,8 +23,13 @@ MEASURES = {
     "spectral_distance": "spectral distance",
 }
 """Shown of what `learn.diagnostics.pooling` measures, with its name in the figure."""
-OF_KNOWN = {"recall": "salient nodes kept", "kept_salient": "salient of the kept", "nmi": "NMI with known clusters"}
-"""Shown where the dataset says so much of its nodes."""
+OF_SOME = {
+    "constant": "sums of S constant",
+    "recall": "salient nodes kept",
+    "kept_salient": "salient of the kept",
+    "nmi": "NMI with known clusters",
+}
+"""Shown where records have them: older ones lack the sums, and only some datasets say which nodes matter."""
 
 
 def diagnostics(evidence: Evidence) -> Drawn | None:
@@ -36,7 +41,7 @@ def diagnostics(evidence: Evidence) -> Drawn | None:
     if not rows:
         return None
     canvas, names = Canvas(), [board.name(row) for row in rows]
-    measures = MEASURES | {m: title for m, title in OF_KNOWN.items() if _measured(rows, columns, levels, m)}
+    measures = MEASURES | {m: title for m, title in OF_SOME.items() if _measured(rows, columns, levels, m)}
     begin, line = beside(names, 20)
     width, height = 130.0, line * len(rows)
     panels = []
