@@ -9,10 +9,13 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
+from poolbench.cli.folders import files
 from poolbench.errors import PoolBenchError
 
 NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
 """Of a dataset, as the classes behind it have it."""
+_CHOSEN = re.compile(r"\bdataset: *(.+)")
+"""What an experiment chooses, for itself or as an axis."""
 FUNCTION = "poolbench.data.sources.own.FromFunction"
 OWN_KEYS = ("name", "features", "use_node_attr", "max_degree")
 """Its arguments beside the function."""
@@ -50,9 +53,13 @@ def _is_tu(folder: Path) -> bool:
 
 
 def asked(words: Sequence[str]) -> list[str]:
-    """The datasets that the words of a command line name."""
-    given = [value for key, _, value in (word.lstrip("+").partition("=") for word in words) if key == "dataset"]
-    return [name for value in given for name in NAME.findall(value)]
+    """The datasets that the words of a command line name, and the experiments that they name."""
+    given = [word.lstrip("+").partition("=") for word in words]
+    named = [value for key, _, value in given if key == "dataset"]
+    if experiments := {name for key, _, value in given if key == "experiment" for name in value.strip("[]").split(",")}:
+        texts = [path.read_text(errors="replace") for name, path in files("experiment").items() if name in experiments]
+        named += [value for text in texts for value in _CHOSEN.findall(text)]
+    return [name for value in named for name in NAME.findall(value)]
 
 
 def data_folder(words: Sequence[str]) -> str | None:

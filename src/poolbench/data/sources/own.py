@@ -142,9 +142,8 @@ def _check_arguments(target: str, function: Callable[..., Any], arguments: Mappi
         for name in arguments:
             if name not in takes:
                 hint = nearest(name, takes) or f"; it takes {', '.join(takes) or 'none'}"
-                raise PoolBenchError(
-                    f"dataset.{name} is no argument of the function {target}{hint} (dataset={target} has no further keys)"
-                )
+                said = f"dataset.{name} is no argument of the function {target}{hint}"
+                raise PoolBenchError(f"{said}; a function alone is dataset={target}")
 
 
 class OwnFiles(OwnGraphs):
