@@ -24,6 +24,9 @@ from poolbench.cli import own
 from poolbench.cli.folders import conf_dir, files, groups
 from poolbench.cli.names import PEERS, canonical, named_datasets, offered, pools, refuse_taken
 
+OF_DATA_FOLDER = "data folder"
+"""Who provides the datasets that lie there, as Hydra has it."""
+
 
 def register(words: Sequence[str]) -> None:
     """Make the names known to Hydra that have no file of their own name.
@@ -55,8 +58,14 @@ def _register_datasets() -> None:
 
 
 def _register_own(words: Sequence[str]) -> None:
+    """Those of one's own as they are now: what was known before and lies there no longer is forgotten."""
+    store = ConfigStore.instance()
+    known: dict[str, Any] = store.repo["dataset"]
+    for name in [name for name, node in known.items() if getattr(node, "provider", None) == OF_DATA_FOLDER]:
+        del known[name]
     for name, node in own.nodes(words, [*files("dataset"), *named_datasets()]).items():
-        ConfigStore.instance().store(group="dataset", name=name, node=node, provider="own")
+        provider = "function" if "_target_" in node else OF_DATA_FOLDER
+        store.store(group="dataset", name=name, node=node, provider=provider)
 
 
 def compose(words: Sequence[str]) -> DictConfig:
