@@ -8,6 +8,7 @@ plain values; what would be a path, an address or a module is refused, wherever 
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -34,7 +35,9 @@ SCHEDULERS = frozenset(
         "ConstantLR", "CosineAnnealingLR", "CosineAnnealingWarmRestarts", "CyclicLR", "ExponentialLR", "LinearLR",
         "MultiStepLR", "OneCycleLR", "PolynomialLR", "ReduceLROnPlateau", "StepLR"))  # fmt: skip
 """Those of torch that take plain arguments: neither functions nor other schedulers."""
-FURTHER = {"optimizer": OPTIMISERS, "scheduler": SCHEDULERS}
+FROM_FUNCTION = frozenset({"poolbench.data.sources.own.FromFunction"})
+"""The dataset that a function makes, which is looked up as classes are."""
+FURTHER = {"optimizer": OPTIMISERS, "scheduler": SCHEDULERS, "dataset": FROM_FUNCTION}
 STRATEGIES = ("auto", "ddp")
 """Lightning has more, and looks for the packages of others."""
 
@@ -43,16 +46,17 @@ PLACES = {
     "model": "model",
     "model.readout": "pool",
     "dataset": "dataset",
+    "dataset.function": "function",
     "protocol": "protocol",
     "optimizer": "optimizer",
     "scheduler": "scheduler",
     "logger": "logger",
     "perturb": "perturb",
 }
-"""Where in a configuration a class may stand, and the group that knows it."""
+"""Where in a configuration a class may stand, or a function that makes a dataset, and the group that knows it."""
 WITHIN = ("pool", "model.readout")
 """Of these, arguments may be layers: classes with arguments of their own."""
-LAYER = "layer"
+LAYER, FUNCTION = "layer", "function"
 OPTIONAL = ("scheduler", "logger", "perturb")
 """Parts that may be none."""
 KINDS = {
@@ -148,8 +152,7 @@ class Trust:
             raise Refused(f"{key}._target_={target!r}: no class is expected there")
         if not isinstance(target, str):
             raise Refused(f"{key}._target_={target!r}: module.Class is expected")
-        known = self.registry.layers if group == LAYER else self.registry.targets(group)
-        known |= FURTHER.get(group, frozenset())
+        known = self._known(group)
         if today(target) in known:
             return
         package = next((p for p in self.packages if target.startswith(f"{p}.")), None)
@@ -160,6 +163,15 @@ class Trust:
             raise Refused(f"{key}._target_={target!r} is not known here as a {group}{remedy}")
         if group in KINDS and not _is_kind(target, KINDS[group]):
             raise Refused(f"{key}._target_={target} is no {KINDS[group].rpartition('.')[2]}")
+        if group == FUNCTION and not _is_function(target, package):
+            raise Refused(f"{key}._target_={target} is no function of {package}")
+
+    def _known(self, group: str) -> frozenset[str]:
+        """The names that need no further trust: of functions none."""
+        if group == FUNCTION:
+            return frozenset()
+        known = self.registry.layers if group == LAYER else self.registry.targets(group)
+        return known | FURTHER.get(group, frozenset())
 
 
 def _is_package(name: str) -> bool:
@@ -221,6 +233,13 @@ def _is_kind(target: str, base: str) -> bool:
     """Whether a class of a package that the user trusts, which is imported here, is what belongs in its place."""
     found, wanted = (_imported(name) for name in (target, base))
     return isinstance(found, type) and issubclass(found, wanted)
+
+
+def _is_function(target: str, package: str) -> bool:
+    """Whether a package that the user trusts, which is imported here, defines a function of this name: what it took
+    from elsewhere, such as `os.system`, is none of its own."""
+    found = _imported(target)
+    return inspect.isfunction(found) and f"{found.__module__}.".startswith(f"{package}.")
 
 
 def _imported(name: str) -> Any:

@@ -20,18 +20,27 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from poolbench.cli.folders import conf_dir, groups
+from poolbench.cli import own
+from poolbench.cli.folders import conf_dir, files, groups
 from poolbench.cli.names import PEERS, canonical, named_datasets, offered, pools, refuse_taken
 
+OF_DATA_FOLDER = "data folder"
+"""Who provides the datasets that lie there, as Hydra has it."""
 
-def register() -> None:
+
+def register(words: Sequence[str]) -> None:
     """Make the names known to Hydra that have no file of their own name.
 
-    `dataset=NAME` of the named datasets, `pool=NAME` of a peer (conf/pool/peers) or of another package. Raises
-    `PoolBenchError` for a folder of one's own that claims a name of PoolBench's.
+    `dataset=NAME` of the named datasets and of one's own, `pool=NAME` of a peer (conf/pool/peers) or of another
+    package. Raises `PoolBenchError` for a folder of one's own that claims a name of PoolBench's, and for a dataset of
+    one's own that lies in two places.
+
+    Args:
+        words: of the command line, which may name functions that make datasets, and the data folder.
     """
     refuse_taken()
     _register_datasets()
+    _register_own(words)
     store = ConfigStore.instance()
     for name, path in pools().items():
         if path.startswith(PEERS):
@@ -48,9 +57,20 @@ def _register_datasets() -> None:
         ConfigStore.instance().store(group="dataset", name=name, node=node, provider="poolbench")
 
 
+def _register_own(words: Sequence[str]) -> None:
+    """Those of one's own as they are now: what was known before and lies there no longer is forgotten."""
+    store = ConfigStore.instance()
+    known: dict[str, Any] = store.repo["dataset"]
+    for name in [name for name, node in known.items() if getattr(node, "provider", None) == OF_DATA_FOLDER]:
+        del known[name]
+    for name, node in own.nodes(words, [*files("dataset"), *named_datasets()]).items():
+        provider = "function" if "_target_" in node else OF_DATA_FOLDER
+        store.store(group="dataset", name=name, node=node, provider=provider)
+
+
 def compose(words: Sequence[str]) -> DictConfig:
     """The configuration that words make, not resolved. Raises what Hydra raises."""
-    register()
+    register(words)
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = hydra.compose("train", overrides=list(words), return_hydra_config=True)
     return _without_hydra(config)
@@ -72,7 +92,7 @@ class Composer:
     """
 
     def __init__(self) -> None:
-        register()
+        register(())
         self.canonical = cache(canonical)
         self._parser = OverridesParser.create()
         self._groups = groups()
@@ -92,6 +112,7 @@ class Composer:
             return compose(words)  # which refuses them
         chosen = tuple(word for word in words if not self._is_value(word))
         if chosen not in self._chosen:
+            _register_own(words)
             self._chosen[chosen] = self._composed(chosen)
         found = self._chosen[chosen]
         config = copy.deepcopy(found.config)

@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from poolbench.cli import arguments, sweeping
+from poolbench.cli import arguments, own, sweeping
 from poolbench.cli.composing import Composer, compose, register
 from poolbench.cli.explain import HYDRA_ERRORS, explain, unresolved
 from poolbench.cli.folders import conf_dir, files
@@ -92,7 +92,7 @@ def run(task: Task, words: Sequence[str], flags: Sequence[str] = ()) -> int:
     alone = [flag for flag in ("--package", "--resolve") if flag in flags and "--cfg" not in flags]
     if alone:
         raise PoolBenchError(f"{alone[0]} says what --cfg prints: add --cfg job")
-    register()
+    register(words)
     words = [canonical(word) for word in words]
     try:
         if "--multirun" in flags:
@@ -163,7 +163,8 @@ def composed(words: Sequence[str], composer: Composer | None = None) -> DictConf
 
 
 def resolve(config: DictConfig) -> Config:
-    """The configuration that Hydra composed, with a readout in place of its name. Raises `PoolBenchError`."""
+    """The configuration that Hydra composed, with a readout in place of its name and the class that calls it in that of
+    a function. Raises `PoolBenchError`."""
     try:
         plain: dict[str, Any] = OmegaConf.to_container(  # type: ignore[assignment]
             config, resolve=True, throw_on_missing=True
@@ -172,6 +173,8 @@ def resolve(config: DictConfig) -> Config:
         raise PoolBenchError(unresolved(error, config)) from error
     for apart in NO_CONFIGURATION:
         plain.pop(apart, None)
+    if isinstance(plain.get("dataset"), Mapping):
+        plain["dataset"] = own.with_function(plain["dataset"])
     model, names, paths = plain.get("model"), plain.get("names"), plain.get("paths")
     if isinstance(model, Mapping):
         plain["model"] |= {"readout": _readout(model["readout"])} if "readout" in model else {}

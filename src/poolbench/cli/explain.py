@@ -16,6 +16,7 @@ from yaml import YAMLError
 from poolbench.cli.composing import compose
 from poolbench.cli.folders import further, groups
 from poolbench.cli.names import choices, offered, some
+from poolbench.cli.own import NAME
 from poolbench.errors import nearest
 
 #: What composing and resolving raise for words, or files, that make no configuration.
@@ -23,7 +24,10 @@ HYDRA_ERRORS = (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecode
 #: What Hydra says where a word means several runs and it was asked for one.
 SEVERAL = ("Ambiguous value for argument", "requires --multirun")
 #: What to say of a dataset that nobody knows: it may be of one's own (docs/own_data.md).
-OWN = "; your own is dataset=own dataset.name={name}, of TU files dataset=tu dataset.name={name}"
+OWN = (
+    "; your own is a function, as dataset=my_module.load, or lies in the data folder as own/{name}.pt, own/{name}/ or "
+    "TUDataset/{name}/ (docs/own_data.md)"
+)
 #: How lines of their errors begin that do not say what is wrong.
 NO_REASONS = ("full_key:", "object_type=", "reference_type=", "See https", "Set the env")
 #: What reading a file raises that is none of a configuration.
@@ -61,7 +65,7 @@ def explain(error: BaseException, words: Sequence[str], sweeps: bool = False) ->
                 if name not in known and f"{key}/{name}" in text:
                     if broken := [plugin.broken for plugin in offered() if key == "pool" and plugin.name == name]:
                         return broken[0]
-                    own = OWN.format(name=name) if key == "dataset" else ""
+                    own = OWN.format(name=name) if key == "dataset" and NAME.fullmatch(name) else ""
                     return f"{key}={name} is unknown{nearest(name, known) or some(known)}{own}"
         elif key.startswith(("loss_weights.", "loss_ramp.")):
             whole, _, name = key.partition(".")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from poolbench.cli import own
 from poolbench.cli.folders import conf_dir, files, files_of, further, groups
 from poolbench.data.sources.nodegraph_names import NODE_GRAPHS
 from poolbench.data.sources.ogb_names import OGB_NAMES
@@ -42,6 +43,7 @@ def choices(group: str) -> list[str]:
     names = set(pools() if group == "pool" else files(group))
     if group == "dataset":
         names |= set(named_datasets())
+        names |= {name for name in own.lying() if name.lower() not in {known.lower() for known in names}}
     if group == "pool":
         names |= {plugin.name for plugin in offered() if not plugin.problem}
     return sorted(names, key=str.lower)
@@ -54,8 +56,8 @@ def pools() -> dict[str, str]:
 
 def named_datasets() -> dict[str, str]:
     """Every dataset without a file of its own, and the file that it goes by."""
-    own = files("dataset")
-    return {name: file for name, file in NAMED.items() if name not in own}
+    with_file = files("dataset")
+    return {name: file for name, file in NAMED.items() if name not in with_file}
 
 
 def offered() -> list[Plugin]:
@@ -71,6 +73,8 @@ def about(group: str, name: str) -> str:
     if group == "pool":
         (plugin,) = (plugin for plugin in offered() if plugin.name == name and not plugin.problem)
         return f"{plugin.package}: {plugin.about()}"
+    if name not in NAMED:
+        return f"Of your own: {' and '.join(map(str, own.lying()[name].values()))}"
     if name in NODE_GRAPHS:
         graph = NODE_GRAPHS[name]
         return f"{graph.collection}: one graph of {graph.nodes} nodes, {graph.classes} classes of nodes"

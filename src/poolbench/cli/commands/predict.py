@@ -83,17 +83,14 @@ def _columns(name: str, values: Any) -> list[tuple[str, list[Any]]]:
 
 def _read(data: Sequence[str]) -> RawGraphs:
     """The graphs that the words mean. Raises `PoolBenchError` in one line."""
-    from poolbench.data.cache import cache_dir
-    from poolbench.data.sources.own import COLLECTION
     from poolbench.learn.build import build_dataset
 
     words = list(data)
     if len(data) == 1 and "=" not in data[0]:
-        place, own = Path(data[0]), cache_dir(data_paths()["data"]) / COLLECTION / data[0]
+        place = Path(data[0])
         if place.exists() or place.suffix == ".pt" or len(place.parts) > 1:
             return _lying(place)
-        here = own.is_dir() or own.with_name(f"{own.name}.pt").is_file()
-        words = ["dataset=own", f"dataset.name={own.name}"] if here else [f"dataset={data[0]}"]
+        words = [f"dataset={data[0]}"]
     if strange := [word for word in words if not word.lstrip("+").startswith(("dataset=", "dataset."))]:
         raise PoolBenchError(f"{strange[0]}: a file, a folder, the name of a dataset or dataset=... is expected")
     from poolbench.cli.door import composed, resolve
@@ -105,15 +102,18 @@ def _read(data: Sequence[str]) -> RawGraphs:
 def _lying(place: Path) -> RawGraphs:
     """What lies in a file or folder outside of the data folder."""
     from poolbench.data.sources.own import OwnFiles
-    from poolbench.data.sources.own_csv import TABLES
+    from poolbench.data.sources.own_ogb import is_ogb
+    from poolbench.data.sources.own_tables import tables_in
     from poolbench.data.sources.tu import parse
 
     if not place.exists():
         raise PoolBenchError(f"there is no file or folder {place}; docs/own_data.md says what graphs are read from")
     if place.is_dir() and (tu := sorted(place.glob("*_graph_indicator.txt"))):
         return parse(tu[0].name.removesuffix("_graph_indicator.txt"), place)
-    if place.is_dir() and not any((place / name).is_file() for name in TABLES):
-        raise PoolBenchError(f"{place} holds neither {', '.join(TABLES)} nor TU text files; docs/own_data.md says how")
+    if place.is_dir() and not (tables_in(place) or is_ogb(place)):
+        raise PoolBenchError(
+            f"{place} holds neither nodes.csv, edges.csv and graphs.csv nor TU text files; docs/own_data.md says how"
+        )
     if place.is_file() and place.suffix != ".pt":
         raise PoolBenchError(f"{place}: a .pt file of a list of Data is expected; docs/own_data.md says how")
     files = OwnFiles("graphs")
