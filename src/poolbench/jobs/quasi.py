@@ -1,8 +1,8 @@
 """Points of a search that are spread evenly and learn nothing from one another: a scrambled Halton sequence.
 
 Why Halton: a search has few trials, say six, and Sobol's points are balanced for powers of two alone. Halton's
-coordinates count in bases 2, 3, 5, ...: six points have one in each of the 2 x 3 boxes of the first two keys, and in the
-third key one in each fifth but one, which has two. A longer search begins with the points of a shorter one.
+coordinates count in bases 2, 3, 5, ...: six points have one in each of the 2 x 3 boxes of the first two keys, and in
+the third key one in each fifth but one, which has two. A longer search begins with the points of a shorter one.
 
 J. H. Halton, "On the efficiency of certain quasi-random sequences of points in evaluating multi-dimensional integrals",
 Numerische Mathematik 2, 1960; scrambled by a permutation of the digits at each place, as in A. B. Owen, "A randomized
