@@ -5,10 +5,10 @@
     python scripts/tune_leaderboard.py --plan            # how many runs are missing; nothing is done
     python scripts/tune_leaderboard.py --pools topk,sag --datasets PROTEINS trainer.max_epochs=60 paths.results=FOLDER
 
-Each search is `experiment=leaderboard_tuning`: six trials on a hold-out whose test part is never looked at. Datasets and
-operators are those that experiment=leaderboard_cv sweeps, unless they are named; words that follow are as train.py takes
-them. Operators that return auxiliary losses have these weighed, too (search=leaderboard-losses). The exit code is 1 where
-all trials of a search failed: nothing is written of it, and the others are done.
+Each search is `experiment=leaderboard_tuning`: six trials on a hold-out whose test part is never looked at. Datasets
+and operators are those that experiment=leaderboard_cv sweeps, unless they are named; words that follow are as train.py
+takes them. Operators that return auxiliary losses have these weighed, too (search=leaderboard-losses). The exit code is
+1 where all trials of a search failed: nothing is written of it, and the others are done.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _split(text: str) -> list[str]:
 
 
 def has_losses(config: Config) -> bool:
-    """Whether the operator of a configuration returns auxiliary losses, found by calling it on a ring of eight nodes."""
+    """Whether the operator of a configuration returns auxiliary losses, found by a call on eight nodes."""
     model = build_model(config.model, config.pool, STAND_IN, config.names.pool)
     node, next_one = torch.arange(8), torch.arange(8).roll(-1)
     nodes = Ragged.from_index(torch.zeros(8, dtype=torch.long))

@@ -165,7 +165,7 @@ def composed(words: Sequence[str], composer: Composer | None = None) -> DictConf
 
 def tuned() -> str | None:
     """DATASET/POOL of the tuned values that the configuration composed last is to have (conf/tuned)."""
-    return HydraConfig.get().runtime.choices.get("tuned")  # type: ignore[no-any-return]
+    return HydraConfig.get().runtime.choices.get("tuned")
 
 
 def say_untuned(names: Iterable[str | None]) -> None:

@@ -239,7 +239,10 @@ def _put(values: dict[str, Any], key: str, value: Any) -> None:
 
 
 def write_found(folder: Path, name: str, text: str) -> Path:
-    """Write what a search found as folder/NAME.yaml. Raises `PoolBenchError` where a file of that name was made by hand."""
+    """Write what a search found as folder/NAME.yaml.
+
+    Raises `PoolBenchError` where a file of that name was made by hand.
+    """
     path = folder / f"{name}.yaml"
     if path.exists() and MADE_BY not in path.read_text(encoding="utf-8"):
         raise PoolBenchError(f"{path} was not written by poolbench tune: move it away")
