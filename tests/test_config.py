@@ -222,7 +222,7 @@ def test_no_torch_is_needed() -> None:
         ("loss_ramp", {}, "loss_ramp={} names no loss"),
         ("model__hidden", {1, 2}, "model.hidden={1, 2}: a number, a word, true, false, null, a list or a mapping"),
         ("scheduler", {"_target_": None, "gamma": 1}, "scheduler has no _target_: give the class as module.Class"),
-        ("search", {**SEARCH, "sampler": "tpee"}, "search.sampler='tpee' is not one of tpe, random, grid"),
+        ("search", {**SEARCH, "sampler": "tpee"}, "search.sampler='tpee' is not one of tpe, random, grid, quasi"),
         ("search", {**SEARCH, "trials": 0}, "search.trials=0: a whole number of at least 1 is expected"),
         ("search", {**SEARCH, "space": [1]}, "search.space=[1]: a mapping is expected"),
     ],

@@ -90,10 +90,10 @@ class SweepLauncher(Launcher):
 
         Raises `PoolBenchError` for a job whose words make none.
         """
-        from poolbench.cli.door import composed, resolve
+        from poolbench.cli.door import composed, resolve, say_untuned, tuned
         from poolbench.jobs.sweep import texts
 
-        found, running = {}, GlobalHydra.instance().hydra
+        found, running, taken = {}, GlobalHydra.instance().hydra, set[str | None]()
         GlobalHydra.instance().clear()  # there may be one Hydra at a time
         try:
             for number, words in zip(numbers, jobs, strict=True):
@@ -101,6 +101,7 @@ class SweepLauncher(Launcher):
                     config = composed(words, self.task.composer)
                 except PoolBenchError as error:
                     raise PoolBenchError(f"{texts(jobs)[number - numbers[0]]}: {error}") from error
+                taken.add(tuned())
                 OmegaConf.copy_cache(
                     from_config=self.config, to_config=config
                 )  # the time that names the sweep's folder
@@ -111,6 +112,7 @@ class SweepLauncher(Launcher):
                     found[number] = resolve(config)
         finally:
             GlobalHydra.instance().hydra = running
+        say_untuned(taken)
         return found
 
     def _make(self, number: int) -> Job:

@@ -194,7 +194,7 @@ class Paths(Struct, frozen=True):
 class Search(Struct, frozen=True, omit_defaults=True):
     """A search of hyper-parameters (`jobs.search`)."""
 
-    sampler: Literal["tpe", "random", "grid"]
+    sampler: Literal["tpe", "random", "grid", "quasi"]
     trials: Jobs
     concurrency: Places  # trials that may run at a time
     prune: bool  # stop trials that are worse than the median of those before

@@ -141,11 +141,30 @@ def test_a_grid_has_each_point_once_in_an_order_of_its_own(tmp_path: Path) -> No
     assert len(trials_of(tmp_path / "few", sampler="grid", space=space, trials=4)) == 4
 
 
+def test_quasi_random_points_are_the_operators_own_and_those_of_any_length(tmp_path: Path) -> None:
+    def points(folder: str, **changes: Any) -> list[Any]:
+        made = replace(config(tmp_path / folder, sampler="quasi", trials=6), **changes)
+        return [trial["values"] for trial in account(Search(made, quick, "code").finish())]
+
+    first = points("a")
+    assert first == points("b") and first == [t["values"] for t in trials_of(tmp_path / "c", sampler="quasi")][:6]
+    other, topk = small(), config(tmp_path).pool
+    of_others = [
+        points("pool", pool=replace(topk, arguments={"ratio": 0.25})),
+        points("dataset", dataset=replace(other.dataset, arguments={"num_graphs": 47})),
+        points("seed", seed=1),
+    ]
+    for found in (first, *of_others):  # the boxes of the first two keys: 2 of the learning rate times 3 of the width
+        boxes = {(point["optimizer.lr"] < 10**-2.5, point["model.hidden"]) for point in found}
+        assert len(boxes) == 6
+    assert len({str(found) for found in (first, *of_others)}) == 4
+
+
 class Killed(BaseException):
     """Stands for the end of the process."""
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "grid"])
+@pytest.mark.parametrize("sampler", ["tpe", "grid", "quasi"])
 def test_a_search_that_is_killed_again_and_again_is_the_search_that_was_not(tmp_path: Path, sampler: str) -> None:
     space = {"optimizer.lr": [0.1, 0.01, 0.001], "model.hidden": [8, 16]} if sampler == "grid" else SPACE
     whole = trials_of(tmp_path / "whole", sampler=sampler, space=space)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,7 @@ class Task:
         try:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise PoolBenchError(f"this hydra/launcher is none of PoolBench's{some(choices('hydra/launcher'))}")
+            say_untuned([tuned()])
             if self._job is not None:
                 self._job(config)
             else:
@@ -160,6 +161,17 @@ def composed(words: Sequence[str], composer: Composer | None = None) -> DictConf
         return composer.compose(words) if composer else compose(words)
     except HYDRA_ERRORS as error:
         raise PoolBenchError(explain(error, words)) from error
+
+
+def tuned() -> str | None:
+    """DATASET/POOL of the tuned values that the configuration composed last is to have (conf/tuned)."""
+    return HydraConfig.get().runtime.choices.get("tuned")
+
+
+def say_untuned(names: Iterable[str | None]) -> None:
+    """Say in a line for which names there are no tuned values: Hydra leaves them out in silence."""
+    if lacking := sorted({name for name in names if name is not None} - {*files("tuned")}):
+        print(f"no values were tuned for {', '.join(lacking)}: the experiment's own are taken", file=sys.stderr)
 
 
 def resolve(config: DictConfig) -> Config:

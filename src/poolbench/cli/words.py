@@ -11,9 +11,9 @@ from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, Quoted
 
 from poolbench.cli.folders import groups
 from poolbench.cli.names import choices, some
-from poolbench.errors import PoolBenchError
+from poolbench.errors import PoolBenchError, nearest
 
-ONE = ("pool", "model", "dataset", "protocol", "optimizer", "scheduler", "trainer", "perturb")
+ONE = ("pool", "network", "tuned", "model", "dataset", "protocol", "optimizer", "scheduler", "trainer", "perturb")
 """Groups of which there is one choice: of a list Hydra would take the last, with what the others have beside it."""
 MOST = 100_000
 """Jobs of a sweep: the books of more are nobody's to read, and Hydra would hold all of them in memory."""
@@ -44,6 +44,12 @@ def _check(word: Override, own: Set[str]) -> None:
         given = value.list if isinstance(value, ChoiceSweep) else [value]
         if not all(map(_names, given)) or (key in ONE and any(isinstance(each, list) for each in given)):
             raise PoolBenchError(f"{said}: the name of a choice is expected{some(choices(key))}")
+        if key == "tuned":  # of which Hydra leaves out in silence what is not there
+            for name in map(str, given):
+                if "${" not in name and name not in (known := choices(key)):
+                    raise PoolBenchError(
+                        f"{said}: no values were tuned for {name}{nearest(name, known) or some(known)}"
+                    )
     if key == "hydra/launcher" and word.value() not in (known := choices(key)):
         raise PoolBenchError(f"{said}: this hydra/launcher is none of PoolBench's{some(known)}")
     if key == "hydra.sweeper.max_batch_size" and not (word.value() is None or _counts(word.value())):

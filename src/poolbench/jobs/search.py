@@ -2,11 +2,11 @@
 
     results/searches/<key>/journal.log   the study; it is continued where it was left, by any number of processes
 
-Trial n is drawn from (seed, n), with `fold_seeds: own` from (seed, fold, n), and from the trials up to
-n - `search.concurrency` alone. So the search is the same whether one process does it or `concurrency` of them, whether
-it was killed and started again or not, and a search with more trials begins with those of a shorter one. A process
-holds the lock of the trial that it does: a trial that is begun, and that nobody holds, was left by a process that died,
-and is gone on with.
+Trial n is drawn from (seed, n), with `fold_seeds: own` from (seed, fold, n), with `sampler: quasi` from the
+configurations of operator and dataset, too; and from the trials up to n - `search.concurrency` alone. So the search is
+the same whether one process does it or `concurrency` of them, whether it was killed and started again or not, and a
+search with more trials begins with those of a shorter one. A process holds the lock of the trial that it does: a trial
+that is begun, and that nobody holds, was left by a process that died, and is gone on with.
 """
 
 from __future__ import annotations
@@ -181,6 +181,15 @@ class Search:
         points = [dict(zip(self.space, point, strict=True)) for point in itertools.product(*values)]
         return [points[i] for i in sorted(range(len(points)), key=lambda i: mix(self._seed, i))]
 
+    def _scrambled_by(self) -> int:
+        """What quasi-random points are scrambled by: each operator has points of its own on each dataset, so that none
+        is lucky or unlucky with the points of all."""
+        from poolbench.splitmix import mix
+
+        whole = canonical(plain(self.config))
+        text = canonical_json([whole["pool"], whole["dataset"]])
+        return mix(self._seed, int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]))
+
     def finish(self, stopped: Callable[[], bool] = lambda: False) -> list[FrozenTrial]:
         """Do the trials that are missing, beside any other process, wait for those, and return all of them in order.
 
@@ -276,10 +285,13 @@ class Search:
     def _draw(self, number: int, known: Sequence[FrozenTrial]) -> dict[str, Value]:
         import optuna
 
+        from poolbench.jobs.quasi import point
         from poolbench.splitmix import mix
 
         if self._points:
             return self._points[number]
+        if self.search.sampler == "quasi":
+            return point(self.space, number, self._scrambled_by())
         seed = mix(self._seed, number) % 2**32
         sampler: optuna.samplers.BaseSampler = optuna.samplers.RandomSampler(seed)
         if self.search.sampler == "tpe":

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 MADE_BY = "# Found by poolbench tune: "
 #: Groups whose choice belongs to what was found.
-GROUPS = ("pool", "model", "protocol", "dataset", "optimizer", "scheduler", "trainer", "perturb")
+GROUPS = ("pool", "network", "tuned", "model", "protocol", "dataset", "optimizer", "scheduler", "trainer", "perturb")
 
 
 def tune(config: Config, workers: int = 1) -> tuple[Search, list[FrozenTrial]]:
@@ -183,6 +183,15 @@ def experiment(
     return f"tuned_{choices['pool']}_{choices['dataset']}_{search.key[:6]}", "\n".join(head) + body
 
 
+def tuned(search: Search, trials: Sequence[FrozenTrial]) -> str:
+    """The text of conf/tuned/DATASET/POOL.yaml: the best trial's values alone, for experiments of any protocol."""
+    best, values = search.best(trials), dict[str, Any]()
+    for key, value in best.params.items():
+        _put(values, key, value)
+    head = ["# @package _global_", *_provenance(search, trials, best), ""]
+    return "\n".join(head) + OmegaConf.to_yaml(OmegaConf.create(values))
+
+
 def _provenance(search: Search, trials: Sequence[FrozenTrial], best: FrozenTrial) -> list[str]:
     from poolbench.jobs.run import known
 
@@ -229,8 +238,11 @@ def _put(values: dict[str, Any], key: str, value: Any) -> None:
     values[last] = value
 
 
-def write_experiment(folder: Path, name: str, text: str) -> Path:
-    """Write it as folder/NAME.yaml. Raises `PoolBenchError` where a file of that name was made by hand."""
+def write_found(folder: Path, name: str, text: str) -> Path:
+    """Write what a search found as folder/NAME.yaml.
+
+    Raises `PoolBenchError` where a file of that name was made by hand.
+    """
     path = folder / f"{name}.yaml"
     if path.exists() and MADE_BY not in path.read_text(encoding="utf-8"):
         raise PoolBenchError(f"{path} was not written by poolbench tune: move it away")

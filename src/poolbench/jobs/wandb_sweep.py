@@ -15,7 +15,7 @@ from poolbench.jobs.tuning import check, monitored
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-METHODS = {"tpe": "bayes", "random": "random", "grid": "grid"}
+METHODS = {"tpe": "bayes", "random": "random", "grid": "grid", "quasi": "random"}
 
 
 def sweep(config: Config, words: Sequence[str]) -> str:

@@ -57,7 +57,7 @@ def _choices_and_configuration(words: tuple[str, ...]) -> list[str]:
     from poolbench.cli.names import choices
 
     config = OmegaConf.to_yaml(composed(words))
-    apart = ("dataset", "experiment", "hydra", "reproduce")
+    apart = ("dataset", "experiment", "hydra", "reproduce", "tuned")
     lines = [f"  {group}: {', '.join(choices(group))}" for group in groups() if group not in apart]
     return [
         "\nChoices:",

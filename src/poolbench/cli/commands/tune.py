@@ -56,7 +56,7 @@ def tune(workers: int, config: DictConfig) -> None:
     print(tuning.summary(search, trials))
     name, text = tuning.experiment(search, trials, job.runtime.choices, values)
     folder, again = experiment_home(Path(run.paths.results))
-    print(f"best: {tuning.write_experiment(folder, name, text)}\nrun it with: {again} experiment={name}")
+    print(f"best: {tuning.write_found(folder, name, text)}\nrun it with: {again} experiment={name}")
 
 
 def experiment_home(results: Path) -> tuple[Path, str]:

@@ -1,0 +1,72 @@
+"""Tuned values: an experiment picks them up, words win over them, and what is not there is said."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from poolbench.cli import folders
+from poolbench.cli.composing import Composer
+from poolbench.cli.door import composed, resolve, say_untuned, tuned
+from poolbench.cli.words import parsed
+from poolbench.config import plain
+from poolbench.errors import PoolBenchError
+
+CV = ["experiment=leaderboard_cv", "fold=0"]
+OWN = 2e-3  # of network=leaderboard
+FILE = "# @package _global_\noptimizer: {{lr: {lr}}}\npool: {{ratio: 0.25}}\n"
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for dataset, lr in (("MUTAG", 0.0077), ("PTC_MR", 0.0055)):
+        (tmp_path / "tuned" / dataset).mkdir(parents=True)
+        (tmp_path / "tuned" / dataset / "topk.yaml").write_text(FILE.format(lr=lr))
+    monkeypatch.setenv(folders.VARIABLE, str(tmp_path))
+    return tmp_path
+
+
+def test_each_job_of_a_sweep_over_both_gets_its_own_values() -> None:
+    composer, found = Composer(), {}
+    for dataset, pool in itertools.product(("MUTAG", "PTC_MR", "NCI109"), ("topk", "sag")):
+        config = resolve(composed([*CV, f"dataset={dataset}", f"pool={pool}"], composer))
+        found[dataset, pool] = config.optimizer.arguments["lr"], config.pool.arguments["ratio"], tuned()
+    assert found["MUTAG", "topk"] == (0.0077, 0.25, "MUTAG/topk")
+    assert found["PTC_MR", "topk"] == (0.0055, 0.25, "PTC_MR/topk")
+    for missing in (("MUTAG", "sag"), ("PTC_MR", "sag"), ("NCI109", "topk"), ("NCI109", "sag")):
+        assert found[missing] == (OWN, 0.5, "/".join(missing))
+
+
+def test_words_win_and_tuned_values_can_be_left_away_or_chosen() -> None:
+    def lr(*words: str) -> float:
+        return resolve(composed(words)).optimizer.arguments["lr"]
+
+    mutag = [*CV, "dataset=MUTAG", "pool=topk"]
+    assert lr(*mutag, "optimizer.lr=0.5") == 0.5
+    assert lr(*mutag, "~tuned") == OWN
+    assert lr(*mutag, "tuned=PTC_MR/topk") == 0.0055
+    assert lr("dataset=MUTAG", "pool=topk", "tuned=MUTAG/topk") == 0.0077, "of any experiment, or none"
+    assert lr("experiment=leaderboard", "dataset=MUTAG", "pool=topk") == OWN, "no other experiment takes them"
+
+
+def test_what_is_not_there_is_said_or_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    say_untuned(["MUTAG/topk", None, "MUTAG/sag", "MUTAG/sag"])
+    said = capsys.readouterr().err
+    assert said == "no values were tuned for MUTAG/sag: the experiment's own are taken\n"
+    say_untuned(["MUTAG/topk", None])
+    assert capsys.readouterr().err == ""
+    with pytest.raises(PoolBenchError, match=r"tuned=MUTAG/top: no values were tuned for MUTAG/top \(did you mean"):
+        parsed(["tuned=MUTAG/top"])
+
+
+def test_what_is_tuned_is_what_is_run() -> None:
+    words = ["dataset=MUTAG", "pool=sag"]
+    one, other = (plain(resolve(composed([f"experiment={name}", *words])))
+                  for name in ("leaderboard_tuning", "leaderboard_cv"))  # fmt: skip
+    assert (one["seed"], one["evaluate_test"], other["seed"], other["evaluate_test"]) == (1000, False, 0, True)
+    assert one["protocol"]["select"] == other["protocol"]["select"] == "last"
+    for key in ("seed", "split", "evaluate_test", "protocol", "search", "names"):
+        one.pop(key, None), other.pop(key, None)
+    assert one == other
