@@ -333,6 +333,7 @@ def test_tasks_of_a_dataset_are_columns_of_their_own(record: Maker) -> None:
     found = {c.dataset[12:18]: [(cell.estimate and cell.estimate.mean, cell.lost) for (_, where), cell
                                 in board.cells.items() if where == c and cell.runs] for c in board.columns}  # fmt: skip
     assert found == {"recons": [(1e-8, [])], "struct": [(16.0, ["1 failed"])]}
+    assert not any(cell.lost for cell in board.cells.values() if not cell.runs), "nobody lacks a run of another task"
 
 
 def test_equal_scores_share_a_rank_whatever_the_order_of_a_sum() -> None:

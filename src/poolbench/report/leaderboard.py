@@ -8,6 +8,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from statistics import fmean
 from typing import Any
 
@@ -156,15 +157,21 @@ def _board(title: str, entries: Sequence[_Entry]) -> Board:
     columns = _columns(entries)
     found: dict[tuple[Row, Column], list[Run]] = defaultdict(list)
     expected: dict[Column, set[Hashable]] = defaultdict(set)
+    tasks: dict[Row, set[str | None]] = defaultdict(set)
     for entry in entries:
         column, row = columns[entry.column], rows[entry.row]
         run = _run(entry, column.metric)
         found[row, column].append(run)
         expected[column].add((run.split, run.seed))
+        tasks[row].update(_task(entry.column))
     ordered = sorted(set(columns.values()), key=lambda c: (c.dataset.lower(), c.key))
     lines = sorted(set(rows.values()), key=lambda r: (r.model, bool(r.code), r.control, r.pool, r.options, r.key))
     cells = {
-        (row, column): _cell(found[row, column], column, 0 if row.code else len(expected[column]))
+        (row, column): _cell(
+            found[row, column],
+            column,
+            0 if row.code or not tasks[row].issuperset(_task(column.key)) else len(expected[column]),
+        )
         for row in lines
         for column in ordered
     }
@@ -187,6 +194,13 @@ def _by_task(entries: Sequence[_Entry]) -> list[_Entry]:
             entry = replace(entry, column=canonical_json([*json.loads(entry.column), task]))
         made.append(entry)
     return made
+
+
+@cache
+def _task(column: str) -> tuple[str | None, ...]:
+    """The task that the key of a column names, where there are several on its dataset: a setting lacks no run of
+    another task than its own."""
+    return tuple(json.loads(column)[3:])
 
 
 def _rows(entries: Sequence[_Entry]) -> dict[tuple[str, str], Row]:
@@ -253,7 +267,7 @@ def _columns(entries: Sequence[_Entry]) -> dict[str, Column]:
     for key, record in firsts.items():
         dataset, content = contents(record)
         data = content[:8] if re.fullmatch("[0-9a-f]+", content) else content
-        task = json.loads(key)[3:]  # where there are several, see `_by_task`
+        task = _task(key)
         facts[key] = (dataset_name(record), {**flatten(dataset), "data": data, **({"task": task[0]} if task else {})})
     options = differences(facts)
     columns = {}
