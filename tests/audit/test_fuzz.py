@@ -24,7 +24,7 @@ from poolbench.jobs import sweep
 from poolbench.records.equivalence import EQUIVALENCE, Covered, Link, Links, append
 from poolbench.records.record import decode
 from poolbench.report.report import of_folder
-from poolbench.report.tables import FORMATS
+from poolbench.report.table import FORMATS
 from poolbench.report.writing import write_report
 
 FEW, MANY = 150, 2000

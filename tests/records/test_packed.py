@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from poolbench.records import digests, outcomes
 from poolbench.records.digests import chain, first_difference, follow
-from poolbench.records.outcomes import MOST, pack, unpack
+from poolbench.records.outcomes import MOST, hits, pack, unpack
 
 CURVE = [{"train/loss": 1.0 / (1 + i), "val/loss": 2.0, "time": 0.1 * i, "time_cpu": 0.2} for i in range(6)]
 
@@ -105,3 +105,15 @@ def test_what_is_not_what_it_says_is_refused(wrong: dict[str, Any]) -> None:
     assert made is not None
     with pytest.raises(ValueError):
         unpack(replace(made, **wrong))
+
+
+def test_hits_are_those_of_the_whole_and_nobody_writes_to_them() -> None:
+    made = pack(np.array([5, 1, 9]), np.array([0, 1, 2]), np.array([True, False, True]), 12)
+    assert made is not None
+    graphs, right = hits(made)
+    whole = unpack(made)
+    assert whole.right is not None and right is not None
+    assert graphs.tolist() == whole.graphs.tolist() == [1, 5, 9]
+    assert right.tolist() == whole.right.tolist() == [False, True, True]
+    with pytest.raises(ValueError, match="read-only"):
+        graphs[0] = 3

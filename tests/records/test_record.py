@@ -219,3 +219,11 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path, old: dict[str, Any]) ->
         assert "\n" not in str(caught.value)
     with pytest.raises(RunError, match="No such file"):
         read_record(tmp_path / "nowhere.json")
+
+
+def test_records_that_differ_in_seeds_alone_are_alike(record: Callable[..., Record]) -> None:
+    one, other = record(0, 0.7), record(1, 0.8, fold=3)
+    assert one.alike == other.alike != record(0, 0.7, "topk").alike != record(0, 0.7, batch_size=64).alike
+    for seed, made in enumerate(drawn := [record(0, 0.7), record(1, 0.7)]):
+        made.config["dataset"] = {"name": "csbm", "mu": 0.4, "seed": seed}
+    assert drawn[0].alike == drawn[1].alike

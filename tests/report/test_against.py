@@ -1,4 +1,4 @@
-"""`poolbench report --against`: which runs are compared, what the tables say, and the line for what cannot be."""
+"""What is compared with an operator, by graphs and by whole runs; what the tables and sentences say of it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +17,11 @@ from poolbench.errors import PoolBenchError
 from poolbench.records.counting import Counted
 from poolbench.records.outcomes import pack
 from poolbench.records.record import Record, write_record
-from poolbench.report import against, leaderboard
-from poolbench.report.against import Pair
+from poolbench.report import against, comparing, leaderboard
+from poolbench.report.answers import answers
+from poolbench.report.comparing import Compared, Pair
+from poolbench.report.evidence import Evidence
+from poolbench.statistics import compare
 
 Maker = Callable[..., Record]
 GRAPHS, FOLDS = 200, 10
@@ -45,8 +49,8 @@ def runs(record: Maker, rates: Mapping[str, float], dataset: str = "MUTAG", fold
 def compared(records: list[Record], operator: str = "none") -> dict[tuple[str, str], Pair]:
     """By dataset and pool."""
     boards = leaderboard.boards(Counted(made, "abc", "same") for made in records)
-    ((_, groups),) = against.groups(boards, operator)
-    return {(pair.column.dataset, pair.row.pool): pair for group in groups for pair in group.pairs}
+    ((_, found),) = comparing.all_compared(boards, operator)
+    return {(pair.column.dataset, pair.row.pool): pair for one in found for pair in one.pairs.values()}
 
 
 RATES = {"none": 0.0, "mincut": 0.5, "topk": -0.3, "sag": 0.03}
@@ -96,14 +100,14 @@ def test_draws_are_other_graphs(record: Maker) -> None:
             one = replace(one, config=config, splits=replace(one.splits, dataset=f"{seed:064d}"))
             made.append(answered(one, np.arange(GRAPHS), generator.random(GRAPHS) < 0.7))
     pair = compared(made)["csbm", "mincut"]
-    assert pair.found.graphs == 6 * GRAPHS and not against.real(pair.column)
+    assert pair.found.graphs == 6 * GRAPHS and not comparing.real(pair.column)
 
 
 def test_over_datasets_takes_real_sets_alone(record: Maker) -> None:
     names = ("MUTAG", "PROTEINS", "NCI1", "ENZYMES")
     records = [r for name in (*names, "CEXP-WL1") for r in runs(record, RATES, name)]
     boards = leaderboard.boards(Counted(made, "abc", "same") for made in records)
-    by_dataset, over = against.tables(against.groups(boards, "none"))
+    by_dataset, over = against.tables(comparing.all_compared(boards, "none"))
     assert len(by_dataset.rows) == 15
     rows = {row[0]: row for row in over.rows}
     assert rows["mincut"][1] == "4" and rows["mincut"][5:7] == ("better", "better")
@@ -112,30 +116,161 @@ def test_over_datasets_takes_real_sets_alone(record: Maker) -> None:
     assert record_of_topk["worse_1_prior_2"] > 0.95 > record_of_topk["better_1_prior_2"]
     three = [r for r in records if r.config["names"]["dataset"] in names[:2]]
     boards = leaderboard.boards(Counted(made, "abc", "same") for made in three)
-    assert len(against.tables(against.groups(boards, "none"))) == 1
+    assert len(against.tables(comparing.all_compared(boards, "none"))) == 1
 
 
 def test_no_number_is_beyond_what_can_be(record: Maker) -> None:
-    wild = [row for r in against.tables(against.groups(leaderboard.boards(
+    wild = [row for r in against.tables(comparing.all_compared(leaderboard.boards(
         Counted(made, "abc", "same") for made in runs(record, {"none": 0.0, "mincut": 1.0}, folds=5)), "none"))
         for row in r.rows]  # fmt: skip
     for text in wild[0][2:6]:
         assert all(-100 <= float(part) <= 100 for part in text.split(" to "))
 
 
-def test_runs_without_answers_are_said(record: Maker) -> None:
-    boards = leaderboard.boards(Counted(record(s, 0.7, p), "abc", "same") for s in range(6) for p in ("none", "mincut"))
-    with pytest.raises(PoolBenchError, match="no other operator with the same settings has the answers"):
-        against.groups(boards, "none")
+def scored(record: Maker, gain: float, noise: float = 0.02, n: int = 10, **options: Any) -> list[Record]:
+    """Runs of none and of mincut that hold no answers to single graphs."""
+    rng = np.random.default_rng(0)
+    base, extra = rng.normal(0.7, 0.05, n), rng.normal(0, noise, n)
+    made = [record(s, float(base[s]), "none", **options) for s in range(n)]
+    return made + [record(s, float(base[s] + gain + extra[s]), "mincut", **options) for s in range(n)]
+
+
+def one_of(records: list[Record]) -> tuple[Evidence, Compared]:
+    (board,) = leaderboard.boards(Counted(made, "abc", "same") for made in records)
+    (found,) = Evidence(board).compared
+    return Evidence(board), found
+
+
+def test_runs_without_answers_are_compared_by_their_scores(record: Maker) -> None:
+    made = scored(record, 0.1)
+    evidence, one = one_of(made)
+    (pair,) = one.pairs.values()
+    alone = compare(
+        [r.metrics.test["accuracy"] for r in made[10:]], [r.metrics.test["accuracy"] for r in made[:10]], 1 / 8
+    )
+    assert (pair.by, pair.counted, pair.verdict) == ("runs", "10 splits", "better") and pair.resampled == alone
+    assert (pair.found.joint_low, pair.found.joint_high, pair.found.p) == pytest.approx(
+        (alone.low, alone.high, alone.p)
+    )
+    (table,) = against.of_board(evidence.board, [one])
+    assert "By runs" in table.caption and "MUTAG (some of its runs have no answers to single graphs)" in table.caption
+    assert "Dunnett" not in table.caption and table.rows[0][8:10] == ("runs", "10 splits")
+
+
+def test_one_run_without_answers_makes_its_dataset_one_of_whole_runs(record: Maker) -> None:
+    records = [*runs(record, RATES), *runs(record, RATES, "NCI1")]
+    lacking = [replace(r, outcomes=None) if i == 12 else r for i, r in enumerate(records)]
+    found = compared(lacking)
+    assert {pair.by for (name, _), pair in found.items() if name == "MUTAG"} == {"runs"}
+    assert {pair.by for (name, _), pair in found.items() if name == "NCI1"} == {"graphs"}
+    (table, *_) = against.tables(comparing.all_compared(
+        leaderboard.boards(Counted(r, "abc", "same") for r in lacking), "none"))  # fmt: skip
+    assert "By graphs" in table.caption and "So it is for MUTAG (" in table.caption
+
+
+def test_a_metric_that_is_no_mean_over_graphs_is_compared_by_runs(record: Maker) -> None:
+    made = runs(record, {"none": 0.0, "mincut": 0.5})
+    for each in made:
+        value = each.metrics.test["accuracy"]
+        each.metrics = replace(each.metrics, test={"rocauc": value})
+        each.diagnostics["metric"] = {"name": "rocauc", "mode": "max"}
+    _, one = one_of(made)
+    assert [pair.by for pair in one.pairs.values()] == ["runs"]
+    assert list(one.whole.values()) == ["rocauc is no mean over graphs"]
+
+
+def test_less_is_better_where_the_metric_says_so(record: Maker) -> None:
+    evidence, one = one_of(scored(record, 0.1, metric=("rmse", "min")))
+    (pair,) = one.pairs.values()
+    assert pair.verdict == "worse" and pair.words == f"worse by {pair.found.difference:.3g} rmse" and pair.gain < 0
+    (table,) = against.of_board(evidence.board, [one])
+    assert table.rows[0][2] == f"+{pair.found.difference:.3g} rmse" and "in the metric that is named" in table.caption
+
+
+@pytest.mark.parametrize(
+    ("n", "noise", "words"),
+    [
+        (1, 0.02, "too few runs: 1 split of both, 5 are the least"),
+        (4, 0.02, "too few runs: 4 splits of both, 5 are the least"),
+        (5, 0.0, "all differences are the same"),
+        (6, 0.1, "undecided: "),
+        (5, 9.0, "undecided: no difference could have been shown"),
+    ],
+)
+def test_words_for_what_was_not_found(record: Maker, n: int, noise: float, words: str) -> None:
+    evidence, one = one_of(scored(record, 0.0 if noise > 1 else 0.05, noise, n))
+    (pair,) = one.pairs.values()
+    assert pair.words.startswith(words)
+    (table,) = against.of_board(evidence.board, [one])
+    if n < 5:
+        assert table.rows[0][3:8] == ("–",) * 5, "no p beside too few runs"
+
+
+def test_runs_that_share_no_split_are_not_compared(record: Maker) -> None:
+    boards = leaderboard.boards(Counted(r, "abc", "same") for r in (record(0, 0.7, "none"), record(1, 0.8)))
+    assert comparing.compared(boards[0], "none") == []
+    with pytest.raises(PoolBenchError, match="no other operator with the same settings has a number for a split"):
+        comparing.all_compared(boards, "none")
     with pytest.raises(PoolBenchError, match=r"no such pool .did you mean none"):
-        against.groups(boards, "nonne")
+        comparing.all_compared(boards, "nonne")
+
+
+def test_only_the_same_settings_are_compared(record: Maker) -> None:
+    made = scored(record, 0.1) + [record(s, 0.9 - s / 100, "mincut", batch_size=64) for s in range(10)]
+    _, one = one_of(made)
+    assert [row.label for row in one.rows] == ["mincut"]
+    made += [record(s, 0.5 + s / 50, "none", batch_size=64) for s in range(10)]
+    (board,) = leaderboard.boards(Counted(r, "abc", "same") for r in made)
+    assert len(Evidence(board).compared) == 2 and len(Evidence(board).pairs) == 2
+
+
+def test_weights_of_a_pools_losses_do_not_part_it_from_the_baseline(record: Maker) -> None:
+    made = scored(record, 0.1)
+    for each in made[10:]:
+        each.config["loss_weights"] = 0.5
+    assert len(one_of(made)[1].pairs) == 1
+
+
+def test_the_answer_for_a_dataset(record: Maker) -> None:
+    def answer(records: list[Record]) -> str:
+        evidence, _ = one_of(records)
+        (text,) = answers(evidence, evidence.board.columns[0])
+        return text
+
+    text = answer(scored(record, 0.1))
+    assert text.startswith("Yes: mincut is better than none by ") and text.endswith("p < 0.001, 10 splits).")
+    assert answer(scored(record, -0.1)).startswith("No: mincut is worse than none by ")
+    text = answer(scored(record, 0.0, 0.1))
+    assert text.startswith("Not shown: undecided for mincut (p = ") and "10 splits could have shown " in text
+    assert (
+        answer(scored(record, 0.1, n=3)) == "Cannot tell for mincut (too few runs: 3 splits of both, 5 are the least)."
+    )
+    found = answer(runs(record, RATES))
+    assert "mincut is better than none by " in found and "sag is equivalent to none, within 2 points" in found
+    assert f"{GRAPHS} graphs, {FOLDS} trainings" in found
+
+
+def test_controls_are_no_answer(record: Maker) -> None:
+    made = scored(record, 0.1)
+    for each in made[10:]:
+        each.config["names"]["pool"] = "random-dense"
+    evidence, one = one_of(made)
+    assert [pair.verdict for pair in one.pairs.values()] == ["better"]
+    assert answers(evidence, evidence.board.columns[0])[0].startswith("Cannot tell: there are no runs of a pooling")
+
+
+def test_boards_have_tables_of_their_own_names(record: Maker) -> None:
+    made = [*scored(record, 0.1), *scored(record, 0.1, protocol="other")]
+    boards = leaderboard.boards(Counted(r, "abc", "same") for r in made)
+    names = [table.name for table in against.tables(comparing.all_compared(boards, "none"))]
+    assert names == ["holdout-against-none", "other-against-none"]
 
 
 def test_the_command(record: Maker, results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for made in runs(record, RATES):
         write_record(results / "runs" / f"{made.id}-{made.config['fold']}" / "1", made)
     assert cli.main(["report", "--against", "none"]) == 0
-    assert "Graph by graph against none" in capsys.readouterr().out
+    assert "### Against none, cv10" in capsys.readouterr().out
     assert cli.main(["report", "--against", "none", "--out", str(results / "out")]) == 0
     assert (results / "out" / "tables" / "against-none.csv").exists()
     capsys.readouterr()
@@ -148,7 +283,9 @@ def test_options_that_all_have_stand_in_the_title_alone(record: Maker) -> None:
     for made in runs(record, RATES):
         trained = {"max_epochs": 3, "limits": [1, 2]}
         records.append(replace(made, id="3" + made.id[1:], config=made.config | {"trainer": trained}))
-    sheets = against.tables(against.groups(leaderboard.boards(Counted(m, "abc", "same") for m in records), "none"))
+    sheets = against.tables(
+        comparing.all_compared(leaderboard.boards(Counted(m, "abc", "same") for m in records), "none")
+    )
     assert len(sheets) == 2
     for table in sheets:
         assert [row[1] for row in table.rows] == ["mincut", "sag", "topk"]
@@ -157,7 +294,7 @@ def test_options_that_all_have_stand_in_the_title_alone(record: Maker) -> None:
 
 def test_the_table_for_programs_has_every_number(record: Maker) -> None:
     boards = leaderboard.boards(Counted(made, "abc", "same") for made in runs(record, RATES))
-    (table,) = against.tables(against.groups(boards, "none"))
+    (table,) = against.tables(comparing.all_compared(boards, "none"))
     rows = list(csv.DictReader(io.StringIO(table.written("csv"))))
     assert {row["pool"] for row in rows} == {"mincut", "topk", "sag"}
     for row in rows:

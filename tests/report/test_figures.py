@@ -13,11 +13,11 @@ from poolbench.errors import RunError
 from poolbench.records.counting import Counted
 from poolbench.records.record import Record
 from poolbench.report import leaderboard
+from poolbench.report.board import Board
 from poolbench.report.canvas import INK, Line, Markers, Point, Words
 from poolbench.report.drawn import Drawn
 from poolbench.report.evidence import Evidence
 from poolbench.report.figures import draw, pareto
-from poolbench.report.leaderboard import Board
 from poolbench.report.panels import COLOURS, GREY, MOST
 
 Maker = Callable[..., Record]
@@ -31,17 +31,17 @@ def boards(records: list[Record]) -> list[Board]:
 @pytest.fixture
 def board(record: Maker) -> Board:
     made = [
-        record(seed, score + 0.01 * seed, pool, dataset, epoch=0.1 * (1 + i))
+        record(seed, score + 0.01 * seed * (1 + 0.2 * i), pool, dataset, epoch=0.1 * (1 + i))
         for i, (pool, score) in enumerate(POOLS.items())
         for dataset in ("MUTAG", "PROTEINS", "NCI1")
-        for seed in range(3)
+        for seed in range(5)
     ]
     return boards([*made, record(7, None, "lapool")])[0]
 
 
 @pytest.fixture
 def figures(board: Board) -> dict[str, Drawn]:
-    return {figure.name: figure for figure in draw(board)}
+    return {figure.name: figure for figure in draw(Evidence(board))}
 
 
 def texts(figure: Drawn) -> list[str]:
@@ -79,31 +79,36 @@ def test_the_scores_show_means_intervals_and_failures(board: Board, figures: dic
         cell = board.cells[row, column]
         found = cell.estimate
         assert {rounded(panel.at(value, y + 0.26)) for value in cell.scores.values()} <= points(drawn)
-        if found is not None and found.low is not None and found.high is not None:
+        if found is not None and (ends := column.metric.reach(found)):
             assert rounded(panel.at(found.mean, y)) in points(drawn)
-            assert (rounded(panel.at(found.low, y)), rounded(panel.at(found.high, y))) in lines
-    assert "1 failed, 3 missing" in texts(drawn)
+            assert tuple(rounded(panel.at(end, y)) for end in ends) in lines
+    assert "1 failed, 5 missing" in texts(drawn)
 
 
 def test_the_scores_are_sorted_by_what_they_gain_over_datasets(board: Board, figures: dict[str, Drawn]) -> None:
     first = figures["scores"].panels[0]
     assert first.title == "all datasets"
     assert [name for _, name in first.y.ticks] == ["mincut", "asymcheegercut", "none", "random-dense", "lapool"]
-    gains = {one.row.pool: 100 * (one.difference or 0) for one in board.overall}
-    assert gains == pytest.approx({"mincut": 5, "asymcheegercut": 1, "random-dense": -1})
+    over = {row.pool: mean.mean for row, mean in Evidence(board).over.items()}
+    gains = {pool: 100 * mean.expected for pool, mean in over.items()}
+    assert gains == pytest.approx({"mincut": 5.8, "asymcheegercut": 2.2, "random-dense": -0.6})
+    lines = {tuple(map(rounded, mark.points)) for mark in figures["scores"].canvas.marks if isinstance(mark, Line)}
+    for y, (_, pool) in enumerate(first.y.ticks):
+        if pool in over:
+            assert tuple(rounded(first.at(100 * end, y)) for end in over[pool].interval()) in lines
     at = {rounded(first.at(gains[pool], y)) for y, (_, pool) in enumerate(first.y.ticks) if pool in gains}
     assert at <= points(figures["scores"])
 
 
 def test_colours_say_on_which_side_of_none_the_interval_lies(record: Maker) -> None:
-    shaken = {"none": (0.70, 0.72, 0.71), "mincut": (0.80, 0.81, 0.83), "topk": (0.60, 0.61, 0.64),
-              "sag": (0.70, 0.73, 0.705)}  # fmt: skip
+    shaken = {"none": (0.70, 0.72, 0.71, 0.70, 0.71), "mincut": (0.80, 0.81, 0.82, 0.81, 0.81),
+              "topk": (0.60, 0.61, 0.62, 0.60, 0.61), "sag": (0.70, 0.73, 0.705, 0.71, 0.70)}  # fmt: skip
     made = [record(seed, score, pool) for pool, scores in shaken.items() for seed, score in enumerate(scores)]
-    (scores,) = [figure for figure in draw(boards(made)[0]) if figure.name == "scores"]
+    (scores,) = [figure for figure in draw(Evidence(boards(made)[0])) if figure.name == "scores"]
     (panel,) = scores.panels
     colours = {rounded(point): mark.colour for mark in scores.canvas.marks if isinstance(mark, Markers)
                for point in mark.points}  # fmt: skip
-    found = {pool: colours[rounded(panel.at(sum(shaken[pool]) / 3, y))] for y, (_, pool) in enumerate(panel.y.ticks)}
+    found = {pool: colours[rounded(panel.at(sum(shaken[pool]) / 5, y))] for y, (_, pool) in enumerate(panel.y.ticks)}
     assert found == {"mincut": COLOURS[0], "topk": COLOURS[1], "sag": GREY, "none": INK}
 
 
@@ -119,7 +124,7 @@ def test_costs_lie_where_their_axes_say(board: Board, figures: dict[str, Drawn])
 
 
 def test_a_cost_that_is_no_number_has_no_point(record: Maker) -> None:
-    found = draw(boards([record(0, 0.7, epoch=math.nan), record(0, 0.8, "topk")])[0])
+    found = draw(Evidence(boards([record(0, 0.7, epoch=math.nan), record(0, 0.8, "topk")])[0]))
     (costs,) = [figure for figure in found if figure.name == "costs"]
     assert [
         sum(rounded(panel.at(x, y)) in points(costs) for x, y in pairs)
@@ -137,7 +142,7 @@ def test_names_stand_beside_what_they_name(figures: dict[str, Drawn]) -> None:
 def test_a_panel_of_curves_has_a_dozen_lines_at_the_most_and_none_in_each(record: Maker) -> None:
     made = [record(seed, 0.5 + 0.01 * i, pool) for i, pool in enumerate(["none", *map("p{}".format, range(30))])
             for seed in range(2)]  # fmt: skip
-    (curves,) = [figure for figure in draw(boards(made)[0]) if figure.name == "curves"]
+    (curves,) = [figure for figure in draw(Evidence(boards(made)[0])) if figure.name == "curves"]
     assert len(curves.panels) == 6
     for panel in curves.panels:
         words = [mark for mark in curves.canvas.marks if isinstance(mark, Words)]
@@ -162,7 +167,7 @@ def test_no_text_is_cut_off_or_lies_over_another(record: Maker, long: bool) -> N
         for dataset in ("MUTAG", "PROTEINS", "NCI1", "DD", "ENZYMES", "AIDS")
         for seed in range(2)
     ]  # fmt: skip
-    for figure in draw(boards([*made, record(7, None, "lapool")])[0]):
+    for figure in draw(Evidence(boards([*made, record(7, None, "lapool")])[0])):
         boxes = [(mark.text, mark.box) for mark in figure.canvas.marks if isinstance(mark, Words)]
         for text, (left, top, right, bottom) in boxes:
             inside = left >= 0 and top >= 0 and right <= figure.canvas.width and bottom <= figure.canvas.height
@@ -192,7 +197,7 @@ def test_colours_are_those_of_okabe_and_ito() -> None:
 
 def test_files_are_the_same_each_time(board: Board, tmp_path: Path) -> None:
     for folder in ("a", "b"):
-        (figure,) = [f for f in draw(board) if f.name == "ranks"]
+        (figure,) = [f for f in draw(Evidence(board)) if f.name == "ranks"]
         figure.save(tmp_path / folder / "ranks")
     for ending in ("svg", "png"):
         first, second = ((tmp_path / folder / f"ranks.{ending}").read_bytes() for folder in ("a", "b"))
@@ -200,9 +205,9 @@ def test_files_are_the_same_each_time(board: Board, tmp_path: Path) -> None:
 
 
 def test_what_has_no_numbers_is_not_drawn(record: Maker) -> None:
-    assert [figure.name for figure in draw(boards([record(0, None)])[0])] == ["curves", "diagnostics"]
+    assert [figure.name for figure in draw(Evidence(boards([record(0, None)])[0]))] == ["curves", "diagnostics"]
     lean = replace(record(0, 0.7), curve=[], diagnostics={}, memory_peak=None)
-    assert [figure.name for figure in draw(boards([lean])[0])] == ["scores", "costs"]
+    assert [figure.name for figure in draw(Evidence(boards([lean])[0]))] == ["scores", "costs"]
 
 
 def test_the_diagnostics_are_means_over_runs_by_level(record: Maker) -> None:
@@ -212,7 +217,7 @@ def test_the_diagnostics_are_means_over_runs_by_level(record: Maker) -> None:
             {"entropy": 0.1 * seed, "ratio": 0.5},
             {"entropy": 0.9, "ratio": None},
         ]
-    (figure,) = [f for f in draw(boards(made)[0]) if f.name == "diagnostics"]
+    (figure,) = [f for f in draw(Evidence(boards(made)[0])) if f.name == "diagnostics"]
     panels = {panel.title: panel for panel in figure.panels}
     wanted = [("entropy of assignments", 0.1), ("entropy of assignments", 0.9), ("nodes kept", 0.5)]
     in_panels = {point for point in points(figure) if point[1] < panels["density"].bottom}
@@ -223,7 +228,7 @@ def test_the_diagnostics_are_means_over_runs_by_level(record: Maker) -> None:
 def test_what_a_pool_keeps_of_known_nodes_has_a_panel_where_it_was_measured(record: Maker) -> None:
     made = record(0, 0.7)
     made.diagnostics["pooling"]["levels"] = [{"ratio": 0.5, "recall": 0.8, "kept_salient": 0.3}]
-    (figure,) = [f for f in draw(boards([made])[0]) if f.name == "diagnostics"]
+    (figure,) = [f for f in draw(Evidence(boards([made])[0])) if f.name == "diagnostics"]
     panels = {panel.title: panel for panel in figure.panels}
     assert {"salient nodes kept", "salient of the kept"} < set(panels) and "NMI with known clusters" not in panels
     assert rounded(panels["salient nodes kept"].at(0.8, 0)) in points(figure)
@@ -231,7 +236,7 @@ def test_what_a_pool_keeps_of_known_nodes_has_a_panel_where_it_was_measured(reco
 
 def test_a_curve_is_a_median_that_ends_with_half_of_its_runs(record: Maker) -> None:
     made = [replace(record(seed, 0.7), curve=[{"val/loss": float(seed)}] * (1 + seed)) for seed in range(3)]
-    (figure,) = [f for f in draw(boards(made)[0]) if f.name == "curves"]
+    (figure,) = [f for f in draw(Evidence(boards(made)[0])) if f.name == "curves"]
     (panel,) = figure.panels
     (line,) = [mark for mark in figure.canvas.marks if isinstance(mark, Line) and mark.width == 1.4 and
                mark.points[0][1] < panel.bottom]  # fmt: skip

@@ -21,7 +21,7 @@ from poolbench.jobs.sweep import JobState, Sweep
 from poolbench.jobs.sweep import report as sweep_report
 from poolbench.records.record import Record, write_record
 from poolbench.report.report import build
-from poolbench.report.tables import latex_escape, markdown_escape, to_csv
+from poolbench.report.table import latex_escape, markdown_escape, to_csv
 from poolbench.report.writing import write_report
 
 Maker = Callable[..., Record]

@@ -78,7 +78,7 @@ def test_only_the_installed_code_is_shown_where_it_has_runs(record: Maker) -> No
         ("mincut", "MUTAG", 0.7), ("mincut (code old)", "MUTAG", 0.8), ("none (code old)", "MUTAG", 0.6)
     ]  # fmt: skip
     assert "other code old" in everything.written("md")
-    assert everything.boards[0].versus == (), "versions of the code are not compared with each other"
+    assert not everything.evidence[0].pairs, "versions of the code are not compared with each other"
 
 
 def test_without_runs_of_the_installed_code_each_cell_shows_its_commonest_version(record: Maker) -> None:
@@ -107,7 +107,7 @@ def test_close_versions_count_and_are_marked(record: Maker) -> None:
     links = Links([linked(records[0], "old", "abc", "close"), linked(records[0], "older", "abc", "same")])
     found = built(records, links=links)
     assert means(found) == [("mincut", "MUTAG", pytest.approx(0.8))]
-    assert "(n = 3; 1 close)" in found.written("md")
+    assert "(n = 3, too few runs; 1 close)" in found.written("md")
     assert found.notes == (
         "1 run of a version of the code whose numbers are close and not the same: they count, and cells say how many.",
     )
@@ -207,7 +207,7 @@ def test_records_are_gathered_without_curves_and_places(
 ) -> None:
     store(tmp_path, runs[:2])
     assert cli.main(["report", str(tmp_path), "--gather"]) == 0
-    assert "0.850 ± " in capsys.readouterr().out
+    assert "0.850 (n = 2, too few runs)" in capsys.readouterr().out
     kept = tmp_path / "records" / "MUTAG" / "holdout.jsonl"
     assert files(tmp_path) == [kept]
     lines = kept.read_text().splitlines()
@@ -237,7 +237,7 @@ def test_the_command_writes_everything(runs: list[Record], tmp_path: Path, capsy
     assert cli.main(["report", str(tmp_path), "--out", str(out)]) == 0
     assert str(out / "index.html") in capsys.readouterr().out
     written = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
-    for name in ("results", "against-none", "over-datasets", "ranks", "costs"):
+    for name in ("results", "against-none", "ranks", "costs"):
         assert {f"tables/holdout-{name}.{ending}" for ending in ("md", "tex", "csv")} <= written
     for name in ("scores", "costs", "ranks", "curves-1", "curves-2", "diagnostics"):
         assert {f"figures/holdout-{name}.svg", f"figures/holdout-{name}.png"} <= written

@@ -12,8 +12,10 @@ from msgspec.structs import replace
 from poolbench.records.counting import Counted
 from poolbench.records.record import Record
 from poolbench.report import leaderboard
-from poolbench.report.leaderboard import Board
-from poolbench.report.tables import Table, costs, failures, latex_escape, memory_text, results, tables, time_text
+from poolbench.report.board import Board
+from poolbench.report.evidence import Evidence
+from poolbench.report.table import Table, latex_escape
+from poolbench.report.tables import costs, failures, memory_text, results, tables, time_text
 
 Maker = Callable[..., Record]
 
@@ -29,13 +31,13 @@ def board(record: Maker) -> Board:
         record(seed, score + 0.01 * seed * (1 + len(pool) % 3), pool, dataset)
         for pool, score in scores.items()
         for dataset in ("MUTAG", "PROTEINS")
-        for seed in range(3)
+        for seed in range(5)
     ]
     return boards([*made, record(9, None, "topk", "MUTAG")])[0]
 
 
 def named(board: Board, name: str) -> Table:
-    (table,) = [table for table in tables(board) if table.name == name]
+    (table,) = [table for table in tables(Evidence(board)) if table.name == name]
     return table
 
 
@@ -46,12 +48,20 @@ def rows(table: Table) -> list[dict[str, str]]:
 def test_results_mark_controls_and_count_what_is_lost(board: Board) -> None:
     table = results(board)
     assert table.header == ("pool", "model", "parameters", "MUTAG", "PROTEINS")
-    # Scores 0.75, 0.76, 0.77: half = 4.302653 * sqrt((1/3 + 1/8) * 0.0001)
+    # Scores 0.75 to 0.79: half = 2.776445 * sqrt((1/5 + 1/8) * 0.00025)
     assert table.rows[0] == (
-        "mincut", "hierarchical", "1,234", "0.760 ± 0.029 (n = 3; 1 missing)", "0.760 ± 0.029 (n = 3)"
+        "mincut", "hierarchical", "1,234", "0.770 ± 0.025 (n = 5; 1 missing)", "0.770 ± 0.025 (n = 5)"
     )  # fmt: skip
-    assert table.rows[1][3:] == ("1 failed, 3 missing", "3 missing")
+    assert table.rows[1][3:] == ("1 failed, 5 missing", "5 missing")
     assert [row[0] for row in table.rows] == ["mincut", "topk", "none (control)", "random-dense (control)"]
+
+
+def test_no_cell_says_more_than_its_runs_do(record: Maker) -> None:
+    made = [record(s, value, "few") for s, value in enumerate((0.5, 0.9, 0.7))]
+    made += [record(s, value, "wide") for s, value in enumerate((0.99, 0.6, 0.97, 0.98, 0.99))]
+    few, wide = (row[-1] for row in results(boards(made)[0]).rows)
+    assert few == "0.700 (n = 3, too few runs; 2 missing)"
+    assert wide == "0.906 (0.635 to 1.000) (n = 5)"
 
 
 def test_a_shift_has_a_column_in_domain(record: Maker) -> None:
@@ -67,7 +77,7 @@ def test_a_shift_has_a_column_in_domain(record: Maker) -> None:
 
 
 def test_markdown_is_a_table_of_equal_rows(board: Board) -> None:
-    for table in tables(board):
+    for table in tables(Evidence(board)):
         lines = [line for line in table.written("md").splitlines() if line.startswith("|")]
         assert len(lines) == 2 + len(table.rows)
         assert {line.count("|") for line in lines} == {len(table.header) + 1}
@@ -82,8 +92,8 @@ def test_a_bar_in_a_reason_does_not_break_the_table(record: Maker) -> None:
 def test_csv_holds_full_precision_and_counts(board: Board) -> None:
     found = {(row["pool"], row["dataset"]): row for row in rows(named(board, "results"))}
     mincut = found["mincut", "MUTAG"]
-    assert float(mincut["mean"]) == pytest.approx(0.76, abs=1e-12) and float(mincut["std"]) == pytest.approx(0.01)
-    assert (mincut["n"], mincut["failed"], mincut["missing"], mincut["metric"]) == ("3", "0", "1", "accuracy")
+    assert float(mincut["mean"]) == pytest.approx(0.77, abs=1e-12) and float(mincut["std"]) == pytest.approx(0.0158114)
+    assert (mincut["n"], mincut["failed"], mincut["missing"], mincut["metric"]) == ("5", "0", "1", "accuracy")
     failed = found["topk", "MUTAG"]
     assert (failed["mean"], failed["n"], failed["failed"]) == ("", "0", "1")
     assert found["none", "MUTAG"]["control"] == "True"
@@ -93,11 +103,9 @@ def test_the_comparison_is_the_same_in_words_and_numbers(board: Board) -> None:
     table = named(board, "against-none")
     for line, row in zip(table.rows, rows(table), strict=True):
         assert line[1].removesuffix(" (control)") == row["pool"]
-        if row["difference"]:
-            assert line[3] == f"{100 * float(row['difference']):.1f} points"
-        assert line[-1].startswith(row["verdict"])
+        assert line[2] == f"{100 * float(row['difference']):+.1f}" and line[-1].startswith(row["verdict"])
     verdicts = {(row["pool"], row["dataset"]): row["verdict"] for row in rows(table)}
-    assert verdicts["topk", "MUTAG"] == "cannot tell" and ("topk", "PROTEINS") not in verdicts
+    assert set(verdicts.values()) == {"undecided", "equivalent"} and ("topk", "MUTAG") not in verdicts
 
 
 def test_failures_are_listed_with_their_reason(board: Board) -> None:
@@ -112,7 +120,7 @@ def test_costs_are_of_one_hardware(record: Maker) -> None:
         "40 ms, 100 MB (n = 1)",
         "2.0 s, 100 MB (n = 1)",
     ]
-    found = [t for t in tables(board) if t.name.startswith("costs")]
+    found = [t for t in tables(Evidence(board)) if t.name.startswith("costs")]
     assert [t.name for t in found] == ["costs-1", "costs-2"]
     assert "on H100 (memory: allocator)" in found[0].title and "the GPU's allocator" in found[0].caption
     assert "cores (memory: process)" in found[1].title and "earlier runs" in found[1].caption
@@ -136,7 +144,7 @@ def test_latex_is_a_booktabs_table(board: Board) -> None:
     text = named(board, "results").written("tex")
     assert all(rule in text for rule in (r"\toprule", r"\midrule", r"\bottomrule", r"\begin{tabular}{llrrr}"))
     assert text.count(r"\\") == 1 + len(board.rows)
-    assert r"0.760 $\pm$ 0.029 (n = 3; 1 missing)" in text
+    assert r"0.770 $\pm$ 0.025 (n = 5; 1 missing)" in text
 
 
 def test_units_of_time_and_memory() -> None:

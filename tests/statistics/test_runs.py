@@ -11,18 +11,18 @@ from scipy import stats
 
 from poolbench.statistics import (
     agreement,
-    bootstrap_interval,
     compare,
     critical_difference,
     detectable_difference,
     estimate,
-    holm,
     hotelling,
     hotelling_threshold,
-    probability_of_improvement,
     rank,
     told_apart,
 )
+from poolbench.statistics.datasets import Measured, over
+from poolbench.statistics.families import Family
+from poolbench.statistics.runs import against
 
 RNG = np.random.default_rng(0)
 A, B = RNG.normal(0.75, 0.03, 12), RNG.normal(0.72, 0.03, 12)
@@ -51,14 +51,14 @@ def test_what_a_sample_cannot_say_is_none() -> None:
     assert estimate([0.5, 0.5], 0.1).low is None
     # Equal differences (0.1 up to rounding) are no certainty: on a small test split they happen by chance.
     equal = compare([0.8, 0.9, 0.7], [0.7, 0.8, 0.6], 0.1)
-    assert equal.p is None and equal.low is None and equal.detectable is None
+    assert equal.p is None and equal.low is None
     assert equal.difference == pytest.approx(0.1)
 
 
 def test_quantiles_and_p_values_are_scipys_to_the_bit() -> None:
-    for n, ratio, m in itertools.product((2, 3, 10, 57), (0.0, 1 / 8), (1, 35)):
+    for n, ratio in itertools.product((2, 3, 10, 57), (0.0, 1 / 8)):
         a, b = np.random.default_rng(n).normal(0.7, 0.05, (2, n))
-        found, error = compare(a, b, ratio, comparisons=m), np.sqrt(1 / n + ratio) * (a - b).std(ddof=1)
+        found, error = compare(a, b, ratio), np.sqrt(1 / n + ratio) * (a - b).std(ddof=1)
         half = stats.t.ppf(0.975, n - 1) * error
         assert (found.low, found.high) == (found.difference - half, found.difference + half)
         assert found.t == found.difference / error and found.p == 2 * stats.t.sf(abs(found.t), n - 1)
@@ -135,45 +135,75 @@ def test_the_detectable_difference_is_where_scipys_t_has_the_power(n: int, alpha
     assert stats.nct.sf(stats.t.ppf(1 - alpha / 2, n - 1), n - 1, shift) == pytest.approx(0.8, abs=1e-9)
 
 
-def test_the_detectable_difference_meets_the_first_step_of_holm() -> None:
-    alone, many = (compare(A, B, 0.1, comparisons=m).detectable for m in (1, 10))
-    assert many is not None and alone is not None
-    assert many == pytest.approx(detectable_difference(float((A - B).std(ddof=1)), 12, 0.1, 0.005))
-    assert many > alone
+# ----------------------------------------------------------------------------------------------------------- families
 
 
-def test_holm_is_that_of_statsmodels() -> None:
-    multipletests = pytest.importorskip("statsmodels.stats.multitest").multipletests
-    for seed in range(5):
-        p = np.random.default_rng(seed).beta(0.5, 3, 9).tolist()
-        assert holm(p) == pytest.approx(multipletests(p, method="holm")[1].tolist())
+def family(table: np.ndarray, ratio: float) -> Family:
+    """Of scores [operators + 1, units]; the first line is the baseline's."""
+    first, *others = [dict(enumerate(row)) for row in table]
+    names = [f"o{i}" for i in range(len(others))]
+    return against(dict(zip(names, others, strict=True)), first, dict.fromkeys(names, ratio))
 
 
-def test_holm_counts_tests_that_could_not_be_made() -> None:
-    assert holm([0.01, None, 0.04]) == [pytest.approx(0.03), None, pytest.approx(0.08)]
-    assert holm([0.04, 0.03]) == [pytest.approx(0.06), pytest.approx(0.06)]
-    assert holm([]) == []
+def test_one_operator_alone_is_the_paired_test() -> None:
+    found, alone = family(np.array([B, A]), 0.1).differences["o0"], compare(A, B, 0.1)
+    assert (found.difference, found.low, found.high) == pytest.approx((alone.difference, alone.low, alone.high))
+    assert (found.joint_low, found.joint_high, found.p) == pytest.approx((alone.low, alone.high, alone.p))
+    assert found.graphs is None and found.trainings == 12 and found.detectable == found.joint_detectable
 
 
-def test_the_probability_of_improvement_counts_pairs() -> None:
-    a, b = [0.7, 0.8, 0.8, 0.9], [0.6, 0.8, 0.85]
-    pairs = [(x > y) + (x == y) / 2 for x, y in itertools.product(a, b)]
-    assert probability_of_improvement(a, b) == pytest.approx(np.mean(pairs))
-    assert probability_of_improvement(a, b) + probability_of_improvement(b, a) == pytest.approx(1)
-    u = stats.mannwhitneyu(A, B).statistic
-    assert probability_of_improvement(A, B) == pytest.approx(u / A.size / B.size)
+def test_of_several_all_hold_at_once_after_bonferroni() -> None:
+    table = np.random.default_rng(3).normal(0.7, 0.05, (6, 10))
+    found = family(table, 1 / 8)
+    for i, one in enumerate(found.differences.values()):
+        d = table[1 + i] - table[0]
+        error = np.sqrt(1 / 10 + 1 / 8) * d.std(ddof=1)
+        half = stats.t.ppf(1 - 0.05 / 5 / 2, 9) * error
+        assert (one.joint_low, one.joint_high) == pytest.approx((d.mean() - half, d.mean() + half))
+        assert one.p == pytest.approx(min(1.0, 5 * compare(table[1 + i], table[0], 1 / 8).p or 0.0))
+        assert one.joint_detectable == pytest.approx(detectable_difference(d.std(ddof=1), 10, 1 / 8, 0.05 / 5))
+        assert found.covariance[i, i] == pytest.approx(error**2 * 9 / 7)
+    assert found.covariance[0, 1] == pytest.approx(0.5 * np.sqrt(found.covariance[0, 0] * found.covariance[1, 1]))
 
 
-def test_the_bootstrap_resamples_units() -> None:
-    draws = np.random.default_rng(5).choice(A, (40_000, A.size)).mean(axis=1)
-    low, high = bootstrap_interval(A)
-    assert (low, high) == (
-        pytest.approx(np.quantile(draws, 0.025), abs=5e-4),
-        pytest.approx(np.quantile(draws, 0.975), abs=5e-4),
-    )
-    assert bootstrap_interval(A) == (low, high)
-    with pytest.raises(ValueError, match="two units"):
-        bootstrap_interval([0.5])
+def test_units_of_both_alone_and_five_of_them_count() -> None:
+    scores = {"few": {0: 0.7, 1: 0.8, 2: 0.9, 3: 0.7, 9: 0.1}, "none": {7: 0.5}, "equal": {i: 0.7 for i in range(6)}}
+    found = against(scores, {i: 0.6 for i in range(6)}, dict.fromkeys(scores, 0.1))
+    assert set(found.differences) == {"few", "equal"} and found.known == () and found.alpha is None
+    few = found.differences["few"]
+    assert few.trainings == 4 and few.difference == pytest.approx(0.175) and few.low is None and few.p is None
+    assert found.differences["equal"].error is None
+
+
+def test_families_of_runs_hold_where_no_operator_differs() -> None:
+    """Splits that share graphs, operators that share the baseline and what a split has for all."""
+    rng, wrong, outside = np.random.default_rng(4), 0, []
+    for _ in range(400):
+        shared = rng.normal(0, np.sqrt(1 / 8), (9, 1))
+        table = shared + rng.normal(0, 1, (9, 10)) + rng.normal(0, 2, 10)
+        found = family(table, 1 / 8).differences.values()
+        wrong += any(one.joint_low > 0 or one.joint_high < 0 for one in found)
+        outside += [one.low > 0 or one.high < 0 for one in found]
+    assert wrong / 400 <= 0.06 and np.mean(outside) == pytest.approx(0.05, abs=0.02)
+
+
+def test_over_datasets_runs_keep_their_level() -> None:
+    """Of intervals of the mean over four datasets, by ten runs each, 95 % hold it: whatever the spread."""
+    rng = np.random.default_rng(5)
+    for spread in (0.0, 0.02):
+        inside = []
+        for _ in range(100):
+            measured = []
+            for error in (0.02, 0.03, 0.05, 0.08):
+                noise = rng.normal(0, np.sqrt(1 / 8), (7, 1)) + rng.normal(0, 1, (7, 10))
+                table = error * noise + rng.normal(0, spread / np.sqrt(2), (7, 1))
+                one = family(table, 1 / 8)
+                values = np.array([d.difference for d in one.differences.values()])
+                measured.append(Measured(one.known, values, one.covariance))
+            for mean in over(measured).means:
+                low, high = mean.mean.interval()
+                inside.append(low <= 0 <= high)
+        assert 0.92 <= np.mean(inside) <= 1.0
 
 
 # -------------------------------------------------------------------------------------------------------------- ranks

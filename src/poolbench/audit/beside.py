@@ -8,7 +8,8 @@ from dataclasses import replace
 from poolbench.records.counting import counted
 from poolbench.records.equivalence import Links
 from poolbench.records.record import Record
-from poolbench.report.leaderboard import Board, Column, Row, boards
+from poolbench.report.board import Board, Column, Row
+from poolbench.report.leaderboard import boards
 from poolbench.report.report import standing
 from poolbench.statistics import LEVEL, Estimate
 

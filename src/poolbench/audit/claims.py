@@ -16,7 +16,7 @@ from poolbench.records.digests import count
 from poolbench.records.identity import processes
 from poolbench.records.outcomes import MOST
 from poolbench.records.record import PAIRED, Record
-from poolbench.report.leaderboard import FRACTIONS
+from poolbench.report.board import FRACTIONS
 
 _PROTOCOLS = "poolbench.data.protocols."
 PROTOCOLS = {

@@ -29,8 +29,10 @@ from poolbench.records.changes import today
 from poolbench.records.equivalence import Covered, Links
 from poolbench.records.record import Record
 from poolbench.records.stripping import stripped
-from poolbench.report.leaderboard import Board, Place, dataset_name, pool_name, protocol_name, value_at
-from poolbench.report.tables import markdown_escape, results
+from poolbench.report.board import Board, value_at
+from poolbench.report.leaderboard import Place, dataset_name, pool_name, protocol_name
+from poolbench.report.table import markdown_escape
+from poolbench.report.tables import results
 from poolbench.wording import count
 
 SHARE = 0.05

@@ -25,7 +25,7 @@ from poolbench.records.gathered import gather
 from poolbench.records.identity import EXECUTION_KEYS, without
 from poolbench.records.record import Record, read_record
 from poolbench.records.version import installed_code
-from poolbench.report.leaderboard import value_at
+from poolbench.report.board import value_at
 
 #: How far the metrics of a run on another machine, or with other packages, may be apart: rounding differs there, and
 #: training multiplies it. 3 points is what the tables take for agreement with a published value.

@@ -23,7 +23,8 @@ from poolbench.records.counting import counted
 from poolbench.records.equivalence import Links
 from poolbench.records.record import Record
 from poolbench.records.stripping import local_words, stripped
-from poolbench.report.leaderboard import pool_name, value_at
+from poolbench.report.board import value_at
+from poolbench.report.leaderboard import pool_name
 from poolbench.report.report import answering, standing
 from poolbench.wording import count
 

@@ -21,7 +21,7 @@ from poolbench.config import Config
 from poolbench.data import index_files
 from poolbench.errors import PoolBenchError, nearest
 from poolbench.records.changes import today, upgrade
-from poolbench.report.leaderboard import value_at
+from poolbench.report.board import value_at
 
 if TYPE_CHECKING:
     from poolbench.nn.model import DataFacts

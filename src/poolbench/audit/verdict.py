@@ -10,7 +10,8 @@ from typing import Any, Literal
 from poolbench.records.digests import CLOCKS, chain, first_difference, unpack
 from poolbench.records.equivalence import Witness
 from poolbench.records.record import Record, Row
-from poolbench.report.leaderboard import FRACTIONS, dataset_name
+from poolbench.report.board import FRACTIONS
+from poolbench.report.leaderboard import dataset_name
 
 LOSS = 1e-3
 """So far may losses of two runs be apart that are `close`."""

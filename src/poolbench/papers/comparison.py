@@ -17,7 +17,7 @@ from poolbench.records.equivalence import Links
 from poolbench.records.identity import canonical_json
 from poolbench.records.record import Record
 from poolbench.records.version import installed_code
-from poolbench.report.tables import Table
+from poolbench.report.table import Table
 from poolbench.statistics import LEVEL, Agreement, Estimate
 
 VERDICTS = ("agrees", "differs", "cannot tell")

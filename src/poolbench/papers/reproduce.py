@@ -47,7 +47,8 @@ from poolbench.records.equivalence import Links
 from poolbench.records.forgotten import Forgotten
 from poolbench.records.gathered import Gist, found_records
 from poolbench.records.record import Record
-from poolbench.report.tables import FORMATS, time_text
+from poolbench.report.table import FORMATS
+from poolbench.report.tables import time_text
 from poolbench.wording import count
 
 TABLES = "tables"

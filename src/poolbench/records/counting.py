@@ -36,10 +36,15 @@ def counted(records: Iterable[Record], links: Links, version: Version = installe
         version: the version asked for.
     """
     best: dict[tuple[str, str], tuple[tuple[Any, ...], Counted]] = {}
+    known: dict[tuple[bytes, str | None], tuple[str, str, Kind | None]] = {}
     for record in records:
-        asked, code = version(record.config), str(record.code)
-        kind = links.of(record, asked)
-        one = Counted(record, asked if kind else links.least(Covered.of(record.config), code), kind)
+        alike = record.alike, record.code
+        if alike not in known:
+            asked, code = version(record.config), str(record.code)
+            kind = links.of(record, asked)
+            known[alike] = asked, asked if kind else links.least(Covered.of(record.config), code), kind
+        asked, name, kind = known[alike]
+        one, code = Counted(record, name, kind), str(record.code)
         rank = code == asked, kind == "same", record.schema, record.attempt, code
         run = record.setting, one.version
         if run not in best or rank > best[run][0]:

@@ -21,6 +21,7 @@ from filelock import FileLock
 from msgspec import Struct
 
 from poolbench.errors import PoolBenchError, RunError
+from poolbench.loading import resting
 from poolbench.records import lines
 from poolbench.records.attempts import attempts_of, iter_records
 from poolbench.records.forgotten import Forgotten
@@ -84,7 +85,8 @@ def found_records(
     """As `gather`, for a folder that may have none."""
     forgotten = Forgotten.read(results)
     kept = (record for path in files(results) for record in read(path, wanted, broken))
-    found = {key(record): record for record in kept if record not in forgotten}
+    with resting():
+        found = {key(record): record for record in kept if record not in forgotten}
     made = (record for _, record in iter_records(results) if wanted is None or wanted(record))
     found |= {key(record): record if curves else lean(record) for record in made}
     return [found[each] for each in sorted(found, key=lambda each: (each[0], each[2], each[1]))]

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from poolbench.report.board import Cell, Column, Row
 from poolbench.report.canvas import Canvas, Markers
 from poolbench.report.drawn import MARKERS, Drawn, beside, joined
 from poolbench.report.evidence import Evidence
-from poolbench.report.leaderboard import Cell, Column, Row
 from poolbench.report.panels import COLOURS, EDGE, GAP, GREY, HEAD, Look, Panel, legend, linear, names_axis
 
 MEASURES = {

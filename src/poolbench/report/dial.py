@@ -19,11 +19,13 @@ from poolbench.errors import PoolBenchError, nearest
 from poolbench.records.changes import canonical, upgrade
 from poolbench.records.frame import flatten
 from poolbench.records.identity import canonical_json, without
+from poolbench.report.board import Board, Cell, Column, Metric, Row, value_at
 from poolbench.report.canvas import Canvas, Line, Markers
 from poolbench.report.drawn import Drawn, looks_of
-from poolbench.report.leaderboard import Board, Cell, Column, Metric, Row, differences, value_at
+from poolbench.report.leaderboard import differences
 from poolbench.report.panels import EDGE, HEAD, MOST, Axis, End, Look, Panel, labels, linear, names_size
-from poolbench.report.tables import Table, cell_text, in_domain_text
+from poolbench.report.table import Table
+from poolbench.report.tables import cell_text, in_domain_text
 from poolbench.statistics import LEVEL, Estimate
 
 SHARE = "perturb.share"
@@ -182,7 +184,7 @@ def _rest(row: Row, column: Column, cell: Cell, key: str) -> dict[str, Any]:
     setting = json.loads(row.key)["config"]
     if not (setting.get("perturb") or {}).get("_target_"):
         setting.pop("perturb", None)
-    name, options, content = json.loads(column.key)
+    name, options, content, *_ = json.loads(column.key)
     # What a generator makes follows its options: where one of them is the dial, so does the fingerprint.
     data = {} if key.startswith("dataset.") else {"data": content[:8]}
     splits = cell.runs[0].record.splits
@@ -369,9 +371,8 @@ def _axis(values: Sequence[float]) -> Axis:
 
 
 def _extent(sheet: Sheet, part: str) -> list[float]:
-    """Means and intervals; those of two units, which are as wide as anything, only as far as they reach."""
     found = [score for curve in sheet.curves for cell in curve.all if (score := _score(cell, part))]
-    ends = [end for one in found if one.n > 2 for end in sheet.column.metric.reach(one)]
+    ends = [end for one in found for end in sheet.column.metric.reach(one)]
     return [*(one.mean for one in found), *ends]
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from poolbench.errors import RunError
+from poolbench.report.board import BASELINE, Column, Metric, Row
 from poolbench.report.canvas import INK, Canvas, text_width
-from poolbench.report.leaderboard import BASELINE, Column, Metric, Row
 from poolbench.report.panels import COLOURS, EDGE, GAP, GREY, HEAD, NUMBER, TITLE, Axis, Look, Panel, names_size
 
 MARKERS = ("o", "^", "D", "v", "P", "X", "<", ">")

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
 
-from poolbench.report.leaderboard import Board, Column, Overall, Row, Versus
+from poolbench.report.board import BASELINE, Board, Column, Row
+from poolbench.report.comparing import Compared, Pair, compared
+from poolbench.statistics.datasets import Mean
 
 LARGE = 0.9
 """The share of differences that are paler than the strongest colour: one outlier must not make all others pale."""
@@ -60,12 +62,18 @@ class Evidence:
     board: Board
 
     @cached_property
-    def versus(self) -> Mapping[tuple[Row, Column], Versus]:
-        return {(v.row, v.column): v for v in self.board.versus}
+    def compared(self) -> list[Compared]:
+        """Its settings against no pooling."""
+        return compared(self.board, BASELINE)
 
     @cached_property
-    def overall(self) -> Mapping[Row, Overall]:
-        return {one.row: one for one in self.board.overall}
+    def pairs(self) -> Mapping[tuple[Row, Column], Pair]:
+        return {at: pair for one in self.compared for at, pair in one.pairs.items()}
+
+    @cached_property
+    def over(self) -> Mapping[Row, Mean]:
+        """What settings came to over datasets."""
+        return {row: mean for one in self.compared for row, mean in one.means.items()}
 
     # ------------------------------------------------------------------------------------------------------- the order
 
@@ -77,7 +85,7 @@ class Evidence:
             by_baseline.setdefault(self.board.baseline(row), []).append(row)
         alone = [row for other, rows in by_baseline.items() if other is None or len(rows) == 1 for row in rows]
         groups = [Group(other, self._sorted(rows)) for other, rows in by_baseline.items() if other and len(rows) > 1]
-        groups.sort(key=lambda group: -sum((row, c) in self.versus for row in group.rows for c in self.board.columns))
+        groups.sort(key=lambda group: -sum((row, c) in self.pairs for row in group.rows for c in self.board.columns))
         return (*groups, *([Group(None, self._sorted(alone))] if alone else []))
 
     @cached_property
@@ -100,9 +108,9 @@ class Evidence:
     def gain(self, row: Row, columns: Sequence[Column]) -> float | None:
         """By which rows are sorted: the estimate over datasets, or the mean of the differences on those that are given;
         0 of a baseline, None where nothing is compared."""
-        one = self.overall.get(row)
-        if one is not None and one.difference is not None and len(columns) == len(self.board.columns):
-            return one.difference
+        one = self.over.get(row)
+        if one is not None and len(columns) == len(self.board.columns):
+            return one.mean.expected
         if self.board.baseline(row) == row:
             return 0.0
         shades = {column: self.shade(row, column) for column in columns}
@@ -117,30 +125,26 @@ class Evidence:
 
     def shade(self, row: Row, column: Column) -> Shade | None:
         """That of a setting on a dataset; None where nothing is compared."""
-        versus = self.versus.get((row, column))
-        if versus is None or versus.comparison is None:
+        pair = self.pairs.get((row, column))
+        if pair is None:
             return None
-        found = versus.comparison
-        gain = found.difference * column.metric.sign
-        size = _part(gain, self._scales[column])
-        return Shade(gain, size, certainty(found.difference, found.low, found.high))
+        found, size = pair.found, _part(pair.gain, self._scales[column])
+        return Shade(pair.gain, size, certainty(found.difference, found.joint_low, found.joint_high))
 
     def shade_over_datasets(self, row: Row) -> Shade | None:
         """That of a setting over datasets; None where there is no such gain."""
-        one = self.overall.get(row)
-        if one is None or one.difference is None:
+        one = self.over.get(row)
+        if one is None:
             return None
-        low, high = one.interval or (None, None)
-        scale = _large([abs(other.difference) for other in self.overall.values() if other.difference is not None])
-        return Shade(one.difference, _part(one.difference, scale), certainty(one.difference, low, high))
+        gain, scale = one.mean.expected, _large([abs(other.mean.expected) for other in self.over.values()])
+        return Shade(gain, _part(gain, scale), certainty(gain, *one.mean.interval()))
 
     @cached_property
     def _scales(self) -> dict[Column, float]:
         """What is large: one for all datasets that are measured in points, and one for each other."""
         found: dict[Column, list[float]] = {column: [] for column in self.board.columns}
-        for versus in self.board.versus:
-            if versus.comparison is not None:
-                found[versus.column].append(abs(versus.comparison.difference))
+        for pair in self.pairs.values():
+            found[pair.column].append(abs(pair.gain))
         points = [size for column, sizes in found.items() if column.metric.points for size in sizes]
         return {column: _large(points if column.metric.points else sizes) for column, sizes in found.items()}
 

@@ -7,11 +7,11 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
+from poolbench.report.board import BASELINE, Board, Cell, Column, Gauge, Metric, Row
 from poolbench.report.canvas import INK, Canvas, Line, Markers, Words, text_width
 from poolbench.report.diagnostics import diagnostics
 from poolbench.report.drawn import Drawn, beside, joined, named, pairs, panel_width
 from poolbench.report.evidence import Evidence, certainty
-from poolbench.report.leaderboard import BASELINE, Board, Cell, Column, Gauge, Row
 from poolbench.report.learning import curves
 from poolbench.report.panels import (
     COLOURS,
@@ -36,9 +36,9 @@ from poolbench.statistics import LEVEL, Ranking
 BETTER, WORSE = COLOURS[:2]
 
 
-def draw(board: Board) -> list[Drawn]:
+def draw(evidence: Evidence) -> list[Drawn]:
     """All figures of a board for which it holds numbers."""
-    evidence = Evidence(board)
+    board = evidence.board
     made = [_scores(evidence), *(_costs(board, gauge, i) for i, gauge in enumerate(board.gauges, 1))]
     made += [_ranks(board), *curves(evidence), diagnostics(evidence)]
     return [figure for figure in made if figure is not None]
@@ -70,20 +70,20 @@ def _scores(evidence: Evidence) -> Drawn | None:
         _gains(panels[0], evidence, gains)
     for i, column in enumerate(columns, first):
         left, top = begin + i % across * pitch[0], HEAD + i // across * pitch[1]
-        values = [value for row in rows for value in _extent(board.cells[row, column])]
+        values = [value for row in rows for value in _extent(board.cells[row, column], column.metric)]
         panel = Panel(canvas, column.dataset, left, top, width, height, linear(values, 4), names_axis(names))
         panel.grid(across=False)
         _baselines(panel, board, column)
         for y, row in enumerate(rows):
-            _score_line(panel, y, board.cells[row, column], _look(evidence, row, column))
+            _score_line(panel, y, board.cells[row, column], column.metric, _look(evidence, row, column))
         panel.frame([named(column.metric), _counts(board, column)])
         if i % across == 0:
             panel.names()
         panels.append(panel)
     canvas.width = begin + across * pitch[0] + EDGE
     canvas.height = math.ceil((len(columns) + first) / across) * pitch[1]
-    if board.versus:
-        side = f"than {BASELINE}: the interval of the difference leaves 0 out"
+    if evidence.pairs:
+        side = f"than {BASELINE}: the interval for all at once leaves 0 out"
         undecided = "it holds 0, is not known, or nothing is compared"
         legend(canvas, [(f"better {side}", Look(BETTER, "o")), (f"worse {side}", Look(WORSE, "o")),
                         (undecided, Look(GREY, "o")), (BASELINE, Look(INK, "s"))])  # fmt: skip
@@ -95,25 +95,24 @@ def _scores(evidence: Evidence) -> Drawn | None:
 
 
 def _gains_axis(evidence: Evidence, gains: Mapping[Row, float]) -> Axis:
-    ends = [100 * end for row in gains for end in evidence.overall[row].interval or ()]
+    ends = [100 * end for row in gains for end in evidence.over[row].mean.interval()]
     return linear([0.0, *(100 * gain for gain in gains.values()), *ends], 4)
 
 
 def _gains(panel: Panel, evidence: Evidence, gains: Mapping[Row, float]) -> None:
-    """The gain over no pooling over datasets, in points, with its interval where there is one."""
+    """The mean gain over no pooling over datasets, in points, with its interval."""
     panel.grid(across=False)
     draw = panel.canvas.marks.append
     draw(Line([panel.at(0, panel.y.high), panel.at(0, panel.y.low)], INK, 0.8, ":"))
     for y, row in enumerate(evidence.rows):
         if row in gains:
-            interval = evidence.overall[row].interval
-            look = _look_of(gains[row], certainty(gains[row], *(interval or (None, None))))
-            if interval:
-                draw(Line([panel.at(100 * end, y) for end in interval], look.colour, 1.8))
+            interval = evidence.over[row].mean.interval()
+            look = _look_of(gains[row], certainty(gains[row], *interval))
+            draw(Line([panel.at(100 * end, y) for end in interval], look.colour, 1.8))
             draw(Markers([panel.at(100 * gains[row], y)], look.marker, look.colour, 7))
         elif evidence.board.baseline(row) == row:
             draw(Markers([panel.at(0, y)], "s", INK, 7))
-    counts = sorted({evidence.overall[row].datasets for row in gains})
+    counts = sorted({evidence.over[row].datasets for row in gains})
     n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     panel.frame([f"gain over {BASELINE}, points", f"n = {n} datasets"])
     panel.names()
@@ -130,10 +129,8 @@ def _look(evidence: Evidence, row: Row, column: Column) -> Look:
     return _look_of(shade.gain, shade.certainty) if shade else Look(GREY, "o")
 
 
-def _extent(cell: Cell) -> list[float]:
-    found = cell.estimate
-    interval = [end for end in (found.low, found.high) if end is not None] if found else []
-    return [*cell.scores.values(), *interval]
+def _extent(cell: Cell, metric: Metric) -> list[float]:
+    return [*cell.scores.values(), *(metric.reach(cell.estimate) if cell.estimate else ())]
 
 
 def _baselines(panel: Panel, board: Board, column: Column) -> None:
@@ -144,12 +141,12 @@ def _baselines(panel: Panel, board: Board, column: Column) -> None:
             panel.canvas.marks.append(Line(ends, INK, 0.8, ":"))
 
 
-def _score_line(panel: Panel, y: int, cell: Cell, look: Look) -> None:
+def _score_line(panel: Panel, y: int, cell: Cell, metric: Metric, look: Look) -> None:
     found, draw = cell.estimate, panel.canvas.marks.append
     if found is not None:
         draw(Markers([panel.at(value, y + 0.26) for value in cell.scores.values()], "o", look.colour, 3, 0.35))
-        if found.low is not None and found.high is not None:
-            draw(Line([panel.at(found.low, y), panel.at(found.high, y)], look.colour, 1.8))
+        if ends := metric.reach(found):
+            draw(Line([panel.at(end, y) for end in ends], look.colour, 1.8))
         draw(Markers([panel.at(found.mean, y)], look.marker, look.colour, 7))
     if cell.lost:
         at = panel.right + 4, panel.at(panel.x.low, y)[1]

@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean, median
 
+from poolbench.report.board import BASELINE, Board, Cell, Column, Row
 from poolbench.report.canvas import Line, Markers
 from poolbench.report.drawn import Drawn, looks_of, pairs
 from poolbench.report.evidence import Evidence
-from poolbench.report.leaderboard import BASELINE, Board, Cell, Column, Row
 from poolbench.report.panels import MOST, Axis, End, Look, Panel, labels, linear, names_size, within
 
 SMOOTHED = 9

@@ -7,6 +7,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,8 +20,11 @@ from poolbench.records.frame import flatten
 from poolbench.records.gathered import Gist, Wanted, found_records, gather
 from poolbench.records.record import Record
 from poolbench.records.version import installed_code
-from poolbench.report.leaderboard import Board, Place, boards, dataset_name, protocol_name
-from poolbench.report.tables import document, tables
+from poolbench.report.board import Board
+from poolbench.report.evidence import Evidence
+from poolbench.report.leaderboard import Place, boards, dataset_name, protocol_name
+from poolbench.report.table import document
+from poolbench.report.tables import results, tables
 from poolbench.wording import count
 
 T = TypeVar("T")
@@ -65,11 +69,16 @@ class Report:
     notes: tuple[str, ...]
     """What was asked for, and what was left out, a sentence each."""
 
+    @cached_property
+    def evidence(self) -> tuple[Evidence, ...]:
+        """What each board says."""
+        return tuple(map(Evidence, self.boards))
+
     def written(self, format: str) -> str:
         """All tables as `md` or `tex`, or the results as one `csv` file."""
         if format == "csv":
-            return document([tables(board)[0] for board in self.boards], (), format)
-        return document([table for board in self.boards for table in tables(board)], self.notes, format)
+            return document([results(board) for board in self.boards], (), format)
+        return document([table for one in self.evidence for table in tables(one)], self.notes, format)
 
 
 def build(

@@ -24,11 +24,12 @@ from poolbench import statistics
 from poolbench.errors import PoolBenchError
 from poolbench.records.frame import flatten
 from poolbench.records.identity import canonical_json, without
+from poolbench.report.board import Board, Cell, Column, Row
 from poolbench.report.canvas import INK, Canvas, Line, Markers, text_width
 from poolbench.report.drawn import Drawn
-from poolbench.report.leaderboard import Board, Cell, Column, Row, differences, p_number
+from poolbench.report.leaderboard import differences
 from poolbench.report.panels import COLOURS, EDGE, GAP, HEAD, TITLE, Panel, linear, names_axis, names_size
-from poolbench.report.tables import Table
+from poolbench.report.table import Table, p_number
 from poolbench.statistics import LEVEL, MARGIN, Scores
 
 ASPECTS = {"ReplaceGraph": "structure", "ReplaceFeatures": "features"}

@@ -1,62 +1,26 @@
-"""Tables of a board, for people (Markdown, LaTeX) and for programs (CSV, full precision)."""
+"""The tables of a board: results, what they show against no pooling, ranks, costs and failures."""
 
 from __future__ import annotations
 
-import csv
-import io
-import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from statistics import fmean
 from typing import Any
 
-from poolbench.errors import one_line, printable
 from poolbench.records.record import PAIRED
-from poolbench.report.leaderboard import (
-    BASELINE,
-    DATASETS_FOR_BOOTSTRAP,
-    MEMORY,
-    Board,
-    Cell,
-    Column,
-    Cost,
-    Gauge,
-    Row,
-    p_number,
-    points,
-)
-from poolbench.statistics import LEVEL, POWER
-
-FORMATS = ("md", "tex", "csv")
+from poolbench.report import against
+from poolbench.report.board import MEMORY, Board, Cell, Column, Cost, Gauge, Row
+from poolbench.report.evidence import Evidence
+from poolbench.report.table import Table, p_number
+from poolbench.statistics import LEVEL
+from poolbench.statistics.families import ENOUGH
 
 
-@dataclass(frozen=True)
-class Table:
-    """Text in rows, what it shows, and the same as records for a program."""
-
-    name: str
-    """For file names, unique on a board."""
-    title: str
-    caption: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    left: int
-    """How many columns hold names, and so stand to the left; the last one too where it holds words."""
-    records: tuple[dict[str, Any], ...]
-
-    def written(self, format: str) -> str:
-        """As Markdown (`md`), LaTeX (`tex`) or CSV (`csv`), with a line end."""
-        return {"md": _markdown, "tex": _latex, "csv": lambda table: to_csv(table.records)}[format](self)
-
-
-def tables(board: Board) -> list[Table]:
+def tables(evidence: Evidence) -> list[Table]:
     """All tables of a board that have something to say."""
-    made = [results(board), categories(board), against_baseline(board), over_datasets(board), ranks(board)]
+    board = evidence.board
+    made = [results(board), categories(board), *against.of_board(board, evidence.compared), ranks(board)]
     made += [costs(board, gauge, i) for i, gauge in enumerate(board.gauges, 1)]
     return [table for table in [*made, failures(board)] if table.rows]
-
-
-# -------------------------------------------------------------------------------------------------------- what is shown
 
 
 def results(board: Board) -> Table:
@@ -76,9 +40,10 @@ def results(board: Board) -> Table:
         ]
         rows.append((_pool(row), row.model, *([marks] if options else []), _parameters(cells), *text))
     caption = (
-        f"Mean of the test metric ± half the width of its {LEVEL:.0%} interval, with the variance corrected for "
-        f"resampled splits (Nadeau & Bengio, 2003); n counts {' or '.join(sorted({c.unit for c in board.columns}))}. "
-        "Failed, pruned and missing runs are counted and are in no mean."
+        f"Mean of the test metric ± half the width of its {LEVEL:.0%} interval, or its ends where it is cut at 0 or 1, "
+        "with the variance corrected for resampled splits (Nadeau & Bengio, 2003); "
+        f"n counts {' or '.join(sorted({c.unit for c in board.columns}))}, of which fewer than {ENOUGH} say nothing of "
+        "their spread: too few runs. Failed, pruned and missing runs are counted and are in no mean."
     )
     if shifted:
         caption += (
@@ -93,17 +58,14 @@ def cell_text(cell: Cell, column: Column) -> str:
     found = cell.estimate
     if found is None:
         return ", ".join(cell.lost) or "–"
-    half = "" if found.half is None else f" ± {column.metric.text(found.half)}"
+    counted = f"n = {found.n}" + (", too few runs" if found.n < ENOUGH else "")
     close = [f"{cell.close} close"] if cell.close else []
-    return f"{column.metric.text(found.mean)}{half} ({'; '.join([f'n = {found.n}', *close, *cell.lost])})"
+    return f"{column.metric.said(found)} ({'; '.join([counted, *close, *cell.lost])})"
 
 
 def in_domain_text(cell: Cell, column: Column) -> str:
     """The same of held-out graphs like those of training."""
-    found = cell.in_domain
-    if found is None:
-        return "–"
-    return column.metric.text(found.mean) + ("" if found.half is None else f" ± {column.metric.text(found.half)}")
+    return "–" if cell.in_domain is None else column.metric.said(cell.in_domain)
 
 
 def _heading(column: Column) -> str:
@@ -210,87 +172,6 @@ def _totals(board: Board) -> dict[str, int]:
     return {name: total for one in sizes for name, total in one.items()}
 
 
-def against_baseline(board: Board) -> Table:
-    """Every setting against no pooling, on paired units."""
-    header = (
-        "dataset", "pool", "model", f"difference to {BASELINE}", f"{LEVEL:.0%} interval", "p", "Holm p", "P(better)",
-        "n", "in words",
-    )  # fmt: skip
-    rows, records = [], []
-    for versus in board.versus:
-        metric, found = versus.column.metric, versus.comparison
-        low, high = (found.low, found.high) if found else (None, None)
-        rows.append((
-            versus.column.dataset,
-            _named(versus.row),
-            versus.row.model,
-            f"{metric.gap(found.difference)} {metric.unit}" if found else "–",
-            "–" if low is None or high is None else f"{metric.gap(low)} to {metric.gap(high)}",
-            p_number(found.p if found else None),
-            p_number(versus.corrected),
-            "–" if versus.improvement is None else f"{versus.improvement:.2f}",
-            str(found.n if found else 0),
-            versus.words,
-        ))  # fmt: skip
-        records.append({
-            **_identity(board, versus.row, versus.column),
-            "metric": metric.name,
-            "difference": found and found.difference,
-            "std": found and found.std,
-            "n": found.n if found else 0,
-            "unit": versus.column.unit,
-            "low": low,
-            "high": high,
-            "t": found and found.t,
-            "p": found and found.p,
-            "p_holm": versus.corrected,
-            "probability_of_improvement": versus.improvement,
-            "detectable_difference": found and found.detectable,
-            "verdict": versus.verdict,
-        })  # fmt: skip
-    caption = (
-        f"Paired differences pool − {BASELINE} on the same splits with the same settings, corrected resampled t test; "
-        "Holm's correction over the settings compared on a dataset (the interval is that of the pair alone); "
-        f"P(better): how often a run beats one of {BASELINE}; what could have been shown: at power {POWER}."
-    )
-    title = f"Against {BASELINE}, {board.protocol}"
-    return Table("against-none", title, caption, header, tuple(rows), 3, tuple(records))
-
-
-def over_datasets(board: Board) -> Table:
-    """Every setting against no pooling, datasets as the units."""
-    header = ("pool", "datasets", "mean gain", f"{LEVEL:.0%} interval", "P(better)", f"{LEVEL:.0%} interval")
-    rows, records = [], []
-    for one in board.overall:
-        gain, chance = one.interval, one.improvement_interval
-        rows.append((
-            board.name(one.row),
-            str(one.datasets),
-            "–" if one.difference is None else f"{points(one.difference)} points",
-            f"{points(gain[0])} to {points(gain[1])}" if gain else "too few datasets",
-            f"{one.improvement:.2f}",
-            f"{chance[0]:.2f} to {chance[1]:.2f}" if chance else "too few datasets",
-        ))  # fmt: skip
-        records.append({
-            "protocol": board.protocol,
-            **_row_identity(one.row),
-            "datasets": one.datasets,
-            "mean_gain": one.difference,
-            "low": gain and gain[0],
-            "high": gain and gain[1],
-            "probability_of_improvement": one.improvement,
-            "probability_low": chance and chance[0],
-            "probability_high": chance and chance[1],
-        })  # fmt: skip
-    caption = (
-        f"Gain over {BASELINE}, averaged over datasets; intervals are bootstrapped over datasets, the independent "
-        f"units, where there are {DATASETS_FOR_BOOTSTRAP} at least."
-    )
-    return Table(
-        "over-datasets", f"Over all datasets, {board.protocol}", caption, header, tuple(rows), 1, tuple(records)
-    )
-
-
 def ranks(board: Board) -> Table:
     """Average ranks over datasets; without rows where there are none."""
     found = board.ranking
@@ -385,96 +266,3 @@ def failures(board: Board) -> Table:
     return Table(
         "failures", f"Failed and pruned runs, {board.protocol}", caption, header, tuple(rows), 6, tuple(records)
     )
-
-
-# --------------------------------------------------------------------------------------------------------- how it looks
-
-
-def document(tables: Sequence[Table], notes: Sequence[str], format: str) -> str:
-    """Notes and tables as `md` or `tex`, or what the tables hold as one `csv` file."""
-    if format == "csv":
-        return to_csv([record for table in tables for record in table.records])
-    said = [f"% {printable(note)}" if format == "tex" else markdown_escape(note) for note in notes]
-    return "\n".join([*(["\n".join(said) + "\n"] if said else []), *(table.written(format) for table in tables)])
-
-
-def _aligned(table: Table) -> list[str]:
-    """`l` or `r` for each column: names and words to the left, numbers to the right."""
-    last = len(table.header) - 1
-    return ["l" if i < table.left or (i == last and table.header[i] == "in words") else "r" for i in range(last + 1)]
-
-
-_HTML = re.compile(r"<(?=[a-zA-Z/!?])")
-"""What would begin an element."""
-
-
-def markdown_escape(text: str) -> str:
-    """Plain text as Markdown in one line, in a cell too: nothing of it is a column, an element, a link or a picture."""
-    return _HTML.sub(r"\\<", one_line(text).replace("|", "\\|").replace("](", "]\\("))
-
-
-def _markdown(table: Table) -> str:
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(map(markdown_escape, cells)) + " |"
-
-    rule = "| " + " | ".join("---" if side == "l" else "---:" for side in _aligned(table)) + " |"
-    title, caption = markdown_escape(table.title), markdown_escape(table.caption)
-    lines = [f"### {title}", "", line(table.header), rule, *map(line, table.rows), "", caption]
-    return "\n".join(lines) + "\n"
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$", "±": r"$\pm$", "−": "$-$", "–": "--",
-}  # fmt: skip
-
-
-def latex_escape(text: str) -> str:
-    """Plain text as LaTeX in one line, with a minus sign before negative numbers."""
-    escaped = "".join(_LATEX.get(c, c) for c in printable(text))
-    return re.sub(r"(?<![\w-])-(?=\d)", "$-$", escaped)
-
-
-def _latex(table: Table) -> str:
-    def line(cells: Sequence[str]) -> str:
-        row = " & ".join(map(latex_escape, cells)) + r" \\"
-        return f"{{{row[0]}}}{row[1:]}" if row[0] in "[*" else row  # the line break before it would take them
-
-    return "\n".join(
-        [
-            r"% needs \usepackage{booktabs}",
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{latex_escape(f'{table.title}. {table.caption}')}}}",
-            rf"\begin{{tabular}}{{{''.join(_aligned(table))}}}",
-            r"\toprule",
-            line(table.header),
-            r"\midrule",
-            *map(line, table.rows),
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
-            "",
-        ]
-    )
-
-
-def to_csv(records: Sequence[dict[str, Any]]) -> str:
-    """Records with the same keys as CSV with a header; what is not known is an empty field.
-
-    A text that a spreadsheet would take for a formula, which begins with =, +, - or @, gets a quote in front.
-    """
-    if not records:
-        return ""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: _csv_text(value) for key, value in record.items()} for record in records)
-    return text.getvalue()
-
-
-def _csv_text(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    said = printable(value)
-    return f"'{said}" if said.lstrip().startswith(("=", "+", "-", "@")) else said

@@ -47,7 +47,7 @@ def log_report(report: Report, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with wandb.init(project=project, job_type="report", name="report", notes=notes, mode="offline",
                         dir=folder.absolute(), settings=loggers._settings(wandb, BUDGET)) as run:  # fmt: skip
-            made = {f"{board.slug}/{table.name}": table.records for board in report.boards for table in tables(board)}
+            made = {f"{one.board.slug}/{table.name}": table.records for one in report.evidence for table in tables(one)}
             run.log({name: _table(records) for name, records in made.items()})
             return Path(run.settings.sync_dir)
     except OSError as error:

@@ -10,7 +10,8 @@ from poolbench.report.drawn import Drawn
 from poolbench.report.figures import draw
 from poolbench.report.page import page
 from poolbench.report.report import Report
-from poolbench.report.tables import FORMATS, Table, tables
+from poolbench.report.table import FORMATS, Table
+from poolbench.report.tables import tables
 
 
 def write_report(report: Report, results: Path, out: Path, gathered: bool = False) -> list[Path]:
@@ -19,10 +20,10 @@ def write_report(report: Report, results: Path, out: Path, gathered: bool = Fals
     Args:
         results: the folder of the records, to link to them. gathered: to the gathered ones, whatever else is there.
     """
-    figures = {board.slug: draw(board) for board in report.boards}
+    figures = {one.board.slug: draw(one) for one in report.evidence}
     written = []
-    for board in report.boards:
-        written += write_parts(tables(board), figures[board.slug], out, f"{board.slug}-")
+    for one in report.evidence:
+        written += write_parts(tables(one), figures[one.board.slug], out, f"{one.board.slug}-")
     write_text(out / "index.html", page(report, figures, results, out, gathered))
     return [*written, out / "index.html"]
 

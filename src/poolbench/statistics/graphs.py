@@ -28,16 +28,30 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
+from poolbench.statistics.families import ENOUGH, Difference, Family
 from poolbench.statistics.runs import LEVEL, POWER, student
-
-ENOUGH = 5
-"""Fewer trainings than this say nothing of their spread: no interval is given."""
 
 DRAWS = 20_000
 """Of the least p of several tests, for the simultaneous intervals."""
+
+
+Places = tuple[np.ndarray, np.ndarray]
+"""Numbers, ascending, and of each observation the place of its own among them."""
+
+
+def _places(numbers: np.ndarray) -> Places:
+    """`np.unique` with its inverse, without a sort where the largest number is not far above how many there are."""
+    if len(numbers) and int(numbers.min()) >= 0 and int(numbers.max()) < 64 * len(numbers):
+        found = np.flatnonzero(np.bincount(numbers))
+        place = np.zeros(int(found[-1]) + 1, dtype=np.int64)
+        place[found] = np.arange(len(found))
+        return found, place[numbers]
+    found, place = np.unique(numbers, return_inverse=True)
+    return found, place
 
 
 @dataclass(frozen=True)
@@ -51,59 +65,19 @@ class Answers:
     training: np.ndarray
     value: np.ndarray
 
+    @cached_property
+    def places(self) -> tuple[Places, Places]:
+        """Of graphs and of trainings."""
+        return _places(self.graph), _places(self.training)
+
     def __post_init__(self) -> None:
         if not len(self.graph) == len(self.training) == len(self.value):
             raise ValueError("graphs, trainings and values must be as many")
 
-    @property
+    @cached_property
     def keys(self) -> np.ndarray:
         """One number for each observation, the same in all operators: [m]."""
-        return self.training.astype(np.int64) * (1 << 32) + self.graph.astype(np.int64)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """The mean of a - b with what is known of it; None where that takes more trainings (`ENOUGH`), or all are equal.
-
-    error: standard error. low, high: its interval alone. joint_low, joint_high: intervals that hold for all operators
-    of the family at once (Dunnett). new_low, new_high: of one more training of both, on another training set. p: of no
-    difference, corrected for the family in the same way. detectable: the true difference that is found with `POWER`, of
-    the interval alone; joint_detectable: of the family's.
-    by_graph, by_training, rest: standard deviations of a_g (None where each graph was tested once), b_t and e_gt.
-    """
-
-    difference: float
-    graphs: int
-    trainings: int
-    observations: int
-    error: float | None = None
-    freedom: float | None = None
-    low: float | None = None
-    high: float | None = None
-    joint_low: float | None = None
-    joint_high: float | None = None
-    new_low: float | None = None
-    new_high: float | None = None
-    p: float | None = None
-    detectable: float | None = None
-    joint_detectable: float | None = None
-    by_graph: float | None = None
-    by_training: float | None = None
-    rest: float | None = None
-
-
-@dataclass(frozen=True)
-class Family:
-    """Several operators against the same one on a dataset.
-
-    differences: by name. covariance: [n, n] of those names in `known`, in their order, for whatever goes on from here.
-    alpha: at which level each is tested, so that none is called different in `LEVEL` of the cases where none is.
-    """
-
-    differences: Mapping[str, Difference]
-    known: tuple[str, ...]
-    covariance: np.ndarray
-    alpha: float | None
+        return self.training.astype(np.int64) * (1 << 40) + self.graph.astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -160,15 +134,17 @@ def against(operators: Mapping[str, Answers], baseline: Answers, level: float = 
 
 def _sums(a: Answers, b: Answers) -> _Sums | None:
     """None where no observation is in both."""
-    _, first, second = np.intersect1d(a.keys, b.keys, assume_unique=True, return_indices=True)
-    if not len(first):
+    if np.array_equal(a.keys, b.keys):
+        d, (graphs, trainings) = a.value - b.value, b.places
+    else:
+        _, first, second = np.intersect1d(a.keys, b.keys, assume_unique=True, return_indices=True)
+        d = a.value[first] - b.value[second]
+        graphs, trainings = _places(a.graph[first]), _places(a.training[first])
+    if not len(d):
         return None
-    d = a.value[first] - b.value[second]
-    graphs, graph = np.unique(a.graph[first], return_inverse=True)
-    trainings, training = np.unique(a.training[first], return_inverse=True)
     r = (d - d.mean()) / len(d)
-    return _Sums(float(d.mean()), np.bincount(graph, r), np.bincount(training, r), float((r**2).sum()), len(graphs),
-                 len(trainings), len(d), (graphs, trainings))  # fmt: skip
+    return _Sums(float(d.mean()), np.bincount(graphs[1], r), np.bincount(trainings[1], r), float((r**2).sum()),
+                 len(graphs[0]), len(trainings[0]), len(d), (graphs[0], trainings[0]))  # fmt: skip
 
 
 def _covariance(sums: Sequence[_Sums], extra: Sequence[float]) -> np.ndarray:

@@ -14,13 +14,14 @@ aligned, unit by unit. What a sample cannot say is None: the spread of a single 
 A handful of scores of a small test split are often equal by chance, and that must not pass for certainty.
 
 Distributions are `scipy.special`'s functions, to the bit those of `scipy.stats`, which takes three times as long to
-load and is asked for ranks and the bootstrap alone.
+load and is asked for ranks alone.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -28,12 +29,16 @@ from typing import Any, Literal
 import numpy as np
 
 from poolbench.loading import loading
+from poolbench.statistics.families import ENOUGH, Difference, Family
 
 LEVEL = 0.95
 """Of confidence intervals; 1 - LEVEL is the level of tests."""
 
 POWER = 0.8
 """At which the minimal detectable difference is stated."""
+
+TIED = 9
+"""Decimals beyond which scores that are ranked are alike: what is left is the order of a sum."""
 
 MARGIN = 0.03
 """Two accuracies closer than this count as equal: three points."""
@@ -103,28 +108,6 @@ def student(p: float, freedom: float) -> float:
     return float(stdtrit(freedom, p))
 
 
-def bootstrap_interval(
-    values: Scores,
-    statistic: Callable[..., Any] = np.mean,
-    level: float = LEVEL,
-    resamples: int = 9999,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of `statistic`, for independent units alone: datasets, or seeds on a fixed split.
-
-    Never for resampled splits of one dataset: they share graphs, and the interval would be too narrow.
-    """
-    from scipy.stats import bootstrap
-
-    array = _checked(values)
-    if array.size < 2:
-        raise ValueError("a bootstrap needs at least two units")
-    found = bootstrap(
-        (array,), statistic, confidence_level=level, n_resamples=resamples, method="percentile", rng=seed
-    ).confidence_interval
-    return float(found.low), float(found.high)
-
-
 # -------------------------------------------------------------------------------------------------- paired comparisons
 
 
@@ -139,17 +122,13 @@ class Comparison:
     high: float | None
     t: float | None
     p: float | None
-    detectable: float | None
-    """The smallest true difference that so many units find with power `POWER`."""
 
 
-def compare(a: Scores, b: Scores, test_over_train: float, level: float = LEVEL, comparisons: int = 1) -> Comparison:
+def compare(a: Scores, b: Scores, test_over_train: float, level: float = LEVEL) -> Comparison:
     """The corrected resampled t test of paired scores (Nadeau & Bengio, 2003, section 3).
 
     Args:
         a, b: [n], scores of two settings on the same n units, in the same order.
-        comparisons: how many such tests are corrected together; the detectable difference is stated at the level
-            that the hardest of them has to meet.
     """
     from scipy.special import stdtr
 
@@ -159,11 +138,10 @@ def compare(a: Scores, b: Scores, test_over_train: float, level: float = LEVEL, 
     differences = first - second
     found = estimate(differences, test_over_train, level)
     if not found.std:
-        return Comparison(found.mean, found.std, found.n, None, None, None, None, None)
+        return Comparison(found.mean, found.std, found.n, None, None, None, None)
     statistic = found.mean / standard_error(found.std, found.n, test_over_train)
     p = 2 * float(stdtr(found.n - 1, -abs(statistic)))
-    detectable = detectable_difference(found.std, found.n, test_over_train, (1 - level) / comparisons)
-    return Comparison(found.mean, found.std, found.n, found.low, found.high, statistic, p, detectable)
+    return Comparison(found.mean, found.std, found.n, found.low, found.high, statistic, p)
 
 
 def detectable_difference(
@@ -199,30 +177,56 @@ def _noncentrality(freedom: int, alpha: float, power: float) -> float:
     return float(brentq(missing, 0.0, upper))
 
 
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's step-down correction (Scandinavian Journal of Statistics 6, 1979).
+def against(
+    operators: Mapping[str, Mapping[Any, float]],
+    baseline: Mapping[Any, float],
+    test_over_train: Mapping[str, float],
+    level: float = LEVEL,
+) -> Family:
+    """Each operator against the baseline by the corrected resampled t test, over the units that both have.
 
-    A test that could not be made (None) stays None, and still counts among those that were tried.
+    Intervals for all at once, and p, are corrected after Bonferroni, whatever hangs together. The covariance is for
+    what goes on from here: variances are those of a t, nu / (nu - 2) times as large as if they were known, and between
+    two operators there is a correlation of one half, as the baseline's part is in both: ten runs tell no better one.
+
+    Args:
+        operators: scores by unit (split, draw or seed), by name. test_over_train: by name.
     """
-    m = len(p_values)
-    known = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
-    corrected: list[float | None] = [None] * m
-    largest = 0.0
-    for step, (p, i) in enumerate(known):
-        largest = max(largest, min(1.0, (m - step) * p))
-        corrected[i] = largest
-    return corrected
+    units = {name: [unit for unit in scores if unit in baseline] for name, scores in operators.items()}
+    pairs = {
+        name: (_checked([operators[name][unit] for unit in found]), _checked([baseline[unit] for unit in found]))
+        for name, found in units.items()
+        if found
+    }
+    spread = {name: _standard_deviation(a - b) for name, (a, b) in pairs.items()}
+    known = tuple(name for name, (a, _) in pairs.items() if len(a) >= ENOUGH and spread[name])
+    alpha = (1 - level) / len(known) if known else None
+    made, errors = {}, []
+    for name, (a, b) in pairs.items():
+        n, difference, std = len(a), float((a - b).mean()), spread[name]
+        plain = Difference(difference, None, n, n)
+        if name in known and std and alpha:
+            plain = _known(plain, std, test_over_train[name], level, alpha)
+            errors.append(standard_error(std, n, test_over_train[name]) * math.sqrt((n - 1) / (n - 3)))
+        made[name] = plain
+    k = len(known)
+    covariance = np.outer(errors, errors) * 0.5 * (np.eye(k) + np.ones((k, k)))
+    return Family(made, known, covariance, alpha)
 
 
-def probability_of_improvement(a: Scores, b: Scores) -> float:
-    """How often a run of `a` beats one of `b`, over all pairs of runs; a tie counts one half.
+def _known(plain: Difference, std: float, test_over_train: float, level: float, alpha: float) -> Difference:
+    from scipy.special import stdtr
 
-    The Mann-Whitney statistic over the number of pairs (Agarwal et al., NeurIPS 2021, arXiv 2108.13264, section 4.3).
-    Higher scores are better.
-    """
-    first, second = _checked(a, "a")[:, None], _checked(b, "b")
-    wins = np.count_nonzero(first > second) + np.count_nonzero(first == second) / 2
-    return float(wins / (first.size * second.size))
+    d, n = plain.difference, plain.trainings
+    error = standard_error(std, n, test_over_train)
+    own, critical = student((1 + level) / 2, n - 1), student(1 - alpha / 2, n - 1)
+    p = 2 * float(stdtr(n - 1, -abs(d) / error))
+    return dataclasses.replace(
+        plain, error=error, freedom=n - 1, low=d - own * error, high=d + own * error,
+        joint_low=d - critical * error, joint_high=d + critical * error, p=min(1.0, p * (1 - level) / alpha),
+        detectable=detectable_difference(std, n, test_over_train, 1 - level),
+        joint_detectable=detectable_difference(std, n, test_over_train, alpha),
+    )  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------- ranks over datasets
@@ -266,7 +270,8 @@ def _nemenyi(ranks: np.ndarray, n: int) -> np.ndarray:
 
 
 def rank(scores: np.ndarray, names: Sequence[str], alpha: float = 1 - LEVEL) -> Ranking:
-    """Average ranks with Friedman's test and Nemenyi's critical difference; higher scores are better.
+    """Average ranks with Friedman's test and Nemenyi's critical difference; higher scores are better, equal ones share
+    their ranks.
 
     Args:
         scores: [datasets, names], one score a dataset and name. Datasets are independent units; the splits of one
@@ -278,7 +283,7 @@ def rank(scores: np.ndarray, names: Sequence[str], alpha: float = 1 - LEVEL) -> 
     with loading():
         from scipy.stats import friedmanchisquare, rankdata
 
-    table = np.asarray(scores, dtype=float)
+    table = np.round(np.asarray(scores, dtype=float), TIED)
     n, k = table.shape
     if n < 2 or k < 2 or k != len(names):
         raise ValueError(f"ranks need two datasets and two names at least, got {n} x {k} scores of {len(names)} names")

@@ -72,6 +72,7 @@ def command(
     if len(parts) > 1:
         raise click.UsageError(f"{' and '.join(parts)} are reports of their own: give one of them")
     from poolbench.cli.names import canonical
+    from poolbench.loading import resting
     from poolbench.records import gathered
     from poolbench.report import report as reports
 
@@ -79,30 +80,31 @@ def command(
     if gather:
         gathered.add(gathered.gather(folder), folder)
     query = [canonical(word) for word in words if "=" in word]
-    made = reports.of_folder(folder, query, all_code, curves=out is not None and not parts)
-    if parts:
-        _one(made, curve, against, format_ or "md", out)
-    elif out:
-        from poolbench.report.writing import write_report
+    with resting():
+        made = reports.of_folder(folder, query, all_code, curves=out is not None and not parts)
+        if parts:
+            _one(made, curve, against, format_ or "md", out)
+        elif out:
+            from poolbench.report.writing import write_report
 
-        print(f"wrote {write_report(made, folder, out, gather)[-1]}")
-    else:
-        print(made.written(format_ or "md"), end="")
-    if wandb:
-        from poolbench.report.wandb_tools import log_report
+            print(f"wrote {write_report(made, folder, out, gather)[-1]}")
+        else:
+            print(made.written(format_ or "md"), end="")
+        if wandb:
+            from poolbench.report.wandb_tools import log_report
 
-        print(f"W&B: {log_report(made, folder)}; to upload it: poolbench sync {folder}", file=sys.stderr)
+            print(f"W&B: {log_report(made, folder)}; to upload it: poolbench sync {folder}", file=sys.stderr)
 
 
 def _one(made: Report, curve: str | None, against: str | None, format: str, out: Path | None) -> None:
     """Comparisons with an operator, the curves of a key, or else what answers depend on: printed, or written."""
-    from poolbench.report import against as comparing
-    from poolbench.report import dial, separability
-    from poolbench.report.tables import document
+    from poolbench.report import against as comparisons
+    from poolbench.report import comparing, dial, separability
+    from poolbench.report.table import document
     from poolbench.report.writing import write_parts
 
     if against is not None:
-        tables, figures = comparing.tables(comparing.groups(made.boards, against)), []
+        tables, figures = comparisons.tables(comparing.all_compared(made.boards, against)), []
     elif curve is None:
         found = separability.questions(made.boards)
         tables, figures = [separability.table(found)], separability.figures(found)

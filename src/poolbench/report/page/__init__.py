@@ -14,17 +14,20 @@ from pathlib import Path
 from urllib.parse import quote
 
 from poolbench import __version__
+from poolbench.report import against
+from poolbench.report.board import BASELINE, MEMORY
+from poolbench.report.comparing import REGION, points
 from poolbench.report.dial import all_sheets
 from poolbench.report.drawn import Drawn
 from poolbench.report.evidence import Evidence
-from poolbench.report.leaderboard import BASELINE, MEMORY
 from poolbench.report.page.charts import Chart, costs, curves
 from poolbench.report.page.matrix import matrix
 from poolbench.report.page.records import FIELDS, data, links
 from poolbench.report.page.tables import comparisons, folded, in_words, leaderboard
 from poolbench.report.report import Report
-from poolbench.report.tables import tables
+from poolbench.report.tables import failures, ranks
 from poolbench.statistics import LEVEL, POWER
+from poolbench.statistics.families import ENOUGH
 from poolbench.wording import count
 
 __all__ = ["FIELDS", "page"]
@@ -53,7 +56,7 @@ def page(
         f"{count(len(pools), 'operator')} on {count(len(datasets), 'dataset')}, {count(len(runs), 'run')}, {lost} of "
         f"them without a number. Written by PoolBench {__version__} (poolbench report)."
     )
-    boards = sorted(map(Evidence, report.boards), key=_worth)
+    boards = sorted(report.evidence, key=_worth)
     charts: list[Chart] = []
     parts = {
         "summary": escape(summary),
@@ -73,14 +76,14 @@ def page(
 
 def _worth(evidence: Evidence) -> tuple[int, int]:
     """Boards that compare most come first."""
-    return -len(evidence.versus), -sum(len(cell.runs) for cell in evidence.board.cells.values())
+    return -len(evidence.pairs), -sum(len(cell.runs) for cell in evidence.board.cells.values())
 
 
 def _contents(boards: Sequence[Evidence]) -> str:
     lines = "".join(
         f'<li><a href="#protocol={quote(one.board.protocol)}">'
         f"{escape(one.board.protocol)}</a>: {count(len(one.board.rows), 'setting')} on "
-        f"{count(len(one.board.columns), 'dataset')}, {len(one.versus)} compared with {BASELINE}</li>"
+        f"{count(len(one.board.columns), 'dataset')}, {len(one.pairs)} compared with {BASELINE}</li>"
         for one in boards
     )
     return f'<nav aria-label="Protocols"><ul>{lines}</ul></nav>'
@@ -112,8 +115,7 @@ def _charts(made: Sequence[Chart], charts: list[Chart]) -> str:
 
 def _board(evidence: Evidence, figures: Sequence[Drawn], charts: list[Chart]) -> str:
     board = evidence.board
-    kept = {table.name: table for table in tables(board) if table.name in ("over-datasets", "ranks", "failures")}
-    more = "\n".join(folded(board, table) for table in kept.values())
+    more = "\n".join(_more(evidence))
     no_ranks = _paragraph(board.ranking) if isinstance(board.ranking, str) else ""
     panels = _charts(costs(evidence), charts)
     spent = (
@@ -135,9 +137,20 @@ def _board(evidence: Evidence, figures: Sequence[Drawn], charts: list[Chart]) ->
     drawn = "\n".join(map(_figure, (figure for figure in figures if figure.name not in DRAWN_ANEW)))
     return (
         f'<article data-protocol="{escape(board.protocol)}">\n<h2>{escape(board.protocol)}</h2>\n'
-        f"{matrix(evidence)}\n{turned}\n{spent}\n{in_words(board)}\n{comparisons(evidence)}\n{leaderboard(evidence)}\n"
+        f"{matrix(evidence)}\n{turned}\n{spent}\n{in_words(evidence)}\n{comparisons(evidence)}\n{leaderboard(evidence)}\n"
         f"{more}\n{no_ranks}\n{drawn}\n</article>"
     )
+
+
+def _more(evidence: Evidence) -> Iterable[str]:
+    """The tables that the page has no part of its own for, folded."""
+    board = evidence.board
+    for one in evidence.compared:
+        if one.means:
+            names = {against.label(board, row, one.baseline): row for row in one.rows}
+            yield folded(board, against.over_datasets(board, one, ""), names)
+    names = {board.name(row): row for row in board.rows}
+    yield from (folded(board, table, names) for table in (ranks(board), failures(board)) if table.rows)
 
 
 def _figure(figure: Drawn) -> str:
@@ -152,16 +165,17 @@ _MEASURES = "; ".join(f"{name}: {text}" for name, text in MEMORY.items())
 
 _READING = f"""<p>A number with ± is the mean over n resampled splits (or seeds on one fixed split) and half the width
 of its {LEVEL:.0%} interval. Resampled splits share graphs, so the variance of the mean is (1/n + n_test/n_train) s²
-(Nadeau &amp; Bengio, 2003), in intervals and tests alike. Pools are compared with {BASELINE} on the same splits; p is
-corrected after Holm over the settings that are compared on a dataset, and the interval of a difference is that of the
-pair alone. “No detectable difference” names the true difference that so many runs would have shown with probability
-{POWER}: it is no proof that two pools are alike. Failed, pruned and missing runs are counted and are in no mean. A
-control shows what a pool is worth that learns nothing: {BASELINE} pools not at all, random-dense and random-sparse pool
-at random. Time and memory are medians over runs, apart for each kind of hardware and measure of memory; time is that of
-the processor where one thread of it did everything; memory is one of {_MEASURES}.</p>
+(Nadeau &amp; Bengio, 2003). Below {ENOUGH} runs there is no interval. Pools are compared with {BASELINE} on the same
+splits, graph by graph where all runs hold their answers, and by the scores of whole runs elsewhere; intervals and p
+hold for all pools of a dataset at once. “Undecided” names the true difference that would have been shown with
+probability {POWER}: it is no proof that two pools are alike; “equivalent” is one, within {points(REGION)} points. Over
+datasets the gain is that of a hierarchical model of the real ones. Failed, pruned and missing runs are counted and are
+in no mean. A control shows what a pool is worth that learns nothing: {BASELINE} pools not at all, random-dense and
+random-sparse pool at random. Time and memory are medians over runs, apart for each kind of hardware and measure of
+memory; time is that of the processor where one thread of it did everything; memory is one of {_MEASURES}.</p>
 <p>In the matrix the hue says which side of {BASELINE} an operator is on, the depth how far, in parts of the large
-differences of the table, and the saturation how far the {LEVEL:.0%} interval of the difference keeps away from 0: what
-it does not leave out is nearly grey. Intervals are not corrected for the number of comparisons; ▲ and ▼ are.</p>
+differences of the table, and the saturation how far the {LEVEL:.0%} interval for all at once keeps away from 0: what
+it does not leave out is nearly grey.</p>
 <p>The filters act on everything: matrix, charts and tables. Several pools are written with commas: mincut, topk. The
 address of this page holds the filters and the order. Within a matrix, a chart or a table the arrow keys lead from
 number to number, and Enter shows its records with their file and line; <code>poolbench rerun ID</code> does a run

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
+from poolbench.report.board import BASELINE, Column, Gauge, Row
 from poolbench.report.dial import STEEP, Curve, Sheet
 from poolbench.report.evidence import Evidence
-from poolbench.report.leaderboard import BASELINE, Column, Gauge, Row
 from poolbench.report.page.markup import cell_id
 from poolbench.report.panels import COLOURS, MOST
 
@@ -100,7 +100,10 @@ def _line(
 
 def _scored(evidence: Evidence, at: Place) -> Ends | None:
     found = evidence.board.cells[at].estimate
-    return [_short(found.mean), _end(found.low), _end(found.high)] if found else None
+    if found is None:
+        return None
+    low, high = at[1].metric.reach(found) or (None, None)
+    return [_short(found.mean), _end(low), _end(high)]
 
 
 def _gained(evidence: Evidence, at: Place) -> Ends | None:
@@ -108,11 +111,11 @@ def _gained(evidence: Evidence, at: Place) -> Ends | None:
     row, column = at
     if evidence.board.baseline(row) == row:
         return [0.0, None, None] if evidence.board.cells[at].scores else None
-    versus = evidence.versus.get(at)
-    if versus is None or versus.comparison is None:
+    pair = evidence.pairs.get(at)
+    if pair is None:
         return None
-    found, factor = versus.comparison, column.metric.sign * (100 if column.metric.points else 1)
-    low, high = (_end(None if end is None else factor * end) for end in (found.low, found.high))
+    found, factor = pair.found, column.metric.sign * (100 if column.metric.points else 1)
+    low, high = (_end(None if end is None else factor * end) for end in (found.joint_low, found.joint_high))
     return [_short(factor * found.difference), *((low, high) if factor > 0 else (high, low))]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from poolbench.report.leaderboard import Board, Cell, Column, Row
+from poolbench.report.board import Board, Cell, Column, Row
 
 LEFT = ' class="l"'
 

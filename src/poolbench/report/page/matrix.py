@@ -9,26 +9,25 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
+from poolbench.report import against
+from poolbench.report.board import BASELINE, Column, Row, points
+from poolbench.report.comparing import Pair
 from poolbench.report.evidence import Evidence, Group, Shade
-from poolbench.report.leaderboard import BASELINE, Column, Overall, Row, Versus, points
 from poolbench.report.page.markup import all_id, attributes, badge, cell_id, facts, interval, link
 from poolbench.statistics import LEVEL
+from poolbench.statistics.datasets import REGIONS, Mean
 
 MARKS = {"better": "▲ ", "worse": "▼ "}
-"""Of differences that are proven after Holm's correction."""
+"""Of differences whose interval for all at once leaves 0 out."""
 
 
 def matrix(evidence: Evidence) -> str:
     """The section of a board; empty where nothing is compared."""
     board = evidence.board
-    if not board.versus:
+    if not evidence.pairs:
         return ""
-    # As many columns over datasets as there is something to stand in: the gain, and its interval.
-    over = sum((
-        any(evidence.shade_over_datasets(row) for row in board.rows),
-        any(one.interval for one in evidence.overall.values()),
-    ))  # fmt: skip
-    head = f'<th scope="col" class="l">pool</th>{_all_head(over)}' + "".join(map(_head, board.columns))
+    over = bool(evidence.over)
+    head = f'<th scope="col" class="l">pool</th>{_ALL_HEAD if over else ""}' + "".join(map(_head, board.columns))
     several = len(evidence.groups) > 1
     bodies = "\n".join(_group(evidence, group, over, several) for group in evidence.groups)
     alike = all(column.metric.points for column in board.columns)
@@ -40,15 +39,12 @@ def matrix(evidence: Evidence) -> str:
         f'{_legend()}\n<div class="wide"><table class="matrix" aria-describedby="how.{escape(board.slug)}">\n'
         f"<thead><tr>{head}</tr></thead>\n{bodies}\n</table></div>\n"
         f'<p class="soft" id="how.{escape(board.slug)}">{unit}Best first, by {by}. ▲ and ▼: '
-        "proven after Holm's correction. Point at a number, or go to it with the arrow keys, for its interval, n and "
-        f"cost; click it, or press Enter, for its records.{lost}</p></section>"
+        "the interval for all at once leaves 0 out. Point at a number, or go to it with the arrow keys, for its "
+        f"interval, n and cost; click it, or press Enter, for its records.{lost}</p></section>"
     )
 
 
-def _all_head(over: int) -> str:
-    return "".join((
-        '<th scope="col" class="all">all datasets</th>', f'<th scope="col" class="reach">{LEVEL:.0%} interval</th>'
-    )[:over])  # fmt: skip
+_ALL_HEAD = f'<th scope="col" class="all">all datasets</th><th scope="col" class="reach">{LEVEL:.0%} interval</th>'
 
 
 def _head(column: Column) -> str:
@@ -71,10 +67,10 @@ def _legend() -> str:
     )
 
 
-def _group(evidence: Evidence, group: Group, over: int, several: bool) -> str:
+def _group(evidence: Evidence, group: Group, over: bool, several: bool) -> str:
     board = evidence.board
     lines = "\n".join(_line(evidence, group, row, over) for row in group.rows)
-    span = 1 + over + len(board.columns)
+    span = 1 + 2 * over + len(board.columns)
     title = (
         f"against {board.name(group.baseline)} in the model {group.baseline.model}"
         if group.baseline
@@ -84,7 +80,7 @@ def _group(evidence: Evidence, group: Group, over: int, several: bool) -> str:
     return f"<tbody>{head if several else ''}\n{lines}\n</tbody>"
 
 
-def _line(evidence: Evidence, group: Group, row: Row, over: int) -> str:
+def _line(evidence: Evidence, group: Group, row: Row, over: bool) -> str:
     board = evidence.board
     kind = ' class="base"' if row == group.baseline else ""
     twin = board.twins.get(row)
@@ -93,68 +89,74 @@ def _line(evidence: Evidence, group: Group, row: Row, over: int) -> str:
     said = attributes(facts(board, row, board.columns, said=False))
     named = board.name_beside(row, group.baseline) if group.baseline not in (None, row) else board.name(row)
     name = f'<th scope="row" class="l">{escape(named)}{badge(row)}{same}</th>'
-    return f"<tr{kind}{said}>{name}{_all(evidence, row, over)}{cells}</tr>"
+    return f"<tr{kind}{said}>{name}{_all(evidence, row) if over else ''}{cells}</tr>"
 
 
-def _all(evidence: Evidence, row: Row, over: int) -> str:
-    """What a row came to over datasets, in as many cells as there are heads."""
+def _all(evidence: Evidence, row: Row) -> str:
+    """What a row came to over datasets: the gain, and its interval."""
     shade = evidence.shade_over_datasets(row)
     if shade is None:
         text = "0" if evidence.board.baseline(row) == row else "–"
-        return "".join((f'<td class="all">{text}</td>', '<td class="reach"></td>')[:over])
-    one, name = evidence.overall[row], evidence.board.name(row)
-    label = f"{name} over {one.datasets} datasets: {'; '.join(overall_lines(one))}"
+        return f'<td class="all">{text}</td><td class="reach"></td>'
+    one, name = evidence.over[row], evidence.board.name(row)
+    label = f"{name} over {one.datasets} datasets: {'; '.join(over_lines(one))}"
     text = link(all_id(evidence.board, row), _signed(points(shade.gain)), label)
-    low, high = one.interval or (None, None)
-    reach = max((abs(end) for other in evidence.overall.values() for end in other.interval or ()), default=0.0)
-    kind = "" if low is None or high is None or low <= 0 <= high else shade.side
-    return "".join((
-        f'<td class="all shade {shade.side}"{_style(shade)}>{text}</td>',
-        f'<td class="reach">{interval(shade.gain, low, high, reach, kind)}</td>',
-    )[:over])  # fmt: skip
+    low, high = one.mean.interval()
+    reach = max(abs(end) for other in evidence.over.values() for end in other.mean.interval())
+    kind = "" if low <= 0 <= high else shade.side
+    return (
+        f'<td class="all shade {shade.side}"{_style(shade)}>{text}</td>'
+        f'<td class="reach">{interval(shade.gain, low, high, reach, kind)}</td>'
+    )
 
 
-def overall_lines(one: Overall) -> list[str]:
+def over_lines(one: Mean) -> list[str]:
     """What a setting came to over datasets, in words."""
-    gain, chance = one.interval, one.improvement_interval
-    found = [] if one.difference is None else [f"mean gain over {BASELINE} {points(one.difference)} points"]
-    if gain:
-        found.append(f"{LEVEL:.0%} interval over datasets {points(gain[0])} to {points(gain[1])}")
-    else:
-        found.append(f"{one.datasets} datasets are too few for an interval over datasets")
-    words = f" ({chance[0]:.2f} to {chance[1]:.2f})" if chance else ""
-    return [*found, f"a run beats one of {BASELINE} with probability {one.improvement:.2f}{words}"]
+    (low, high), (least, most), (small, large) = one.mean.interval(), one.next.interval(), REGIONS
+    return [
+        f"mean gain over {BASELINE} {points(one.mean.expected)} points",
+        f"{LEVEL:.0%} interval {points(low)} to {points(high)}",
+        f"on the next dataset {points(least)} to {points(most)}",
+        f"{one.decision(small)} within {100 * small:g} point, {one.decision(large)} within {100 * large:g} points",
+    ]
 
 
 def _cell(evidence: Evidence, row: Row, column: Column) -> str:
     board = evidence.board
     cell, id, dataset = board.cells[row, column], cell_id(board, row, column), escape(column.dataset)
-    shade, versus = evidence.shade(row, column), evidence.versus.get((row, column))
+    shade, pair = evidence.shade(row, column), evidence.pairs.get((row, column))
     where = f"{board.name(row)} on {column.dataset}"
-    if shade is None or versus is None or versus.comparison is None:
+    if shade is None or pair is None:
         found = cell.estimate
         text = column.metric.text(found.mean) if found else ", ".join(cell.lost) or "–"
         label = f"{where}: test {column.metric.name} {text}" if found else f"{where}: {text}"
         return f'<td data-dataset="{dataset}"{"" if found else _LOST}>{link(id, text, label)}</td>'
-    text = MARKS.get(versus.verdict, "") + _signed(column.metric.gap(versus.comparison.difference))
+    text = MARKS.get(pair.verdict, "") + _signed(column.metric.gap(pair.found.difference))
     if cell.lost:
         text += " *"
-    label = f"{where}: {'; '.join(versus_lines(versus) + cell.lost)}"
+    label = f"{where}: {'; '.join(pair_lines(pair) + cell.lost)}"
     return f'<td data-dataset="{dataset}" class="shade {shade.side}"{_style(shade)}>{link(id, text, label)}</td>'
 
 
 _LOST = ' class="lost"'
 
 
-def versus_lines(versus: Versus) -> list[str]:
+def pair_lines(pair: Pair) -> list[str]:
     """A difference in words."""
-    found, metric = versus.comparison, versus.column.metric
-    if found is None:
-        return [versus.words]
+    found, metric = pair.found, pair.column.metric
+    ends = "no interval"
+    if found.joint_low is not None:
+        ends = f"{LEVEL:.0%} interval for all at once {joint(pair)}"
+    how = "graph by graph" if pair.by == "graphs" else "by whole runs"
     return [
-        f"difference to {BASELINE} {metric.gap(found.difference)} {metric.unit}, {versus.interval}, {versus.counted}",
-        versus.words,
+        f"difference to {BASELINE} {metric.gap(found.difference)} {metric.unit}, {ends}, {how}, n = {pair.counted}",
+        pair.words,
     ]
+
+
+def joint(pair: Pair) -> str:
+    """The interval for all at once, in words; a dash where there is none."""
+    return against.interval(pair.column.metric, pair.found.joint_low, pair.found.joint_high)
 
 
 def _signed(text: str) -> str:
@@ -168,6 +170,6 @@ def _style(shade: Shade) -> str:
 def over_datasets_data(evidence: Evidence) -> Iterable[tuple[str, Row, list[str], list[str]]]:
     """For each row with a gain over datasets: its id, the row, what is said of it, and the ids of its cells."""
     board = evidence.board
-    for row, one in evidence.overall.items():
-        behind = [cell_id(board, row, column) for column in board.columns if (row, column) in evidence.versus]
-        yield all_id(board, row), row, overall_lines(one), behind
+    for row, one in evidence.over.items():
+        behind = [cell_id(board, row, column) for column in board.columns if (row, column) in evidence.pairs]
+        yield all_id(board, row), row, over_lines(one), behind

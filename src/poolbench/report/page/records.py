@@ -15,11 +15,12 @@ from poolbench.records.attempts import run_folder
 from poolbench.records.clock import hardware
 from poolbench.records.gathered import key, places
 from poolbench.records.record import RECORD, Record
+from poolbench.report.board import Cell, Column, Row, Run, epoch_seconds, memory_measure
 from poolbench.report.evidence import Evidence
-from poolbench.report.leaderboard import Cell, Column, Row, Run, epoch_seconds, memory_measure, score
+from poolbench.report.leaderboard import score
 from poolbench.report.page.charts import Chart
 from poolbench.report.page.markup import cell_id, facts
-from poolbench.report.page.matrix import over_datasets_data, versus_lines
+from poolbench.report.page.matrix import over_datasets_data, pair_lines
 from poolbench.report.tables import in_domain_text, memory_text, time_text
 from poolbench.statistics import LEVEL
 
@@ -84,13 +85,12 @@ def data(boards: Sequence[Evidence], charts: Sequence[Chart], link: Link) -> str
 
 def _details(evidence: Evidence, row: Row, column: Column, cell: Cell) -> list[str]:
     metric, found = column.metric, cell.estimate
-    versus = evidence.versus.get((row, column))
-    lines = versus_lines(versus) if versus else []
+    pair = evidence.pairs.get((row, column))
+    lines = pair_lines(pair) if pair else []
     if found is not None:
-        half = f" ± {metric.text(found.half)}" if found.half else ""
-        lines.append(f"test {metric.name} {metric.text(found.mean)}{half} over n = {found.n} {column.unit}")
-    if found is not None and found.low is not None and found.high is not None:
-        lines.append(f"{LEVEL:.0%} interval of the score {metric.text(found.low)} to {metric.text(found.high)}")
+        lines.append(f"test {metric.name} {metric.said(found)} over n = {found.n} {column.unit}")
+    if found is not None and (ends := metric.reach(found)):
+        lines.append(f"{LEVEL:.0%} interval of the score {metric.text(ends[0])} to {metric.text(ends[1])}")
     if cell.in_domain is not None:
         lines.append(f"in domain {in_domain_text(cell, column)}")
     for gauge, cost in cell.costs.items():

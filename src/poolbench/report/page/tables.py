@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 from urllib.parse import quote
 
+from poolbench.report.answers import answers
+from poolbench.report.board import BASELINE, Board, Column, Row
+from poolbench.report.comparing import Pair
 from poolbench.report.evidence import Evidence
-from poolbench.report.leaderboard import BASELINE, Board, Column, Row, Versus, answers, p_number
 from poolbench.report.page.markup import LEFT, attributes, badge, cell_id, facts, heads, interval, link, lost
-from poolbench.report.tables import Table, cell_text, memory_text, time_text
-from poolbench.statistics import LEVEL
+from poolbench.report.page.matrix import MARKS, joint
+from poolbench.report.table import Table, p_number
+from poolbench.report.tables import cell_text, memory_text, time_text
 
 Entry = tuple[str, Any, str]
 """(HTML, value to sort by or None, class)."""
@@ -32,7 +35,7 @@ def leaderboard(evidence: Evidence) -> str:
     columns = [("pool", "pool", ""), ("model", "model", ""), *([("setting", "setting", "")] if options else []),
                ("dataset", "dataset", ""), ("test score", "score", best_first), ("s", "std", ""), ("n", "n", "-"),
                ("without a number", "lost", "-"), (f"against {BASELINE}", "difference", best_first),
-               ("Holm p", "p", ""), ("parameters", "parameters", "")]  # fmt: skip
+               ("p", "p", ""), ("parameters", "parameters", "")]  # fmt: skip
     for i, gauge in enumerate(board.gauges):
         suffix = f", {gauge}" if len(board.gauges) > 1 else ""
         columns += [(f"time an epoch{suffix}", f"time{i}", ""), (f"peak memory{suffix}", f"memory{i}", "")]
@@ -57,15 +60,13 @@ def leaderboard(evidence: Evidence) -> str:
 
 def _entries(evidence: Evidence, row: Row, column: Column, options: bool) -> list[Entry]:
     board = evidence.board
-    cell, metric, versus = board.cells[row, column], column.metric, evidence.versus.get((row, column))
-    found, compared = cell.estimate, versus.comparison if versus else None
+    cell, metric, pair = board.cells[row, column], column.metric, evidence.pairs.get((row, column))
+    found, compared = cell.estimate, pair.found if pair else None
     other = f' <span class="lost">other code {escape(row.code[:8])}</span>' if row.code else ""
-    score_text = (
-        "–" if found is None else metric.text(found.mean) + (f" ± {metric.text(found.half)}" if found.half else "")
-    )
+    score_text = "–" if found is None else metric.said(found)
     score_text += f", {cell.close} close" if cell.close else ""
-    mark = {"better": "▲ ", "worse": "▼ "}.get(versus.verdict, "") if versus else ""
-    verdict = versus.verdict if versus and mark else ""
+    mark = MARKS.get(pair.verdict, "") if pair else ""
+    verdict = pair.verdict if pair and mark else ""
     names = [
         (escape(row.pool) + badge(row), row.pool, "l"),
         (escape(row.model), row.model, "l"),
@@ -79,7 +80,7 @@ def _entries(evidence: Evidence, row: Row, column: Column, options: bool) -> lis
         (", ".join(cell.lost), lost(cell), "lost"),
         (f"{mark}{metric.gap(compared.difference)} {metric.unit}" if compared else "–",
          compared and compared.difference, verdict),
-        (p_number(versus.corrected if versus else None), versus and versus.corrected, ""),
+        (p_number(compared.p if compared else None), compared and compared.p, ""),
         ("–" if cell.parameters is None else f"{cell.parameters:,}", cell.parameters, ""),
     ]  # fmt: skip
     for gauge in board.gauges:
@@ -104,12 +105,12 @@ def _line(order: int, board: Board, row: Row, column: Column, entries: Iterable[
 # ------------------------------------------------------------------------------------------------------------- datasets
 
 
-def in_words(board: Board) -> str:
+def in_words(evidence: Evidence) -> str:
     """What everybody opens the page for, a sentence a dataset."""
     said = "\n".join(
         f'<p class="answer" data-dataset="{escape(column.dataset)}"><strong>{escape(column.dataset)}</strong> '
-        f"{escape(' '.join(answers(board, column)))}</p>"
-        for column in board.columns
+        f"{escape(' '.join(answers(evidence, column)))}</p>"
+        for column in evidence.board.columns
     )
     title = f"In words: does pooling beat {BASELINE}?"
     return f'<section class="part" aria-label="In words"><h3>{title}</h3>\n{said}</section>'
@@ -122,48 +123,42 @@ def comparisons(evidence: Evidence) -> str:
 
 def _dataset(evidence: Evidence, column: Column) -> str:
     board = evidence.board
-    found = [evidence.versus[row, column] for row in evidence.on(column) if (row, column) in evidence.versus]
+    found = [evidence.pairs[row, column] for row in evidence.on(column) if (row, column) in evidence.pairs]
     if not found:
         return ""
     name, reach = escape(column.dataset), _reach(found)
-    lines = "\n".join(_compared(board, versus, reach) for versus in found)
+    lines = "\n".join(_compared(board, pair, reach) for pair in found)
     head = heads([("pool", True), ("score", False), (f"difference to {BASELINE}", False),
-                  (f"{LEVEL:.0%} interval", False), ("", False), ("Holm p", False), ("P(better)", False),
-                  ("in words", True)])  # fmt: skip
+                  ("all at once", False), ("", False), ("p", False), ("in words", True)])  # fmt: skip
     table = f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>'
     title = f"{name}, each against {BASELINE}"
     return f'<details class="part" data-dataset="{name}"><summary>{title}</summary>\n{table}</details>'
 
 
-def _reach(found: Sequence[Versus]) -> float:
+def _reach(found: Sequence[Pair]) -> float:
     """The largest distance from 0 that an interval of a dataset has, the scale of its drawings."""
-    ends = [abs(end) for v in found if v.comparison for end in (v.comparison.low, v.comparison.high) if end is not None]
+    ends = [abs(end) for pair in found for end in (pair.found.joint_low, pair.found.joint_high) if end is not None]
     return max(ends, default=0.0)
 
 
-def _compared(board: Board, versus: Versus, reach: float) -> str:
-    row, column, metric, found = versus.row, versus.column, versus.column.metric, versus.comparison
-    id = cell_id(board, row, column)
-    gap = f"{metric.gap(found.difference)} {metric.unit}" if found else "–"
-    low, high = (found.low, found.high) if found else (None, None)
-    ends = "–" if low is None or high is None else f"{metric.gap(low)} to {metric.gap(high)}"
-    kind = versus.verdict if versus.verdict in ("better", "worse") else ""
-    bar = interval(found.difference, low, high, reach, kind) if found else ""
+def _compared(board: Board, pair: Pair, reach: float) -> str:
+    row, column, metric, found = pair.row, pair.column, pair.column.metric, pair.found
+    id, kind = cell_id(board, row, column), pair.verdict if pair.verdict in MARKS else ""
+    bar = interval(found.difference, found.joint_low, found.joint_high, reach, kind)
     return (
         f'<tr{attributes(facts(board, row, (column,)))}><td class="l">{escape(board.name(row))}{badge(row)}</td>'
-        f'<td class="score">{link(id, cell_text(board.cells[row, column], column))}</td><td>{link(id, gap)}</td>'
-        f"<td>{link(id, ends)}</td><td>{bar}</td><td>{link(id, p_number(versus.corrected))}</td>"
-        f"<td>{link(id, '–' if versus.improvement is None else f'{versus.improvement:.2f}')}</td>"
-        f'<td class="l text {kind}">{escape(versus.words)}</td></tr>'
+        f'<td class="score">{link(id, cell_text(board.cells[row, column], column))}</td>'
+        f"<td>{link(id, f'{metric.gap(found.difference)} {metric.unit}')}</td>"
+        f"<td>{link(id, joint(pair))}</td><td>{bar}</td><td>{link(id, p_number(found.p))}</td>"
+        f'<td class="l text {kind}">{escape(pair.words)}</td></tr>'
     )
 
 
 # --------------------------------------------------------------------------------------------------------- other tables
 
 
-def folded(board: Board, table: Table) -> str:
+def folded(board: Board, table: Table, rows: Mapping[str, Row]) -> str:
     """A table of `report.tables`, whose numbers lead to the rows that they were made of, by the name in front."""
-    rows = {board.name(row): row for row in board.rows}
     place = 1 if table.name == "failures" else 0  # where the name stands
     lines = []
     for entries in table.rows:
