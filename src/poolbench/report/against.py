@@ -7,7 +7,7 @@ is compared are rows that differ in the pool alone, on the trainings that both h
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -135,9 +135,8 @@ def _group(board: Board, baseline: Row, rows: Sequence[Row]) -> Group:
         if not (column.metric.points and column.metric.mode == "max"):
             continue
         cells = {row.key: board.cells[row, column] for row in (baseline, *rows)}
-        numbers = _Numbers()
-        theirs = numbers.answers(cells[baseline.key])
-        ours = {row.key: found for row in rows if (found := numbers.answers(cells[row.key])) is not None}
+        ours = numbered(cells)
+        theirs = ours.pop(baseline.key, None)
         if theirs is None or not ours:
             continue
         family = against(ours, theirs)
@@ -149,29 +148,31 @@ def _group(board: Board, baseline: Row, rows: Sequence[Row]) -> Group:
     return Group(baseline, tuple(pairs), families)
 
 
-class _Numbers:
-    """Numbers of graphs and of trainings, the same for all operators on a dataset."""
+def numbered(cells: Mapping[str, Cell]) -> dict[str, Answers]:
+    """The answers of each cell of a dataset, with numbers of graphs and of trainings that are the same in all of them.
 
-    def __init__(self) -> None:
-        self.draws: dict[str, int] = {}
-        self.trainings: dict[tuple[str, str], int] = {}
+    Cells of which no run says what was right are left out.
+    """
+    draws: dict[str, int] = {}
+    trainings: dict[tuple[str, str], int] = {}
+    made = {name: _answers(cell, draws, trainings) for name, cell in cells.items()}
+    return {name: answers for name, answers in made.items() if answers is not None}
 
-    def answers(self, cell: Cell) -> Answers | None:
-        """None where no run says what was right."""
-        graphs, trainings, values, seen = [], [], [], set()
-        for run in cell.runs:
-            right = _right(run.record) if run.status == "done" else None
-            if right is None or (run.split, run.seed) in seen:
-                continue
-            seen.add((run.split, run.seed))
-            draw = self.draws.setdefault(run.draw, len(self.draws))
-            training = self.trainings.setdefault((run.split, run.seed), len(self.trainings))
-            graphs.append(right[0].astype(np.int64) + (draw << 24))
-            trainings.append(np.full(len(right[0]), training))
-            values.append(right[1].astype(float))
-        if not graphs:
-            return None
-        return Answers(np.concatenate(graphs), np.concatenate(trainings), np.concatenate(values))
+
+def _answers(cell: Cell, draws: dict[str, int], trainings: dict[tuple[str, str], int]) -> Answers | None:
+    """draws, trainings: the numbers that are given out; filled in with those that are new."""
+    graph, training, value, seen = [], [], [], set()
+    for run in cell.runs:
+        right = _right(run.record) if run.status == "done" else None
+        if right is None or (run.split, run.seed) in seen:
+            continue
+        seen.add((run.split, run.seed))
+        draw = draws.setdefault(run.draw, len(draws))
+        number = trainings.setdefault((run.split, run.seed), len(trainings))
+        graph.append(right[0].astype(np.int64) + (draw << 24))
+        training.append(np.full(len(right[0]), number))
+        value.append(right[1].astype(float))
+    return Answers(np.concatenate(graph), np.concatenate(training), np.concatenate(value)) if graph else None
 
 
 def _right(record: Record) -> tuple[np.ndarray, np.ndarray] | None:
