@@ -226,7 +226,7 @@ def _corrected(t: float, freedom: float, least: np.ndarray, alpha: float, level:
 
 
 def _foreseen(s: _Sums) -> float:
-    """A training's variance for the next one: as likely too small as too large, where the estimate is often 0 by chance.
+    """The variance of the next training: as likely too small as too large, where the estimate often is 0 by chance.
 
     The sum by training, with n = trainings - 1, is distributed as v chi^2_n / n, where v = var(b) / trainings + cell.
     This is the posterior's median, the prior being 1 / v above `cell`.
