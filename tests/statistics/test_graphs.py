@@ -161,6 +161,22 @@ def test_intervals_cover_and_families_hold(by_graph: float, by_training: float) 
     assert wrong <= 8  # of 60: binomial at 5 %, one in a thousand
 
 
+@pytest.mark.parametrize(("graphs", "by_training"), [(200, 0.4), (1000, 0.3), (1000, 0.6)])
+def test_one_more_training_lies_where_it_is_said(graphs: int, by_training: float) -> None:
+    """Of ten trainings, which hardly know how much trainings differ: often they seem not to at all."""
+    generator, inside = np.random.default_rng(7), []
+    logit = np.random.default_rng(8).normal(1.3, np.hypot(1.2, 0.3), (2000, 1))  # of graphs like these
+
+    def one_more() -> np.ndarray:
+        return (1 / (1 + np.exp(-logit - generator.normal(0, by_training, 40)))).mean(0)
+
+    for _ in range(120):
+        (one,) = family(drawn(generator, graphs, 1, 2, 0.3, by_training)).differences.values()
+        new = one_more() - one_more()
+        inside.append(np.mean((one.new_low <= new) & (new <= one.new_high)))
+    assert 0.92 < np.mean(inside) < 0.99
+
+
 def test_differences_are_found_as_often_as_stated() -> None:
     generator, found, stated = np.random.default_rng(5), [], []
     for _ in range(80):

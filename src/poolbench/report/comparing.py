@@ -218,31 +218,41 @@ Training = tuple[str, str]
 
 def _by_graph(baseline: Cell, cells: Mapping[str, Cell]) -> Family | None:
     """None where a training that is to be compared has no answers to single graphs."""
-    theirs, ours = _trainings(baseline), {name: _trainings(cell) for name, cell in cells.items()}
+    theirs, ours = trainings(baseline), {name: trainings(cell) for name, cell in cells.items()}
     common = [training for training in theirs if any(training in one for one in ours.values())]
     chosen = [[one[training] for training in common if training in one] for one in (theirs, *ours.values())]
-    said = [[hits(run.record.outcomes) if run.record.outcomes else None for run in part] for part in chosen]
+    made = numbered(chosen)
+    return None if made is None else graphs.against(dict(zip(ours, made[1:], strict=True)), made[0])
+
+
+def numbered(operators: Sequence[Sequence[Run]]) -> list[Answers] | None:
+    """The answers of each operator's runs, with numbers of graphs and of trainings that are the same for all of them.
+
+    None where a run has no answers to single graphs, or an operator no run.
+    """
+    said = [[hits(run.record.outcomes) if run.record.outcomes else None for run in part] for part in operators]
     if not all(part and all(one and one[1] is not None for one in part) for part in said):
         return None
     # Numbers of graphs go on from draw to draw, so that there is one for each.
     sizes: dict[str, int] = {}
-    for run, one in zip(chain(*chosen), chain(*said), strict=True):
+    for run, one in zip(chain(*operators), chain(*said), strict=True):
         sizes[run.draw] = max(sizes.get(run.draw, 0), 1 + int(one[0][-1]) if one and len(one[0]) else 0)
     starts = dict(zip(sizes, accumulate(sizes.values(), initial=0), strict=False))
-    numbers = {training: number for number, training in enumerate(common)}
-    made = [
+    numbers: dict[Training, int] = {}
+    for run in chain(*operators):
+        numbers.setdefault((run.split, run.seed), len(numbers))
+    return [
         Answers(
             np.concatenate([one[0] + starts[run.draw] for run, one in zip(part, answers, strict=True) if one]),
             np.repeat([numbers[run.split, run.seed] for run in part], [len(one[0]) for one in answers if one]),
             np.concatenate([one[1] for one in answers if one and one[1] is not None]).astype(float),
         )
-        for part, answers in zip(chosen, said, strict=True)
+        for part, answers in zip(operators, said, strict=True)
     ]  # fmt: skip
-    return graphs.against(dict(zip(ours, made[1:], strict=True)), made[0])
 
 
-def _trainings(cell: Cell) -> dict[Training, Run]:
-    """One run each; of several the first."""
+def trainings(cell: Cell) -> dict[Training, Run]:
+    """A cell's finished runs, one for each training; of several the first."""
     found: dict[Training, Run] = {}
     for run in cell.runs:
         if run.status == "done":

@@ -20,7 +20,8 @@ The second term, the trainings', is next to unknown for one pair of ten training
 taken to be less than it is for the median of the operators that are compared with the same one on the dataset.
 
 What is averaged over is stated with each number: `Difference.low` and `high` are about graphs like these and trainings
-like these; `new_low` and `new_high` about one more training of both on another training set of this size.
+like these; `new_low` and `new_high` about one more training of both on another training set of this size, for which
+var(b) is not estimated but foreseen (`_foreseen`).
 """
 
 from __future__ import annotations
@@ -200,6 +201,21 @@ def _corrected(t: float, freedom: float, least: np.ndarray, alpha: float, level:
     return min(1.0, p if tests == 1 else drawn if drawn * len(least) >= 100 else max(drawn, tests * p))
 
 
+def _foreseen(s: _Sums) -> float:
+    """The variance of the next training: as likely too small as too large, where the estimate often is 0 by chance.
+
+    The sum by training, with n = trainings - 1, is distributed as v chi^2_n / n, where v = var(b) / trainings + cell.
+    This is the posterior's median, the prior being 1 / v above `cell`.
+    """
+    from scipy.special import gammainc, gammaincinv
+
+    half, cell = (s.trainings - 1) / 2, s.cell * _unbiased(s.observations)
+    most = half * s.by_training / cell
+    inside = float(gammaincinv(half, 0.5 * gammainc(half, most)))
+    # None of the chi^2 is as small as that: the sum is far below what the cells alone make of it.
+    return max(0.0, half * s.by_training / inside - cell) * s.trainings if inside > 0 else 0.0
+
+
 def _known(
     plain: Difference, s: _Sums, extra: float, freedom: float, alpha: float, least: np.ndarray, level: float
 ) -> Difference:
@@ -210,12 +226,14 @@ def _known(
     if repeats > 1.5:  # of graphs that were tested more than once
         graph = max(0.0, (s.by_graph - s.cell) * s.graphs * repeats / (repeats - 1))
     rest = max(0.0, s.cell * s.observations - (graph or 0.0) - training)
-    new = math.sqrt(error**2 + training)
+    ahead = max(training, _foreseen(s))
+    new = math.sqrt(error**2 + ahead)
+    further = student((1 + level) / 2, _freedom(s, extra + ahead, 1))
     beyond = student(POWER, freedom)
     return Difference(
         d, plain.graphs, plain.trainings, plain.observations, error, freedom,
         low=d - own * error, high=d + own * error, joint_low=d - critical * error, joint_high=d + critical * error,
-        new_low=d - own * new, new_high=d + own * new,
+        new_low=d - further * new, new_high=d + further * new,
         p=_corrected(abs(d) / error, freedom, least, alpha, level),
         detectable=(own + beyond) * error, joint_detectable=(critical + beyond) * error,
         by_graph=None if graph is None else math.sqrt(graph), by_training=math.sqrt(training), rest=math.sqrt(rest),
