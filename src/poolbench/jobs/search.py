@@ -157,6 +157,8 @@ class Search:
     def __init__(self, config: Config, run: Callable[..., Record], code: str) -> None:
         assert config.search is not None
         self.config, self.search, self.run = config, config.search, run
+        if self.search.prune and self.search.by == "metric":
+            raise PoolBenchError("search.by=metric with search.prune=true: what is pruned goes by what selects epochs")
         self.space = dimensions(config)
         self.key = search_key(config, code)
         self.folder = Path(config.paths.results) / "searches" / self.key
@@ -319,10 +321,10 @@ class Search:
         trial.set_user_attr("record", record.id)
         if record.status == "pruned":
             study.tell(claim.number, state=state.PRUNED)
-        elif math.isfinite(value := score(record)):
+        elif math.isfinite(value := score(record, self.search.by)):
             study.tell(claim.number, value)
         else:
-            trial.set_user_attr("reason", f"{score_name(record)} is {value}")
+            trial.set_user_attr("reason", f"{score_name(record, self.search.by)} is {value}")
             study.tell(claim.number, state=state.FAIL)
 
     def _config(self, claim: Claim) -> Config:
@@ -375,34 +377,41 @@ class JournalLock:
 # ------------------------------------------------------------------------------------------------- what came of a trial
 
 
-def score_name(record: Record) -> str:
-    """The number of the curve that a search minimises (or maximises, as the record's `selection` says).
+def score_name(record: Record, by: str = "selection") -> str:
+    """The number of the curve that a search minimises, or maximises (`_is_max`).
 
-    It is what selects epochs; where only the last epoch counts and nothing is held out, the loss that is trained.
+    It is what selects epochs, or with `by` = metric the dataset's metric of the validation part. Where only the last
+    epoch counts and nothing is held out, what selects is the loss that is trained.
     """
+    if by == "metric":
+        return f"val/{record.diagnostics['metric']['name']}"
     chosen = record.diagnostics["selection"]
     unsupervised = chosen["mode"] == "last" and chosen["monitor"].startswith("train/")
     return "train/total_loss" if unsupervised else chosen["monitor"]
 
 
-def reached(record: Record) -> float | None:
+def reached(record: Record, by: str = "selection") -> float | None:
     """The value of `score_name` at the selected epoch; of a model without epochs that of the whole part.
 
-    None where the record no longer says: of schema 1, gathered, and so without its curve.
+    None where the record does not say: of schema 1, gathered, and so without its curve; or where nothing was held out
+    that has the metric.
     """
-    name, epoch = score_name(record), record.selected_epoch
+    name, epoch = score_name(record, by), record.selected_epoch
     if epoch is not None:
         row = record.selected or (record.curve[epoch] if record.curve else {})
         return row.get(name)
     part, _, metric = name.partition("/")
-    return record.metrics.of(part)[metric]
+    return record.metrics.of(part).get(metric)
 
 
-def score(record: Record) -> float:
-    """What was reached, signed so that less is better."""
-    value = reached(record)
-    assert value is not None
-    return -value if record.diagnostics["selection"]["mode"] == "max" else value
+def _is_max(record: Record, by: str) -> bool:
+    return bool(record.diagnostics["metric" if by == "metric" else "selection"]["mode"] == "max")
+
+
+def score(record: Record, by: str = "selection") -> float:
+    """What was reached, signed so that less is better; NaN where the record does not say."""
+    value = reached(record, by)
+    return math.nan if value is None else -value if _is_max(record, by) else value
 
 
 def account(trials: Sequence[FrozenTrial]) -> list[dict[str, Any]]:

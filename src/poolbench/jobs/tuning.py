@@ -199,11 +199,11 @@ def _provenance(search: Search, trials: Sequence[FrozenTrial], best: FrozenTrial
     done = known(replace(search.config, evaluate_test=False), id, installed_code(plain(search.config)))
     lines = [f"{MADE_BY}search {search.key}, {_counts(trials)}, sampler {search.search.sampler}"]
     if done is not None:
-        record, epoch = done.record, done.record.selected_epoch
+        record, epoch, by = done.record, done.record.selected_epoch, search.search.by
         at = "" if epoch is None else f" at epoch {epoch + 1}"
         commit, dirty = git_state()
         lines += [
-            f"# Best: trial {best.number + 1}, run {id}: {score_name(record)} {reached(record):.6g}{at}; "
+            f"# Best: trial {best.number + 1}, run {id}: {score_name(record, by)} {reached(record, by):.6g}{at}; "
             "no trial saw the test split",
             f"# Code {record.code}, commit {commit or 'unknown'}{' with changes' if dirty else ''}, "
             f"split {record.splits.hash[:16]}",
