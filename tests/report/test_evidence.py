@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 from poolbench.records.counting import Counted
@@ -75,3 +76,16 @@ def test_one_outlier_does_not_make_all_others_pale(record: Maker) -> None:
     sizes = {row.pool: shade.size for row in found.rows if (shade := found.shade(row, column))}
     assert sizes["far"] == sizes["p9"] == 1 and 0.3 < sizes["p4"] < 0.5
     assert list(sizes.values()) == sorted(sizes.values(), reverse=True)
+
+
+def test_over_datasets_more_than_a_point_is_shown_and_less_is_not(record: Maker) -> None:
+    gains = {"none": 0.0, "little": 0.005, "much": 0.05, "worse": -0.05}
+    generator = np.random.default_rng(0)
+    made = [record(seed, 0.6 + gain + 0.02 * seed + float(generator.normal(0, 0.001)), pool, dataset)
+            for pool, gain in gains.items() for dataset in ("MUTAG", "NCI1", "DD") for seed in range(6)]  # fmt: skip
+    found = evidence(made)
+    shades = {row.pool: found.shade_over_datasets(row) for row in found.over}
+    assert {pool: shade.certainty > 0.5 for pool, shade in shades.items() if shade} == {
+        "little": False, "much": True, "worse": True}  # fmt: skip
+    low, _ = next(mean.mean.interval() for row, mean in found.over.items() if row.pool == "little")
+    assert low > 0, "its own interval leaves 0 out"

@@ -11,7 +11,7 @@ from poolbench.report.board import BASELINE, Board, Cell, Column, Gauge, Metric,
 from poolbench.report.canvas import INK, Canvas, Line, Markers, Words, text_width
 from poolbench.report.diagnostics import diagnostics
 from poolbench.report.drawn import Drawn, beside, joined, named, pairs, panel_width
-from poolbench.report.evidence import Evidence, certainty
+from poolbench.report.evidence import Evidence
 from poolbench.report.learning import curves
 from poolbench.report.panels import (
     COLOURS,
@@ -83,8 +83,8 @@ def _scores(evidence: Evidence) -> Drawn | None:
     canvas.width = begin + across * pitch[0] + EDGE
     canvas.height = math.ceil((len(columns) + first) / across) * pitch[1]
     if evidence.pairs:
-        side = f"than {BASELINE}: the interval for all at once leaves 0 out"
-        undecided = "it holds 0, is not known, or nothing is compared"
+        side = f"than {BASELINE}, for all operators at once" + (", over datasets by a point" if first else "")
+        undecided = "not shown, or nothing is compared"
         legend(canvas, [(f"better {side}", Look(BETTER, "o")), (f"worse {side}", Look(WORSE, "o")),
                         (undecided, Look(GREY, "o")), (BASELINE, Look(INK, "s"))])  # fmt: skip
     text = (
@@ -107,7 +107,8 @@ def _gains(panel: Panel, evidence: Evidence, gains: Mapping[Row, float]) -> None
     for y, row in enumerate(evidence.rows):
         if row in gains:
             interval = evidence.over[row].mean.interval()
-            look = _look_of(gains[row], certainty(gains[row], *interval))
+            shade = evidence.shade_over_datasets(row)
+            look = _look_of(gains[row], shade.certainty if shade else 0.0)
             draw(Line([panel.at(100 * end, y) for end in interval], look.colour, 1.8))
             draw(Markers([panel.at(100 * gains[row], y)], look.marker, look.colour, 7))
         elif evidence.board.baseline(row) == row:

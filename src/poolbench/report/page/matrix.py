@@ -33,14 +33,15 @@ def matrix(evidence: Evidence) -> str:
     alike = all(column.metric.points for column in board.columns)
     unit = "In points (hundredths of the metric). " if alike else "In points, or in the metric that is named. "
     by = "the gain over all datasets" if len(board.columns) > 1 else "the difference"
+    beyond = ", or over datasets more than a point is shown" if over else ""
     lost = " *: some runs have no number." if any(cell.lost for cell in board.cells.values()) else ""
     return (
         f'<section class="part" aria-label="Matrix"><h3>Difference to {BASELINE}, by operator and dataset</h3>\n'
         f'{_legend()}\n<div class="wide"><table class="matrix" aria-describedby="how.{escape(board.slug)}">\n'
         f"<thead><tr>{head}</tr></thead>\n{bodies}\n</table></div>\n"
         f'<p class="soft" id="how.{escape(board.slug)}">{unit}Best first, by {by}. ▲ and ▼: '
-        "the interval for all at once leaves 0 out. Point at a number, or go to it with the arrow keys, for its "
-        f"interval, n and cost; click it, or press Enter, for its records.{lost}</p></section>"
+        f"the interval for all at once leaves 0 out{beyond}. Point at a number, or go to it with the arrow keys, for "
+        f"its interval, n and cost; click it, or press Enter, for its records.{lost}</p></section>"
     )
 
 
@@ -62,8 +63,8 @@ def _legend() -> str:
         return "".join(f'<i class="shade {side}" style="--s:{size:.2f};--c:{certainty}"></i>' for side, size in sides)
 
     return (
-        f'<p class="legend">worse <span>{swatches(1)}</span> better: the {LEVEL:.0%} interval leaves 0 out; '
-        f"<span>{swatches(0.3)}</span> it holds 0</p>"
+        f'<p class="legend">worse <span>{swatches(1)}</span> better, shown at {LEVEL:.0%}; '
+        f"<span>{swatches(0.3)}</span> not shown</p>"
     )
 
 
@@ -103,7 +104,7 @@ def _all(evidence: Evidence, row: Row) -> str:
     text = link(all_id(evidence.board, row), _signed(points(shade.gain)), label)
     low, high = one.mean.interval()
     reach = max(abs(end) for other in evidence.over.values() for end in other.mean.interval())
-    kind = "" if low <= 0 <= high else shade.side
+    kind = shade.side if shade.certainty > 0.5 else ""
     return (
         f'<td class="all shade {shade.side}"{_style(shade)}>{text}</td>'
         f'<td class="reach">{interval(shade.gain, low, high, reach, kind)}</td>'
