@@ -177,6 +177,8 @@ def _alike(graph: Graph, widths: dict[str, int]) -> None:
         rows = getattr(graph, key)
         width = 0 if rows is None else int(rows.shape[-1])
         if width != widths.setdefault(key, width):
+            if key == "y" and not (width and widths[key]):
+                raise ValueError(f"it has {'a' if width else 'no'} y, those before it have{' none' if width else ''}")
             raise ValueError(
                 f"it has {width} columns of {key.replace('_', ' ')}, those before it {widths[key]} "
                 "(of x and edge_attr, whole numbers are labels and others attributes)"
