@@ -199,7 +199,7 @@ class Search(Struct, frozen=True, omit_defaults=True):
     concurrency: Places  # trials that may run at a time
     prune: bool  # stop trials that are worse than the median of those before
     space: dict[str, Any]  # keys of the configuration: a list of values, or {low: a, high: b} with log: true or step: s
-    by: Literal["selection", "metric"] = "selection"  # what trials are compared by: what selects epochs, or the metric
+    by: Literal["metric"] | None = None  # what trials are compared by: the metric, or None: what selects epochs
     chosen: dict[str, Any] | None = None  # of a final run of nested cross-validation: the values of the best trial
 
 

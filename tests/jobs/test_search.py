@@ -309,11 +309,11 @@ def test_by_metric_a_search_goes_by_the_metric_of_what_is_held_out(tmp_path: Pat
         diagnostics = found.diagnostics | {"metric": {"name": "accuracy", "mode": "max"}}
         return replace(found, curve=[row], selected=row, diagnostics=diagnostics)
 
-    found = {by: Search(config(tmp_path / by, sampler="random", by=by), run, "code") for by in ("selection", "metric")}
+    found = {by: Search(config(tmp_path / str(by), sampler="random", by=by), run, "code") for by in (None, "metric")}
     trials = {by: search.finish() for by, search in found.items()}
     best = {by: found[by].best(trials[by]).number for by in found}
-    losses = [trial.value for trial in trials["selection"]]
-    assert best["selection"] == losses.index(min(losses)) and best["metric"] == losses.index(max(losses))
+    losses = [trial.value for trial in trials[None]]
+    assert best[None] == losses.index(min(losses)) and best["metric"] == losses.index(max(losses))
     assert [trial.value for trial in trials["metric"]] == pytest.approx([-0.25 - loss / 1e4 for loss in losses])
     with pytest.raises(RunError, match="val/accuracy is nan"):  # nothing was held out that has it
         Search(config(tmp_path / "none", by="metric"), lambda made, **_: replace(
@@ -358,7 +358,7 @@ def test_a_space_that_makes_no_sense_is_refused_in_one_line(tmp_path: Path, spac
 @pytest.mark.parametrize(
     ("search", "said"),
     [({"trials": 0}, "search.trials=0"), ({"concurrency": 0.5}, "search.concurrency"), ({"sampler": "tpee"}, "tpe"),
-     ({"sampler": "grid"}, "a list of values"), ({"by": "loss"}, "selection"),
+     ({"sampler": "grid"}, "a list of values"), ({"by": "loss"}, "metric"),
      ({"by": "metric", "prune": True}, "prune")],
 )  # fmt: skip
 def test_settings_that_make_no_sense_are_refused(tmp_path: Path, search: dict[str, Any], said: str) -> None:

@@ -377,7 +377,7 @@ class JournalLock:
 # ------------------------------------------------------------------------------------------------- what came of a trial
 
 
-def score_name(record: Record, by: str = "selection") -> str:
+def score_name(record: Record, by: str | None = None) -> str:
     """The number of the curve that a search minimises, or maximises (`_is_max`).
 
     It is what selects epochs, or with `by` = metric the dataset's metric of the validation part. Where only the last
@@ -390,7 +390,7 @@ def score_name(record: Record, by: str = "selection") -> str:
     return "train/total_loss" if unsupervised else chosen["monitor"]
 
 
-def reached(record: Record, by: str = "selection") -> float | None:
+def reached(record: Record, by: str | None = None) -> float | None:
     """The value of `score_name` at the selected epoch; of a model without epochs that of the whole part.
 
     None where the record does not say: of schema 1, gathered, and so without its curve; or where nothing was held out
@@ -404,11 +404,11 @@ def reached(record: Record, by: str = "selection") -> float | None:
     return record.metrics.of(part).get(metric)
 
 
-def _is_max(record: Record, by: str) -> bool:
+def _is_max(record: Record, by: str | None) -> bool:
     return bool(record.diagnostics["metric" if by == "metric" else "selection"]["mode"] == "max")
 
 
-def score(record: Record, by: str = "selection") -> float:
+def score(record: Record, by: str | None = None) -> float:
     """What was reached, signed so that less is better; NaN where the record does not say."""
     value = reached(record, by)
     return math.nan if value is None else -value if _is_max(record, by) else value
