@@ -173,23 +173,26 @@ def experiment(
         choices: what was chosen of each group. values: what was set beside that (`set_values`).
     """
     best = search.best(trials)
-    values = copy.deepcopy(values)
-    for key, value in best.params.items():
-        _put(values, key, value)
     defaults = [f"  - {choices['experiment']}"] if choices.get("experiment") else []
     defaults += [f"  - override /{group}: {choices[group]}" for group in GROUPS if choices.get(group)]
-    body = OmegaConf.to_yaml(OmegaConf.create(values))
-    head = ["# @package _global_", *_provenance(search, trials, best), "defaults:", *defaults, "  - _self_", ""]
-    return f"tuned_{choices['pool']}_{choices['dataset']}_{search.key[:6]}", "\n".join(head) + body
+    text = _file(search, trials, best, values, ["defaults:", *defaults, "  - _self_"])
+    return f"tuned_{choices['pool']}_{choices['dataset']}_{search.key[:6]}", text
 
 
 def tuned(search: Search, trials: Sequence[FrozenTrial]) -> str:
     """The text of conf/tuned/DATASET/POOL.yaml: the best trial's values alone, for experiments of any protocol."""
-    best, values = search.best(trials), dict[str, Any]()
+    return _file(search, trials, search.best(trials), {}, [])
+
+
+def _file(
+    search: Search, trials: Sequence[FrozenTrial], best: FrozenTrial, values: Mapping[str, Any], head: Sequence[str]
+) -> str:
+    """Where it comes from, `head`, and `values` with those of the best trial among them."""
+    made = copy.deepcopy(dict(values))
     for key, value in best.params.items():
-        _put(values, key, value)
-    head = ["# @package _global_", *_provenance(search, trials, best), ""]
-    return "\n".join(head) + OmegaConf.to_yaml(OmegaConf.create(values))
+        _put(made, key, value)
+    lines = ["# @package _global_", *_provenance(search, trials, best), *head, ""]
+    return "\n".join(lines) + OmegaConf.to_yaml(OmegaConf.create(made))
 
 
 def _provenance(search: Search, trials: Sequence[FrozenTrial], best: FrozenTrial) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from poolbench.report.board import Board, Column, Metric, Row
-from poolbench.report.comparing import REGION, Compared, Pair, points
+from poolbench.report.comparing import REGION, Compared, Pair, short
 from poolbench.report.table import Table, p_number
 from poolbench.statistics import LEVEL, POWER
 from poolbench.statistics.datasets import REGIONS, SCALES
@@ -77,7 +77,7 @@ def _caption(one: Compared) -> str:
     said.append(
         "p belongs to all at once, and words go by them. Resampled p: that test of whole runs alone, not corrected for "
         f"the number of operators. What could have been shown: at power {POWER}, for all at once. Equivalent: two "
-        f"one-sided tests show less than {points(REGION)} points."
+        f"one-sided tests show less than {short(REGION)} points."
     )
     return " ".join(said)
 
@@ -94,7 +94,7 @@ def over_datasets(board: Board, one: Compared, name: str) -> Table:
     """Without rows where datasets are too few."""
     low, high = REGIONS
     header = ("pool", "datasets", "mean gain", f"{LEVEL:.0%} interval", "the next dataset",
-              f"within {points(low)} point", f"within {points(high)} points", "other priors")  # fmt: skip
+              f"within {short(low)} point", f"within {short(high)} points", "other priors")  # fmt: skip
     lines, records = [], []
     for row, mean in sorted(one.means.items(), key=lambda item: -item[1].mean.expected):
         own = [next(m for m in over.means if m.name == row.key) for over in one.over]
@@ -114,15 +114,15 @@ def over_datasets(board: Board, one: Compared, name: str) -> Table:
         }  # fmt: skip
         for scale, found in zip(SCALES, own, strict=True):
             for region in REGIONS:
-                tag = f"{points(region)}_prior_{points(scale)}"
+                tag = f"{short(region)}_prior_{short(scale)}"
                 worse, same, better = found.mean.within(region)
                 record |= {f"worse_{tag}": worse, f"equivalent_{tag}": same, f"better_{tag}": better}
         records.append(record)
-    spreads = ", ".join(f"{points(over.spread)} under {points(over.scale)}" for over in one.over)
+    spreads = ", ".join(f"{short(over.spread)} under {short(over.scale)}" for over in one.over)
     caption = (
         f"A hierarchical model of the gains over {one.baseline.pool} on the real datasets, in points, with one spread "
         f"from dataset to dataset for all operators; the prior of the spread is half-normal with a scale of "
-        f"{points(SCALES[1])} points, and the last column says what {points(SCALES[0])} and {points(SCALES[2])} "
+        f"{short(SCALES[1])} points, and the last column says what {short(SCALES[0])} and {short(SCALES[2])} "
         f"would. Its posterior median is {spreads} points. A decision (better, equivalent, worse) has a probability of "
         f"{LEVEL:.0%} at least, with gains within the region counted as none; it is about the mean over datasets "
         "like these. Tasks that were made for a question, and datasets with too few runs, are not among them."

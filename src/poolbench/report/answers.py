@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from poolbench.report.against import interval
 from poolbench.report.board import BASELINE, Column, Row
-from poolbench.report.comparing import REGION, Pair, points
+from poolbench.report.comparing import REGION, Pair, short
 from poolbench.report.evidence import Evidence
 from poolbench.report.table import p_number
 from poolbench.statistics import LEVEL
@@ -37,7 +37,7 @@ def _answer(found: Sequence[Pair]) -> str:
     same, undecided, few = by_verdict["equivalent"], by_verdict["undecided"], by_verdict["too few runs"]
     if same:
         parts.append(f"{_named(same)} {'is' if len(same) == 1 else 'are'} equivalent to {BASELINE}, within "
-                     f"{points(REGION)} points")  # fmt: skip
+                     f"{short(REGION)} points")  # fmt: skip
     if undecided:
         parts.append(_undecided(undecided))
     parts += [f"cannot tell for {pair.row.label} ({pair.words})" for pair in few]

@@ -20,7 +20,7 @@ import numpy as np
 from poolbench import statistics
 from poolbench.errors import PoolBenchError, nearest
 from poolbench.records.outcomes import hits
-from poolbench.report.board import Board, Cell, Column, Row, Run
+from poolbench.report.board import Board, Cell, Column, Row, Run, points
 from poolbench.statistics import Comparison, graphs, runs
 from poolbench.statistics.datasets import LEAST, REGIONS, SCALES, Mean, Measured, Over, over
 from poolbench.statistics.families import ENOUGH, Difference, Family
@@ -98,7 +98,7 @@ class Pair:
         if verdict in ("better", "worse"):
             return f"{verdict} by {metric.gap(abs(d.difference))} {metric.unit}"
         if verdict == "equivalent":
-            return f"equivalent: within {points(REGION)} points"
+            return f"equivalent: within {short(REGION)} points"
         return f"undecided: {self.shown} could have been shown"
 
     @property
@@ -260,6 +260,6 @@ def trainings(cell: Cell) -> dict[Training, Run]:
     return found
 
 
-def points(value: float) -> str:
+def short(value: float) -> str:
     """In hundredths, as short as it can be said: `2`, `0.5`."""
-    return f"{100 * value:.1f}".removesuffix(".0")
+    return points(value).removesuffix(".0")

@@ -11,7 +11,7 @@ from poolbench.report.board import BASELINE, Board, Cell, Column, Gauge, Metric,
 from poolbench.report.canvas import INK, Canvas, Line, Markers, Words, text_width
 from poolbench.report.diagnostics import diagnostics
 from poolbench.report.drawn import Drawn, beside, joined, named, pairs, panel_width
-from poolbench.report.evidence import Evidence
+from poolbench.report.evidence import Evidence, Shade
 from poolbench.report.learning import curves
 from poolbench.report.panels import (
     COLOURS,
@@ -54,7 +54,7 @@ def _scores(evidence: Evidence) -> Drawn | None:
     columns = [c for c in board.columns if any(board.cells[row, c].scores for row in rows)]
     if not columns:
         return None
-    gains = {row: shade.gain for row in rows if (shade := evidence.shade_over_datasets(row))}
+    gains = {row: shade for row in rows if (shade := evidence.shade_over_datasets(row))}
     first = bool(gains)
     canvas, across = Canvas(), min(5, len(columns)) + first
     names = [board.name(row) for row in rows]
@@ -94,23 +94,21 @@ def _scores(evidence: Evidence) -> Drawn | None:
     return Drawn("scores", f"Scores with {LEVEL:.0%} intervals", text, canvas, tuple(panels))
 
 
-def _gains_axis(evidence: Evidence, gains: Mapping[Row, float]) -> Axis:
+def _gains_axis(evidence: Evidence, gains: Mapping[Row, Shade]) -> Axis:
     ends = [100 * end for row in gains for end in evidence.over[row].mean.interval()]
-    return linear([0.0, *(100 * gain for gain in gains.values()), *ends], 4)
+    return linear([0.0, *(100 * shade.gain for shade in gains.values()), *ends], 4)
 
 
-def _gains(panel: Panel, evidence: Evidence, gains: Mapping[Row, float]) -> None:
+def _gains(panel: Panel, evidence: Evidence, gains: Mapping[Row, Shade]) -> None:
     """The mean gain over no pooling over datasets, in points, with its interval."""
     panel.grid(across=False)
     draw = panel.canvas.marks.append
     draw(Line([panel.at(0, panel.y.high), panel.at(0, panel.y.low)], INK, 0.8, ":"))
     for y, row in enumerate(evidence.rows):
-        if row in gains:
-            interval = evidence.over[row].mean.interval()
-            shade = evidence.shade_over_datasets(row)
-            look = _look_of(gains[row], shade.certainty if shade else 0.0)
+        if shade := gains.get(row):
+            interval, look = evidence.over[row].mean.interval(), _look_of(shade)
             draw(Line([panel.at(100 * end, y) for end in interval], look.colour, 1.8))
-            draw(Markers([panel.at(100 * gains[row], y)], look.marker, look.colour, 7))
+            draw(Markers([panel.at(100 * shade.gain, y)], look.marker, look.colour, 7))
         elif evidence.board.baseline(row) == row:
             draw(Markers([panel.at(0, y)], "s", INK, 7))
     counts = sorted({evidence.over[row].datasets for row in gains})
@@ -119,15 +117,16 @@ def _gains(panel: Panel, evidence: Evidence, gains: Mapping[Row, float]) -> None
     panel.names()
 
 
-def _look_of(gain: float, certainty: float) -> Look:
-    return Look((BETTER if gain > 0 else WORSE) if certainty > 0.5 else GREY, "o")
+def _look_of(shade: Shade | None) -> Look:
+    if shade is None or shade.certainty <= 0.5:
+        return Look(GREY, "o")
+    return Look(BETTER if shade.gain > 0 else WORSE, "o")
 
 
 def _look(evidence: Evidence, row: Row, column: Column) -> Look:
     if row.pool == BASELINE:
         return Look(INK, "s")
-    shade = evidence.shade(row, column)
-    return _look_of(shade.gain, shade.certainty) if shade else Look(GREY, "o")
+    return _look_of(evidence.shade(row, column))
 
 
 def _extent(cell: Cell, metric: Metric) -> list[float]:

@@ -17,14 +17,13 @@ import torch
 from torch import Tensor
 
 from poolbench.data.sources.own_graphs import Graph
+from poolbench.data.sources.own_tables import most_bytes
 from poolbench.data.sources.unsound import said
 from poolbench.errors import PoolBenchError
 
 NEEDED = ("raw/edge", "raw/num-node-list", "raw/num-edge-list")
 FURTHER = ("raw/node-feat", "raw/edge-feat", "raw/graph-label")
 PARTS = {"train": "train", "val": "valid", "test": "test"}
-_MAX_RATIO, _RATIO_FREE = 200, 1 << 28
-"""How much larger than its file a text may be, and bytes that any may have: as of archives (`unpack`)."""
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -123,7 +122,7 @@ def _columns(folder: Path, kind: str) -> list[Array]:
 
     path = _path(folder, kind)
     try:
-        most = max(_RATIO_FREE, _MAX_RATIO * path.stat().st_size)
+        most = most_bytes(path)
         with gzip.open(path) as file:
             text = file.read(most + 1)
         if len(text) > most:

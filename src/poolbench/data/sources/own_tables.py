@@ -23,6 +23,11 @@ _MAX_RATIO, _RATIO_FREE = 200, 1 << 28
 Number = TypeVar("Number", int, float)
 
 
+def most_bytes(path: Path) -> int:
+    """So many bytes may come out of a file that is packed."""
+    return max(_RATIO_FREE, _MAX_RATIO * path.stat().st_size)
+
+
 def tables_in(folder: Path) -> tuple[str, ...]:
     """The names of the three tables that a folder holds or lacks some of; none where it holds none of them.
 
@@ -155,7 +160,7 @@ def _parquet(path: Path) -> tuple[list[str], list[list[str]]]:
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             size = 8 * file.metadata.num_rows * file.metadata.num_columns
-            if size > max(_RATIO_FREE, _MAX_RATIO * path.stat().st_size):
+            if size > most_bytes(path):
                 raise ValueError(f"{file.metadata.num_rows} rows in so small a file")
             table = file.read()
     except Exception as error:  # of Arrow, whose errors for a damaged file are of half a dozen types

@@ -16,7 +16,7 @@ from urllib.parse import quote
 from poolbench import __version__
 from poolbench.report import against
 from poolbench.report.board import BASELINE, MEMORY
-from poolbench.report.comparing import REGION, points
+from poolbench.report.comparing import REGION, short
 from poolbench.report.dial import all_sheets
 from poolbench.report.drawn import Drawn
 from poolbench.report.evidence import Evidence
@@ -168,7 +168,7 @@ of its {LEVEL:.0%} interval. Resampled splits share graphs, so the variance of t
 (Nadeau &amp; Bengio, 2003). Below {ENOUGH} runs there is no interval. Pools are compared with {BASELINE} on the same
 splits, graph by graph where all runs hold their answers, and by the scores of whole runs elsewhere; intervals and p
 hold for all pools of a dataset at once. “Undecided” names the true difference that would have been shown with
-probability {POWER}: it is no proof that two pools are alike; “equivalent” is one, within {points(REGION)} points. Over
+probability {POWER}: it is no proof that two pools are alike; “equivalent” is one, within {short(REGION)} points. Over
 datasets the gain is that of a hierarchical model of the real ones. Failed, pruned and missing runs are counted and are
 in no mean. A control shows what a pool is worth that learns nothing: {BASELINE} pools not at all, random-dense and
 random-sparse pool at random. Time and memory are medians over runs, apart for each kind of hardware and measure of
