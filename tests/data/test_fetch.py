@@ -382,18 +382,18 @@ def test_a_server_that_hangs_in_the_middle(server: Server, cache: Path) -> None:
         handler.end_headers()
         handler.wfile.write(b"PK")
         handler.wfile.flush()
-        time.sleep(2)
+        time.sleep(30)
 
     server.answers["/TUDataset/TINY.zip"] = answer
     start = time.monotonic()
     assert "broke off after 2 of 1000 bytes (no answer in time)" in refused("TINY")
-    assert time.monotonic() - start < 1.5 and left_in(cache) == []
+    assert time.monotonic() - start < 15 and left_in(cache) == []
 
 
 def dribble(handler: BaseHTTPRequestHandler, text: bytes) -> None:
     """A byte every 50 ms, until nobody listens."""
     with contextlib.suppress(OSError):
-        for byte in text * 100:
+        for byte in text * 600:
             handler.wfile.write(bytes([byte]))
             handler.wfile.flush()
             time.sleep(0.05)
@@ -411,7 +411,7 @@ def test_a_server_that_sends_byte_by_byte(server: Server, cache: Path, monkeypat
     server.answers["/TUDataset/TINY.zip"] = answer
     start = time.monotonic()
     assert re.search(r"TINY.zip came too slowly: \d+ of 1000 bytes in 1 s", refused("TINY"))
-    assert time.monotonic() - start < 2 and left_in(cache) == []
+    assert time.monotonic() - start < 15 and left_in(cache) == []
 
 
 def test_a_server_that_answers_byte_by_byte(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -419,7 +419,7 @@ def test_a_server_that_answers_byte_by_byte(server: Server, monkeypatch: pytest.
     server.answers["/TUDataset/TINY.zip"] = lambda handler: dribble(handler, b"HTTP/1.0 200 OK\r\nX: y")
     start = time.monotonic()
     assert "no answer in time" in refused("TINY")
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 15
 
 
 def test_limits_of_size_and_time(
@@ -444,10 +444,10 @@ def test_limits_of_size_and_time(
 
 
 def test_a_server_that_never_answers(server: Server) -> None:
-    server.answers["/TUDataset/TINY.zip"] = lambda handler: time.sleep(2)
+    server.answers["/TUDataset/TINY.zip"] = lambda handler: time.sleep(30)
     start = time.monotonic()
     assert "no answer in time" in refused("TINY")
-    assert time.monotonic() - start < 1.5
+    assert time.monotonic() - start < 15
 
 
 def test_a_server_that_fails(server: Server) -> None:
@@ -743,7 +743,7 @@ def test_a_killed_process_holds_no_lock_and_leaves_no_dataset(mirror: Mirror, ca
     assert not (cache / "TUDataset/TINY").exists()
     start = time.monotonic()
     assert TUDataset("TINY").load().num_graphs == 3
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 30
     assert all(name.startswith("TUDataset/TINY/") for name in left_in(cache))
 
 

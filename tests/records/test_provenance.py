@@ -81,7 +81,7 @@ def test_a_git_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(provenance, "GIT_TIMEOUT", 0.2)
     start = time.monotonic()
     assert git_state() == (None, None)
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 15
 
 
 @pytest.mark.parametrize(("named", "state"), [("abc", ("abc", False)), ("abc-dirty", ("abc", True))])
@@ -107,10 +107,12 @@ def test_hardware() -> None:
     assert isinstance(found["gpus"], list)
 
 
-def test_provenance_has_the_keys_of_the_record() -> None:
+def test_provenance_has_the_keys_of_the_record(monkeypatch: pytest.MonkeyPatch) -> None:
     found = provenance.provenance(data={"fingerprint": "d"}, split="s")
     assert list(found) == ["git", "dirty", "packages", "hardware", "data", "split"]
     assert (found["data"], found["split"]) == ({"fingerprint": "d"}, "s")
-    start = time.monotonic()
+    calls = []
+    ask = provenance._git
+    monkeypatch.setattr(provenance, "_git", lambda *words: calls.append(words) or ask(*words))
     provenance.provenance()
-    assert time.monotonic() - start < 2, "two calls of git and no more"
+    assert len(calls) <= 2, "each costs a process"
