@@ -19,9 +19,10 @@ from msgspec.structs import replace
 
 from poolbench import disk
 from poolbench.errors import RunError
-from poolbench.records.record import SCHEMA, Record, decode, encode, lean, read_record, write_record
+from poolbench.records.record import SCHEMA, Known, Record, decode, encode, lean, read_record, write_record
 
 Maker = Callable[..., Record]
+SHIPPED = Path(__file__).parents[2] / "results/records"
 
 
 def files(folder: Path) -> list[str]:
@@ -227,3 +228,66 @@ def test_records_that_differ_in_seeds_alone_are_alike(record: Callable[..., Reco
     for seed, made in enumerate(drawn := [record(0, 0.7), record(1, 0.7)]):
         made.config["dataset"] = {"name": "csbm", "mu": 0.4, "seed": seed}
     assert drawn[0].alike == drawn[1].alike
+
+
+def said_of(text: bytes, known: Known | None) -> str:
+    try:
+        decode(text, known)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def test_records_that_share_parts_are_what_each_is_alone() -> None:
+    known, read = Known(), 0
+    for path in sorted(SHIPPED.glob("*/*.jsonl")):
+        for line in path.read_bytes().splitlines()[:20]:
+            alone, shared = decode(line), decode(line, known)
+            assert shared == alone and encode(shared) == encode(alone)
+            read += 1
+    assert read > 100
+    first, second = (decode(encode(alone), known) for _ in range(2))
+    assert first.config["model"] is second.config["model"] and first.provenance is second.provenance
+    assert first.alike == second.alike
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"config": []},
+        {"config": {"model": 5}},
+        {"config": {"seed": {"a": 1}}},
+        {"config": {"dataset": 5}},
+        {"config": {"lr": int("1" * 400)}},
+        {"config": {"deep": json.loads("[" * 300 + "]" * 300)}},
+        {"diagnostics": None},
+        {"diagnostics": {"metric": 3}},
+        {"diagnostics": {"sizes": json.loads("[" * 300 + "]" * 300)}},
+        {"provenance": 1},
+        {"provenance": {"git": None}},
+        {"status": "lost"},
+        {"no_such_field": 1},
+        {"metrics": {"train": {}, "val": {}, "test": {"accuracy": "much"}}},
+    ],
+)
+def test_what_is_wrong_is_said_alike(record: Maker, wrong: dict[str, Any]) -> None:
+    sound = json.loads(encode(record(0, 0.7)))
+    text, known = json.dumps({**sound, **wrong}).encode(), Known()
+    assert said_of(text, None)
+    decode(encode(record(0, 0.7)), known)
+    assert said_of(text, known) == said_of(text, known) == said_of(text, None)
+
+
+def test_one_text_in_two_places_is_looked_at_in_both(record: Maker) -> None:
+    sound, known = json.loads(encode(record(0, 0.7))), Known()
+    decode(json.dumps({**sound, "config": {"seed": 5, "copied": sound["provenance"]}}).encode(), known)
+    again = json.dumps({**sound, "config": {"seed": 5, "model": 5}}).encode()
+    assert said_of(again, known) == said_of(again, None) != ""
+    copied = decode(json.dumps({**sound, "config": {"copied": sound["provenance"]}}).encode(), known)
+    assert isinstance(copied.config["copied"], dict)
+
+
+@pytest.mark.parametrize("cut", [b"{", b'"config": {"a": tru}', b'"config": {"a": "\xff"}'])
+def test_what_is_cut_off_in_a_part_is_said_alike(record: Maker, cut: bytes) -> None:
+    text = encode(record(0, 0.7)).replace(b'"config":{', cut + b',"x":{', 1)
+    assert said_of(text, Known()) == said_of(text, None) != ""

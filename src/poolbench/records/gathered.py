@@ -25,7 +25,7 @@ from poolbench.loading import resting
 from poolbench.records import lines
 from poolbench.records.attempts import attempts_of, iter_records
 from poolbench.records.forgotten import Forgotten
-from poolbench.records.record import Key, Record, decode, encode, key, lean
+from poolbench.records.record import Key, Known, Record, decode, encode, key, lean
 
 FOLDER = "records"
 WHAT = "a record"
@@ -84,7 +84,8 @@ def found_records(
 ) -> list[Record]:
     """As `gather`, for a folder that may have none."""
     forgotten = Forgotten.read(results)
-    kept = (record for path in files(results) for record in read(path, wanted, broken))
+    known = Known()
+    kept = (record for path in files(results) for record in read(path, wanted, broken, known))
     with resting():
         found = {key(record): record for record in kept if record not in forgotten}
     made = (record for _, record in iter_records(results) if wanted is None or wanted(record))
@@ -97,12 +98,14 @@ def files(results: Path) -> list[Path]:
     return sorted((Path(results) / FOLDER).glob("*/*.jsonl"))
 
 
-def read(path: Path, wanted: Wanted | None = None, broken: list[str] | None = None) -> Iterator[Record]:
+def read(
+    path: Path, wanted: Wanted | None = None, broken: list[str] | None = None, known: Known | None = None
+) -> Iterator[Record]:
     """The records of one file. A line that is none is left out: it costs a warning, and is added to `broken`."""
     gist = msgspec.json.Decoder(Gist).decode
 
     def decoded(line: bytes) -> Record | None:
-        return decode(line) if wanted is None or wanted(gist(line)) else None
+        return decode(line, known) if wanted is None or wanted(gist(line)) else None
 
     yield from (record for record in lines.read(path, decoded, WHAT, broken) if record is not None)
 
