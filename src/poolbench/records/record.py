@@ -181,10 +181,14 @@ class Record(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=Tru
     def alike(self) -> bytes:
         """One text for records whose configurations differ in seeds, the fold and where files lie alone, so that what
         does not hang on these is worked out once for all of them."""
-        config = {name: value for name, value in self.config.items() if name not in SEEDED}
-        if isinstance(dataset := config.get("dataset"), dict) and "seed" in dataset:
-            config["dataset"] = {**dataset, "seed": None}
-        return msgspec.json.encode(config)
+        return msgspec.json.encode(_seedless(self.config))
+
+
+def _seedless(config: Mapping[str, Any]) -> dict[str, Any]:
+    made = {name: value for name, value in config.items() if name not in SEEDED}
+    if isinstance(dataset := made.get("dataset"), dict) and "seed" in dataset:
+        made["dataset"] = {**dataset, "seed": None}
+    return made
 
 
 Key = tuple[str, str, int]
@@ -241,7 +245,7 @@ MOST_DIGITS = 20
 
 _DECODER = msgspec.json.Decoder(Record)
 _RAW = {"config": dict[str, Raw], "diagnostics": Raw, "provenance": Raw}
-_PARTLY = msgspec.json.Decoder(
+_PARTLY: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
     msgspec.defstruct(
         "_Partly",
         [
@@ -266,12 +270,12 @@ class Known:
     decoded and checked once. Thousands of records have few: half the memory, half the time."""
 
     def __init__(self) -> None:
-        self._config: dict[str, dict[bytes, Any]] = defaultdict(dict)
+        self._config: dict[str, dict[bytes, tuple[Any, bytes]]] = defaultdict(dict)
         self._provenance: dict[bytes, Provenance] = {}
         self._alike: dict[bytes, bytes] = {}
 
-    def config(self, raws: Mapping[str, Raw]) -> tuple[dict[str, Any], bytes | None]:
-        """The configuration; and the text that `Record.alike` may be."""
+    def config(self, raws: Mapping[str, Raw]) -> tuple[dict[str, Any], bytes]:
+        """The configuration, and a text that does for `Record.alike`."""
         made, told = {}, []
         for name, raw in raws.items():
             text, seen = bytes(raw), self._config[name]
@@ -279,14 +283,11 @@ class Known:
                 value = _ANY.decode(text)
                 _refuse_shape("config", {name: value}, _Config)
                 _refuse_strange("config", value, text)
-                seen[text] = value
-            made[name] = seen[text]
-            if name not in SEEDED:
-                told.append(f"{name!r}:".encode() + text)
-        if isinstance(dataset := made.get("dataset"), dict) and "seed" in dataset:
-            return made, None
-        alike = b",".join(told)
-        return made, self._alike.setdefault(alike, alike)
+                seen[text] = value, msgspec.json.encode(_seedless({name: value}))
+            made[name], alike = seen[text]
+            told.append(alike)
+        text = b"".join(told)
+        return made, self._alike.setdefault(text, text)
 
     def provenance(self, raw: Raw) -> Provenance:
         """The provenance."""
@@ -336,8 +337,7 @@ def _sharing(text: bytes | str, known: Known) -> Record:
     values = {name: getattr(partly, name) for name in partly.__struct_fields__}
     values.update(config=config, diagnostics=diagnostics, provenance=provenance)
     record = Record(**values)
-    if alike is not None:
-        record.__dict__["alike"] = alike
+    record.__dict__["alike"] = alike
     return record
 
 
