@@ -34,6 +34,14 @@ def test_a_search_space_is_a_sweep(results: Path, capsys: pytest.CaptureFixture[
     assert command[3:-2] == ["pool=mincut", "dataset=planted"]
 
 
+def test_a_search_by_the_metric_of_points_that_wandb_lacks(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["wandb-sweep", "search=leaderboard", "pool=topk", "dataset=planted"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("# W&B has no quasi-random points: these are drawn at random\n")
+    made = yaml.safe_load(out)
+    assert made["method"] == "random" and made["metric"] == {"name": "val/accuracy", "goal": "maximize"}
+
+
 def test_what_the_sweep_starts_is_a_command_that_works(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     quick = [
         "dataset=planted",

@@ -93,14 +93,20 @@ def monitored(config: Config, parts: Parts) -> tuple[str, str]:
     Where it is the dataset's own metric, the dataset is loaded to ask for it.
     """
     callbacks, protocol = config.callbacks, parts.protocol
+    if config.search is not None and config.search.by == "metric":
+        return _metric(config, parts)
     if callbacks.monitor != "auto":
         return callbacks.monitor, callbacks.mode
     if protocol.validates == "train":
         return "train/total_loss", "min"
     if protocol.select == "metric":
-        target = parts.prepared(config.fold).target
-        return f"{protocol.validates}/{target.metric}", target.mode
+        return _metric(config, parts)
     return f"{protocol.validates}/loss", "min"
+
+
+def _metric(config: Config, parts: Parts) -> tuple[str, str]:
+    target = parts.prepared(config.fold).target
+    return f"{parts.protocol.validates}/{target.metric}", target.mode
 
 
 # ------------------------------------------------------------------------------------------------------- more processes

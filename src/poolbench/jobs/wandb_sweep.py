@@ -42,7 +42,8 @@ def sweep(config: Config, words: Sequence[str]) -> str:
     }
     if search.prune:
         made["early_terminate"] = {"type": "hyperband", "min_iter": 10}
-    return yaml.safe_dump(made, sort_keys=False)
+    said = "# W&B has no quasi-random points: these are drawn at random\n" if search.sampler == "quasi" else ""
+    return said + yaml.safe_dump(made, sort_keys=False)
 
 
 def _parameter(found: BaseDistribution) -> dict[str, Any]:
