@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 import re
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from configs import small
-from poolbench import cli, statistics
+from poolbench import cli
 from poolbench.cli.commands import reproduce as command
 from poolbench.cli.commands.reproduce import composer
 from poolbench.cli.door import composed, resolve
@@ -26,14 +25,24 @@ from poolbench.jobs.run import at_once
 from poolbench.jobs.sweep import duration
 from poolbench.learn.build import Parts
 from poolbench.papers import comparison, reproduce
-from poolbench.papers.comparison import Found, Measured, agreement, compare, measured, written
+from poolbench.papers.comparison import (
+    Found,
+    Measured,
+    compare,
+    foreseen_text,
+    measured,
+    their_side,
+    verdict_text,
+    written,
+)
+from poolbench.papers.criterion import Margin, Side
 from poolbench.papers.published import Value, published_dir, published_table
 from poolbench.papers.recipe import (
+    Design,
     Line,
     Planned,
     Quick,
     Recipe,
-    Spread,
     Task,
     deviations,
     plan,
@@ -41,6 +50,7 @@ from poolbench.papers.recipe import (
     recipes,
     setting,
 )
+from poolbench.papers.summary import write_summary
 from poolbench.records import provenance
 from poolbench.records.clock import Clock
 from poolbench.records.counting import Counted
@@ -227,7 +237,7 @@ def test_a_line_that_does_not_compose_is_refused_as_a_command_line_is(word: str,
 
 def own_recipe(*lines: Line, **changes: Any) -> Recipe:
     values: dict[str, Any] = {
-        "paper": "own", "table": "table", "scale": 0.01, "seeds": 3, "spread": Spread(), "margin": 0.03,
+        "paper": "own", "table": "table", "scale": 0.01, "seeds": 3, "design": Design(), "margin": Margin(0.03),
         "quick": Quick(1, 2, ("trainer.max_epochs=2",)), "lines": lines, "left_out": {}, **changes,
     }  # fmt: skip
     return Recipe(**values)
@@ -344,7 +354,7 @@ Maker = Callable[..., Record]
 
 
 def planned_for(record: Record, keys: Sequence[tuple[int, int | None]]) -> Planned:
-    tasks = tuple(Task(small(fold=fold, split__seed=seed), (seed,)) for seed, fold in keys)
+    tasks = tuple(Task(small(seed=seed, fold=fold, split__seed=seed), (seed,)) for seed, fold in keys)
     return Planned(line("e", dataset=record.config["dataset"]["name"]), tasks, setting(record.config))
 
 
@@ -367,7 +377,7 @@ def test_only_the_latest_attempts_of_the_same_setting_and_code_count(record: Mak
     planned = planned_for(records[0], [(0, None), (1, None), (2, None)])
     found = everything.of(planned)
     assert everything.of_other_code(planned) == 1
-    assert found[0, None] == same(records[0]) and found[1, None] == same(again) and found[2, None] is None
+    assert found[0, 0, None] == same(records[0]) and found[1, 1, None] == same(again) and found[2, 2, None] is None
 
 
 def linked(record: Record, old: str, kind: Kind) -> Link:
@@ -395,32 +405,68 @@ def test_linked_versions_of_the_code_count_and_close_ones_are_marked_and_done_ag
 
 def test_scores_are_one_a_split_and_what_is_missing_is_counted(record: Maker) -> None:
     made = (record(0, 0.7, sizes=(80, 20)), record(1, 0.9, sizes=(80, 20)), record(2, None))
-    runs = {**{(seed, None): same(one) for seed, one in enumerate(made)}, (3, None): None}
-    found = measured(runs, "accuracy")
-    assert (found.scores, found.test_over_train, found.unit, found.missing, found.failed) == (
-        (0.7, 0.9), 0.25, "splits", 2, 1
-    )  # fmt: skip
+    runs = {**{(seed, seed, None): same(one) for seed, one in enumerate(made)}, (3, 3, None): None}
+    assert measured(runs, "accuracy") == Measured((0.7, 0.9), "splits", 2, 1)
 
 
 def test_runs_of_one_split_are_seeds_and_runs_of_one_fold_are_averaged(record: Maker) -> None:
-    seeds = {(s, None): same(record(s, 0.5 + s, split="same")) for s in (0, 1)}
-    assert measured(seeds, "accuracy") == Measured((0.5, 1.5), 0.0, "seeds", 0, 0)
-    folds = {(s, 4): same(record(s, 0.5 + s, split="same", fold=4)) for s in (0, 1)}
-    assert measured(folds, "accuracy").scores == (1.0,) and measured(folds, "accuracy").unit == "splits"
+    seeds = {(s, s, None): same(record(s, 0.5 + s, split="same")) for s in (0, 1)}
+    assert measured(seeds, "accuracy") == Measured((0.5, 1.5), "seeds", 0, 0)
+    folds = {(0, s, 4): same(record(s, 0.5 + s, split="same", fold=4)) for s in (0, 1)}
+    assert measured(folds, "accuracy", folds=True) == Measured((1.0,), "repeats", 0, 0)
+
+
+def test_a_repeat_counts_when_all_its_folds_are_there(record: Maker) -> None:
+    runs = {(s, s, f): same(record(s, 0.5 + s / 4 + f / 8, split=f"{s} {f}", fold=f)) for s in (0, 1) for f in (0, 1)}
+    assert measured(runs, "accuracy", folds=True) == Measured((0.5625, 0.8125), "repeats", 0, 0)
+    assert measured({**runs, (1, 1, 0): None}, "accuracy", folds=True) == Measured((0.5625,), "repeats", 1, 0)
 
 
 def test_another_part_than_the_test_split(record: Maker) -> None:
     made = record(0, 0.7)
     made.metrics.train["loss"] = 0.25
-    assert measured({(0, None): same(made)}, "train/loss").scores == (0.25,)
+    assert measured({(0, 0, None): same(made)}, "train/loss").scores == (0.25,)
 
 
-def test_means_over_folds_count_as_the_folds_they_are_made_of() -> None:
-    ours = Measured((0.70, 0.72, 0.74), 0.125, "splits", 0, 0)
-    value = Value("A", "X", "test accuracy", 73.0, 0.6, 10, "A", "somewhere")
-    found = agreement(ours, value, 0.01, Spread(0.125, 10), 0.03)
-    same = statistics.agreement(ours.scores, 0.125, 0.73, 0.006 * math.sqrt(10), 100, 0.125, 0.03)
-    assert (found.verdict, found.low, found.high) == (same.verdict, same.low, same.high)
+@pytest.mark.parametrize(
+    ("design", "std", "n", "side"),
+    [
+        (Design(folds=10), 3.0, 10, Side(0.73, None, 1)),  # the spread over folds is not that of their mean
+        (Design(folds=10, repeats=10), 0.5, 10, Side(0.73, 0.005, 10)),
+        (Design(runs=5), 2.0, None, Side(0.73, 0.02, 5)),
+        (Design(runs=5), None, 3, Side(0.73, None, 3)),
+        (Design(), 2.0, None, Side(0.73, 0.02, 1)),
+    ],
+)
+def test_what_a_published_number_is_judged_by(design: Design, std: float | None, n: int | None, side: Side) -> None:
+    value = Value("A", "X", "test accuracy", 73.0, std, n, "A", "somewhere")
+    found = their_side(value, own_recipe(design=design))
+    assert found.n == side.n and found.mean == pytest.approx(side.mean)
+    assert found.std == (None if side.std is None else pytest.approx(side.std))
+
+
+def test_what_can_be_decided_is_foreseen_and_what_an_open_verdict_lacks_is_said(record: Maker, facts: Path) -> None:
+    table = published_table("own", "table", facts)
+
+    def cell(scores: Sequence[float], recipe: Recipe, method: str = "A") -> comparison.Cell:
+        records = [record(s, score, dataset="X", split="same") for s, score in enumerate(scores)]
+        base = planned_for((records or [record(0, 0.5, dataset="X")])[0], [(s, None) for s in range(9)])
+        one = Planned(line("e", method=method, dataset="X"), base.tasks, base.key if records else "none")
+        return compare(recipe, table, [one], found_of(records))[0]
+
+    none = cell([], own_recipe())
+    assert (none.verdict, foreseen_text(none)) == ("no runs", "can be decided with 3 seeds of ours, 0 there")
+    wide = cell((0.78, 0.84), own_recipe())
+    assert wide.lacks == "ours" and wide.needed and verdict_text(wide) == f"open: takes {wide.needed} seeds of ours"
+    near = cell([0.782 + 0.028 * z for z in (-1.5, -1, -0.5, -0.25, 0, 0.25, 0.5, 1, 1.5)], own_recipe())
+    assert near.lacks == "near" and verdict_text(near) == "open: near the margin"
+    theirs = cell((0.81, 0.82), own_recipe(), "D")
+    assert theirs.lacks == "theirs" and verdict_text(theirs) == "open: theirs moves too much"
+    assert foreseen_text(theirs) == "cannot be decided by runs of ours: theirs moves too much"
+    folds = cell((0.7,), own_recipe(design=Design(folds=10)))
+    assert foreseen_text(folds).startswith("can be decided with 5 repeats of ours, ")
+    assert foreseen_text(cell((0.8, 0.81), own_recipe(), "C")) == "no verdict: unverified"
+    assert comparison.decided_text([none, wide]) == "Decided: 0 of the 2 cells that can be."
 
 
 FACTS = """
@@ -440,6 +486,7 @@ tables:
       - {method: A, dataset: X, mean: 80.0, std: 0.5, n: 10, trust: A, source: s}
       - {method: B, dataset: X, mean: 60.0, std: 0.5, n: 10, trust: B, source: s}
       - {method: C, dataset: X, mean: 80.0, std: 0.5, n: 10, trust: D, source: s}
+      - {method: D, dataset: X, mean: 80.0, std: 9.0, n: 10, trust: A, source: s}
 """
 
 
@@ -470,7 +517,7 @@ def test_verdicts(record: Maker, facts: Path) -> None:
     one = Planned(line("e", dataset="X"), base.tasks, "another setting")
     assert compare(own_recipe(), table, [one], found_of(records))[0].verdict == comparison.NO_RUNS
     few = found_of(records[:1])  # one run shows nothing
-    assert compare(own_recipe(), table, [base], few)[0].verdict == "cannot tell"
+    assert compare(own_recipe(), table, [base], few)[0].verdict == "open"
 
 
 def test_the_table_shows_both_spreads_and_marks_what_is_unsure(record: Maker, facts: Path) -> None:
@@ -567,8 +614,9 @@ def test_the_command_does_what_is_missing_and_writes_the_table(main: Any, result
 
     summary = (results / "tables" / "SUMMARY.md").read_text()
     verdicts = [row["verdict"] for row in rows]
-    assert f"- own: {comparison.counts(verdicts)}\n" in summary
-    assert "Of the differences in own/table:\n\n- B is another thing\n" in summary
+    (listed,) = [each for each in summary.splitlines() if each.startswith("| [own/table](own_table.md) |")]
+    assert f"| {verdicts.count('agrees')} | {verdicts.count('differs')} | {verdicts.count('open')}" in listed
+    assert "\n- own/table: nothing yet: too few cells are judged.\n" in summary
     assert "Of the differences:\n\n- B is another thing\n" in text
 
 
@@ -591,14 +639,16 @@ def test_a_plan_runs_nothing_and_loads_no_torch(results: Path) -> None:
 import sys
 from poolbench.cli import main
 code = main(["reproduce", "bianchi2020_mincut/clustering", "--plan"])
-assert not (found := {"torch", "pytorch_lightning", "scipy", "pandas", "optuna"} & {*sys.modules}), found
+assert not (found := {"torch", "pytorch_lightning", "scipy.stats", "pandas", "optuna"} & {*sys.modules}), found
 sys.exit(code)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     head, *lines = done.stdout.splitlines()
-    assert head == "bianchi2020_mincut/clustering: 40 runs, 40 to do" and len(lines) == 4 and not results.exists()
-    assert all(line.endswith("time unknown: no record of such a run (--quick leaves one)") for line in lines)
+    assert head == "bianchi2020_mincut/clustering: 40 runs, 40 to do" and len(lines) == 9 and not results.exists()
+    assert all(line.endswith("time unknown: no record of such a run (--quick leaves one)") for line in lines[:8:2])
+    assert all(line.startswith("    can") and " be decided " in line for line in lines[1:8:2])
+    assert lines[8] == "3 of 4 cells can be decided"
 
 
 def test_two_processes_do_the_runs(main: Any) -> None:
@@ -624,4 +674,4 @@ def test_a_wrong_command_line_is_one_line(argv: list[str], said: str, capsys: py
 
 def test_a_summary_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PoolBenchError, match="holds no table"):
-        reproduce.write_summary(tmp_path, [CONF])
+        write_summary(tmp_path, [CONF])

@@ -5,9 +5,12 @@ A recipe is a mapping with these keys; an unknown one is refused.
     experiment    the experiment (conf/experiment) that states architecture, training and deviations
     metrics       {name in the paper: name of a test metric in our records, or train/loss}
     scale         from the paper's unit to ours: 0.01 where it prints percent
-    seeds         how many, from 0 on
-    published     {test_over_train, folds_averaged}: how the paper's spread comes about, see `Spread`
+    seeds         how many, from 0 on; of a k-fold table, repeats of the cross-validation
+    published     {folds, repeats} or {runs}: what the paper's numbers are made of, see `Design`
     margin        differences below it count as none, in our unit; 3 points unless it says so
+    factor        in its place: up to so many times as large, or as small, counts as none
+    floor         with factor: smaller numbers count as this one, in the paper's unit: the last digit that it prints
+    believe       one sentence: what a reader should, of this table
     quick         {seeds, folds, overrides}: of --quick
     variants      {name: overrides}: the table once for each, of which the first is the paper's and the others stand
                   beside it; none: once
@@ -29,31 +32,33 @@ from omegaconf import OmegaConf
 from poolbench.config import Config, plain, replace
 from poolbench.errors import PoolBenchError, nearest
 from poolbench.jobs.search import searched
+from poolbench.papers.criterion import MARGIN, Margin
 from poolbench.records.changes import canonical
 from poolbench.records.identity import EXECUTION_KEYS, canonical_json, without
-from poolbench.statistics import MARGIN
 
 Compose = Callable[[Sequence[str], Sequence[int]], list[Config]]
 """Overrides and seeds to the configuration of each seed."""
 
 FOLDER = "reproduce"
-KEYS = ("experiment", "metrics", "scale", "seeds", "published", "margin", "quick", "variants", "datasets", "rows",
-        "left_out", "explained")  # fmt: skip
+KEYS = ("experiment", "metrics", "scale", "seeds", "published", "margin", "factor", "floor", "quick", "variants",
+        "datasets", "rows", "left_out", "explained", "believe")  # fmt: skip
 REASONS = ("unknown", "unpublished", "cost")
 """Why an experiment deviates: no source says what the authors did; what it takes was not published; to do as they did
 takes computing time or code that was not spent on it."""
 
 
 @dataclass(frozen=True)
-class Spread:
-    """How a paper's spread comes about.
+class Design:
+    """What a published number is made of.
 
-    test_over_train: graphs of a test part over those of a training part, where each of the n runs drew its own; 0 for
-    seeds on one split. folds_averaged: each of the n numbers is a mean over so many folds.
+    folds: it is a mean over all folds of a cross-validation; None: over runs. repeats: of the cross-validation, over
+    which its spread is, if there are several; of one it is over folds. runs: how many there were, for numbers beside
+    which it does not stand.
     """
 
-    test_over_train: float = 0.0
-    folds_averaged: int = 1
+    folds: int | None = None
+    repeats: int = 1
+    runs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -97,12 +102,13 @@ class Recipe:
     table: str
     scale: float
     seeds: int
-    spread: Spread
-    margin: float
+    design: Design
+    margin: Margin
     quick: Quick
     lines: tuple[Line, ...]
     left_out: Mapping[str, str]
     explained: tuple[str, ...] = ()
+    believe: str | None = None
 
     @property
     def name(self) -> str:
@@ -151,15 +157,22 @@ def read_recipe(conf: Folders, name: str) -> Recipe:
             table,
             float(facts.get("scale", 1.0)),
             int(facts["seeds"]),
-            Spread(**(facts.get("published") or {})),
-            float(facts.get("margin", MARGIN)),
+            Design(**(facts.get("published") or {})),
+            _margin(facts),
             Quick(int(quick["seeds"]), int(quick["folds"]), tuple(quick["overrides"])),
             tuple(_lines(facts)),
             facts.get("left_out") or {},
             tuple(facts.get("explained") or ()),
+            facts.get("believe"),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PoolBenchError(f"{path} is no recipe ({type(error).__name__}: {error})") from error
+
+
+def _margin(facts: Mapping[str, Any]) -> Margin:
+    if "factor" not in facts:
+        return Margin(float(facts.get("margin", MARGIN)))
+    return Margin(float(facts["factor"]), True, float(facts["floor"]) * float(facts.get("scale", 1.0)))
 
 
 def _lines(facts: Mapping[str, Any]) -> Iterator[Line]:

@@ -6,9 +6,8 @@ that share a results folder can work on one table.
 
 from __future__ import annotations
 
-import csv
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +19,12 @@ from poolbench.errors import PoolBenchError, nearest
 from poolbench.jobs import launcher, sweep
 from poolbench.loading import resting
 from poolbench.papers.comparison import (
-    QUICK,
-    VERDICTS,
-    WITHOUT,
+    Cell,
     Found,
     compare,
-    counts,
+    decidable,
     file_stem,
+    foreseen_text,
     written,
 )
 from poolbench.papers.published import published_table
@@ -39,8 +37,8 @@ from poolbench.papers.recipe import (
     deviations,
     plan,
     read_recipe,
-    recipes,
 )
+from poolbench.papers.summary import TABLES, write_summary
 from poolbench.records.changes import first
 from poolbench.records.clock import Clock, Taken
 from poolbench.records.equivalence import Links
@@ -50,9 +48,6 @@ from poolbench.records.record import Record
 from poolbench.report.table import FORMATS
 from poolbench.report.tables import time_text
 from poolbench.wording import count
-
-TABLES = "tables"
-SUMMARY = "SUMMARY.md"
 
 
 @dataclass(frozen=True)
@@ -93,7 +88,8 @@ def reproduce(asked: Options, conf: Folders, compose: Compose) -> int:
         chosen = wanted(planned, asked.only)
         left = [(one, task) for one in chosen for task in to_do(one, found)]
         left_out = Forgotten.read(asked.results).notes()
-        print("\n".join([planned_text(recipe, chosen, left, found, asked.jobs), *left_out]))
+        cells = [] if asked.quick else compare(recipe, published_table(recipe.paper, recipe.table), chosen, found)
+        print("\n".join([planned_text(recipe, chosen, left, found, asked.jobs, cells), *left_out]))
         if asked.plan:
             return 0
         code = do(recipe.name, left, asked.results, asked.jobs) if left else 0
@@ -134,11 +130,11 @@ def to_do(planned: Planned, found: Found) -> list[Task]:
     """The tasks of a line of which a run is not done; one of code that is close and not the same is none."""
     runs = found.of(planned)
 
-    def done(seed: int, fold: int | None) -> bool:
-        one = runs[seed, fold]
+    def done(task: Task, seed: int) -> bool:
+        one = runs[task.config.seed, seed, task.fold]
         return one is not None and one.record.done and one.kind == "same"
 
-    return [task for task in planned.tasks if not all(done(seed, task.fold) for seed in task.seeds)]
+    return [task for task in planned.tasks if not all(done(task, seed) for seed in task.seeds)]
 
 
 def do(name: str, left: Sequence[tuple[Planned, Task]], results: Path, jobs: int) -> int:
@@ -167,9 +163,15 @@ def _words(task: Task) -> tuple[str, ...]:
 
 
 def planned_text(
-    recipe: Recipe, planned: Sequence[Planned], left: Sequence[tuple[Planned, Task]], found: Found, jobs: int
+    recipe: Recipe,
+    planned: Sequence[Planned],
+    left: Sequence[tuple[Planned, Task]],
+    found: Found,
+    jobs: int,
+    cells: Sequence[Cell] = (),
 ) -> str:
-    """The runs of a table by line: how long those that are done took, and those that are left take at most.
+    """The runs of a table by line: how long those that are done took, those that are left take at most, and whether its
+    cells can be decided.
 
     Nothing is run to know it: times are those of records.
     """
@@ -191,6 +193,12 @@ def planned_text(
             elsewhere |= epoch is not None and epoch.machine is not None
             text += f", {ahead} to do, {f'{epoch_text(epoch)}, at most {sweep.duration(most)}' if epoch else UNKNOWN}"
         lines.append(text)
+        mine = [cell for cell in cells if cell.line is one.line]
+        several = len(mine) > 1
+        lines += [f"    {cell.metric + ': ' if several else ''}{foreseen_text(cell)}" for cell in mine]
+    able = [cell for cell in cells if decidable(cell)]
+    if cells:
+        lines.append(f"{len(able)} of {count(len(cells), 'cell')} can be decided")
     if took:
         lines.append(f"what is done took {sweep.duration(took)}, one run after another")
     if total:
@@ -253,55 +261,3 @@ def notes(recipe: Recipe, conf: Folders) -> str:
         items = "".join(f"- {name}: {why}\n" for name, why in recipe.left_out.items())
         parts.append(f"\nLeft out:\n\n{items}")
     return "".join(parts)
-
-
-def write_summary(results: Path, conf: Folders) -> Path:
-    """Write how many cells of each table in a results folder agree, differ, or cannot tell, and what explains it.
-
-    Raises `PoolBenchError` where there is no table.
-    """
-    by_table: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
-    for path in sorted((results / TABLES).glob("*_*.csv")):
-        for row in _reproduction(path):
-            if row["quick"] != "True":
-                by_table[row["paper"], row["table"]][row["verdict"]] += 1
-            else:
-                by_table.setdefault((row["paper"], row["table"]), Counter())
-    if not by_table:
-        raise PoolBenchError(f"{results / TABLES} holds no table that was reproduced; poolbench reproduce makes one")
-    path = results / TABLES / SUMMARY
-    known = {name: read_recipe(conf, name).explained for name in recipes(conf)}
-    write_text(path, _summary(by_table, known))
-    return path
-
-
-def _reproduction(path: Path) -> list[dict[str, str]]:
-    """The rows of a table of ours; nothing of another CSV file."""
-    with open(path, newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        return list(reader) if {"paper", "table", "quick", "verdict"} <= set(reader.fieldnames or ()) else []
-
-
-def _summary(by_table: Mapping[tuple[str, str], Counter[str]], explained: Mapping[str, Sequence[str]]) -> str:
-    columns = (*VERDICTS, *(name for name in WITHOUT if name != QUICK))
-    lines = [
-        "# Reproduced tables",
-        "",
-        "Cells by verdict (docs/reproduction.md says what they mean). Quick runs are not counted.",
-        "",
-        f"| paper | table | {' | '.join(columns)} |",
-        f"| --- | --- |{' ---: |' * len(columns)}",
-    ]
-    papers: dict[str, Counter[str]] = defaultdict(Counter)
-    for (paper, table), found in sorted(by_table.items()):
-        papers[paper] += found
-        link = f"[{table}]({file_stem(f'{paper}/{table}')}.md)" if found else f"{table} (quick runs alone)"
-        lines.append(f"| {paper} | {link} | {' | '.join(str(found[name]) for name in columns)} |")
-    judged = {paper: found for paper, found in papers.items() if found}
-    lines += ["", "By paper:", ""] if judged else []
-    lines += [f"- {paper}: {counts(found.elements())}" for paper, found in judged.items()]
-    known = [f"{paper}/{table}" for (paper, table), found in sorted(by_table.items()) if found]
-    for name in known:
-        items = [f"- {item}" for item in explained.get(name, ())]
-        lines += ["", f"Of the differences in {name}:", "", *items] if items else []
-    return "\n".join(lines) + "\n"

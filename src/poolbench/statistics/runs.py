@@ -24,7 +24,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -303,64 +303,6 @@ def _cliques(ranks: Sequence[float], difference: float) -> tuple[tuple[int, int]
         if last > first and (not found or last > found[-1][1]):
             found.append((first, last))
     return tuple(found)
-
-
-# ------------------------------------------------------------------------------------------------ published mean values
-
-Verdict = Literal["agrees", "differs", "cannot tell"]
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """Whether a mean agrees with a published one, with the interval of the difference (ours - published)."""
-
-    verdict: Verdict
-    difference: float
-    low: float | None
-    high: float | None
-
-
-def agreement(
-    values: Scores,
-    test_over_train: float,
-    mean: float,
-    std: float | None = None,
-    n: int | None = None,
-    published_test_over_train: float = 0.0,
-    margin: float = MARGIN,
-    level: float = LEVEL,
-) -> Agreement:
-    """Whether our scores agree with a published mean: a claim that has to be shown, not the lack of a difference.
-
-    `agrees`: two one-sided tests at 1 - `level` show that the difference lies within +- `margin` (Schuirmann, Journal
-    of Pharmacokinetics and Biopharmaceutics 15, 1987). `differs`: not so, and the interval at `level` excludes 0.
-    Else `cannot tell`. Few runs make wide intervals, and so end there.
-
-    Args:
-        std, n: of the published scores. A standard deviation that was not published is taken to be ours, an n that
-            was not published to be 1.
-        published_test_over_train: 1/(k - 1) for k-fold cross-validation, 0 for seeds on one split.
-    """
-    from scipy.stats import t
-
-    ours = estimate(values, test_over_train, level)
-    difference = ours.mean - mean
-    if not ours.std:
-        return Agreement("cannot tell", difference, None, None)
-    own = standard_error(ours.std, ours.n, test_over_train) ** 2
-    other = standard_error(ours.std if std is None else std, n or 1, published_test_over_train) ** 2
-    error, freedom = math.sqrt(own + other), _degrees_of_freedom(own, ours.n, other, n)
-    half = float(t.ppf((1 + level) / 2, freedom)) * error
-    equivalent = abs(difference) + float(t.ppf(level, freedom)) * error < margin
-    verdict: Verdict = "agrees" if equivalent else "differs" if abs(difference) > half else "cannot tell"
-    return Agreement(verdict, difference, difference - half, difference + half)
-
-
-def _degrees_of_freedom(own: float, n: int, other: float, published_n: int | None) -> float:
-    """Welch and Satterthwaite's, or ours where the published n is unknown or 1."""
-    if published_n is None or published_n < 2:
-        return n - 1
-    return (own + other) ** 2 / (own**2 / (n - 1) + other**2 / (published_n - 1))
 
 
 # ------------------------------------------------------------------------------------------------ are two vectors equal

@@ -48,6 +48,7 @@ def command(words: tuple[str, ...], list_: bool, summary: bool, results: Path, *
         raise click.UsageError("give one PAPER/TABLE, or --list, or --summary")
     from poolbench.cli.folders import conf_dir, further
     from poolbench.papers import recipe, reproduce
+    from poolbench.papers.summary import write_summary
 
     conf = [conf_dir(), *further()]
     if list_:
@@ -56,7 +57,7 @@ def command(words: tuple[str, ...], list_: bool, summary: bool, results: Path, *
         print("\n".join(f"{name:<{width}}  {recipe.about(conf, name)}" for name in known))
         return 0
     if summary:
-        print(f"wrote {reproduce.write_summary(results, conf)}")
+        print(f"wrote {write_summary(results, conf)}")
         return 0
     extra = tuple(word for word in words if "=" in word)
     only = tuple(asked.pop("only"))
