@@ -169,3 +169,21 @@ def test_every_check_says_in_one_line_what_to_do() -> None:
     assert len(checks()) > 50 and len({each.name for each in checks()}) == len(checks())
     assert all(each.remedy and "\n" not in each.remedy and each.cases for each in checks())
     assert {each.kind for each in checks()} == {"operator", "pool", "readout"}
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("pass", "its select returns NoneType, where a Selection (poolbench.pool.base) is expected"),
+        ("return 3", "its select returns int, where a Selection (poolbench.pool.base) is expected"),
+        ("return x.no_such()", "a call on 4 graphs raises AttributeError: 'Tensor' object has no attribute 'no_such' "
+                               "(wrong.py, line 6: return x.no_such())"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_called_is_said_once(body: str, said: str, tmp_path: Path, capsys: Capture) -> None:
+    head = "from poolbench.pool import SRCPool\n\nclass Mine(SRCPool):\n    def select(self, x, a, i):\n        # here\n"
+    (tmp_path / "wrong.py").write_text(f"{head}        {body}\n")
+    assert cli.main(["check", "wrong.Mine"]) == 2
+    out, error = capsys.readouterr()
+    assert out == "" and error.count("\n") == 1
+    assert error == f"error: Mine: {said}; mend that first, the other checks call it too\n"

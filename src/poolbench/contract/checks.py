@@ -12,10 +12,14 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from poolbench.contract.subject import Inapplicable, Subject
+from torch import Tensor
+
+from poolbench.contract.subject import SIZES, Inapplicable, Subject, answer, graphs
 from poolbench.errors import PoolBenchError, one_line
+from poolbench.pool.base.selection import Selection
 
 MODULES = ("modes", "numbers", "results", "modules")
 """The modules of this package with checks, in the order in which they are done."""
@@ -97,6 +101,33 @@ def done(subject: Subject) -> Iterator[Result]:
     for each in checks():
         if each.is_for(subject):
             yield _result(each, subject)
+
+
+def first_call(subject: Subject) -> str | None:
+    """What goes wrong when an operator is called on a few graphs, in a line; None: nothing.
+
+    What fails here fails in most checks, and their remedies would lead astray.
+    """
+    module, returned = subject.make(), [object]
+    if not subject.is_readout:
+        select = module.select
+
+        def watched(*arguments: Any, **keywords: Any) -> Any:
+            made = select(*arguments, **keywords)
+            returned.append(type(made))
+            return made
+
+        module.select = watched
+    try:
+        answer(subject, module, graphs(*SIZES))
+    except (Exception, SystemExit) as error:  # whatever somebody's operator raises
+        if not issubclass(returned[-1], Selection | Tensor) and returned[-1] is not object:
+            return f"its select returns {returned[-1].__name__}, where a Selection (poolbench.pool.base) is expected"
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if frame.filename == inspect.getsourcefile(subject.cls)] or frames
+        line = f"{Path(own[-1].filename).name}, line {own[-1].lineno}: {own[-1].line}"
+        return f"a call on {len(SIZES)} graphs raises {_said(error)} ({one_line(line)})"
+    return None
 
 
 def _result(one: Check, subject: Subject) -> Result:

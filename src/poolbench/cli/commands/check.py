@@ -29,8 +29,10 @@ def command(target: str) -> int:
       poolbench check contrast --config-dir own
     """
     subject = _subject(target)
-    from poolbench.contract.checks import done
+    from poolbench.contract.checks import done, first_call
 
+    if wrong := first_call(subject):
+        raise PoolBenchError(f"{subject.name}: {wrong}; mend that first, the other checks call it too")
     made = failed = 0
     for result in done(subject):
         made, failed = made + 1, failed + bool(result.failed)
