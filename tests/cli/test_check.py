@@ -181,7 +181,7 @@ def test_every_check_says_in_one_line_what_to_do() -> None:
     ],
 )  # fmt: skip
 def test_what_cannot_be_called_is_said_once(body: str, said: str, tmp_path: Path, capsys: Capture) -> None:
-    head = "from poolbench.pool import SRCPool\n\nclass Mine(SRCPool):\n    def select(self, x, a, i):\n        # here\n"
+    head = "from poolbench.pool import SRCPool\n\nclass Mine(SRCPool):\n    def select(self, x, a, i):\n        #\n"
     (tmp_path / "wrong.py").write_text(f"{head}        {body}\n")
     assert cli.main(["check", "wrong.Mine"]) == 2
     out, error = capsys.readouterr()
