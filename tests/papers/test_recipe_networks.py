@@ -1,0 +1,156 @@
+"""The networks and protocols behind recipes, held to the formulas of their authors' code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch_geometric.nn import DenseSAGEConv, dense_diff_pool
+from torch_geometric.utils import to_dense_adj, to_dense_batch
+
+from poolbench.cli.commands.reproduce import composer
+from poolbench.cli.folders import conf_dir
+from poolbench.config import Config
+from poolbench.data.store import Batch, GraphStore
+from poolbench.learn.build import build_model
+from poolbench.nn.block import Block
+from poolbench.nn.diffpool import PaddedNorm, SAGEBlock
+from poolbench.nn.model import DataFacts
+from poolbench.papers.recipe import read_recipe
+
+#: MUTAG: seven labels, two classes, 17.9 nodes.
+MUTAG = DataFacts(in_channels=7, out_channels=2, mean_nodes=17.93, sizes=(10, 18, 28))
+
+
+def words_of(table: str, method: str, dataset: str) -> list[str]:
+    """The command line of one cell of a table."""
+    recipe = read_recipe([conf_dir()], table)
+    (line,) = [one for one in recipe.lines if (one.method, one.dataset, one.variant) == (
+        method, dataset, recipe.lines[0].variant)]  # fmt: skip
+    return [f"experiment={line.experiment}", "logger=none", *line.overrides]
+
+
+def config_of(table: str, method: str, dataset: str, *more: str) -> Config:
+    (config,) = composer()([*words_of(table, method, dataset), *more], [0])
+    return config
+
+
+def network(config: Config, facts: DataFacts = MUTAG) -> Any:
+    torch.manual_seed(0)
+    return build_model(config.model, config.pool, facts, config.names.pool)
+
+
+def parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def linear(n: int, m: int) -> int:
+    return n * m + m
+
+
+def graphs(net: Any, sizes: Sequence[int], width: int) -> tuple[Batch, Tensor, Tensor]:
+    """A batch of random graphs, its edges and the graph of each node."""
+    torch.manual_seed(1)
+    a = torch.block_diag(*[(torch.rand(n, n) < 0.6).float().triu(1) for n in sizes])
+    edges = (a + a.T).nonzero().T
+    x, n = torch.randn(sum(sizes), width), torch.tensor(sizes)
+    store = GraphStore(x, n, edges, torch.zeros(len(sizes)), None, net.requirements())
+    return store.batch(torch.arange(len(sizes))), edges, torch.arange(len(sizes)).repeat_interleave(n)
+
+
+# -------------------------------------------------------------------------------------------------- Fey & Lenssen 2019
+
+FEY = "fey2019_pyg/classification"
+
+
+@pytest.mark.parametrize("layers", [3, 5])
+def test_the_kernel_benchmark_has_a_pool_after_every_second_layer_but_the_last(layers: int) -> None:
+    shape = {3: ["model.levels=1", "model.depth=[2,1]"], 5: ["model.levels=2", "model.depth=[2,2,1]"]}[layers]
+    net = network(config_of(FEY, "top-k", "MUTAG", *shape, "model.hidden=32"))
+    assert len(net.pools) == (layers - 1) // 2
+    # GraphConv is two matrices and a bias; a mean after each layer; H and the classes.
+    convolutions = [2 * n * 32 + 32 for n in (7, *[32] * (layers - 1))]
+    scores = 32 * len(net.pools)
+    assert parameters(net) == sum(convolutions) + scores + linear(layers * 32, 32) + linear(32, 2)
+    assert len(net.readouts) == layers
+    assert [m.p for m in net.modules() if isinstance(m, nn.Dropout) and m.p > 0] == [0.5]
+
+
+def test_the_kernel_benchmark_trains_as_its_script_does() -> None:
+    config = config_of(FEY, "top-k", "PROTEINS")
+    assert config.pool.arguments["ratio"] == 0.8 and config.batch_size == 128
+    assert config.protocol.arguments["val"] == "previous" and config.trainer.max_epochs == 100
+    assert config.callbacks.patience >= config.trainer.max_epochs and config.optimizer.arguments["lr"] == 0.01
+    assert config.dataset.arguments["use_node_attr"] is False
+
+
+def test_gin_of_the_kernel_benchmark_is_normalised_twice_a_layer() -> None:
+    net = network(config_of(FEY, "GIN-eps", "MUTAG", "model.depth=2", "model.hidden=16"))
+    layers = [linear(n, 16) + linear(16, 16) + 2 * 2 * 16 + 1 for n in (7, 16)]  # eps is one number
+    assert parameters(net) == sum(layers) + linear(16, 16) + linear(16, 2)
+    block = net.blocks[0]
+    assert isinstance(block, Block) and block.norm_at == "after"
+
+
+@pytest.mark.parametrize(("method", "readout", "seen"), [
+    ("GlobalAttention", 64, 64),
+    ("Set2Set", linear(64, 64) + 4 * (128 * 64 + 64 * 64 + 2 * 64), 128),
+    ("SortPool", 0, 30 * 64),
+])  # fmt: skip
+def test_readouts_of_the_kernel_benchmark_read_graphsage(method: str, readout: int, seen: int) -> None:
+    net = network(config_of(FEY, method, "MUTAG", "model.depth=2", "model.hidden=64"))
+    sage = sum(2 * n * 64 + 64 for n in (7, 64))
+    assert parameters(net) == sage + readout + linear(seen, 64) + linear(64, 2)
+
+
+def test_diffpool_of_the_kernel_benchmark_has_the_weights_of_its_script() -> None:
+    net = network(config_of(FEY, "DiffPool", "MUTAG", "model.hidden=32"))
+
+    def block(n: int, out: int) -> int:
+        return 2 * n * 32 + 32 + 2 * 32 * out + out + linear(32 + out, out)
+
+    # The script's second block has an assignment, too, which no pool follows.
+    assert parameters(net) == block(7, 32) + block(7, 7) + block(32, 32) + linear(64, 32) + linear(32, 2)
+    assert config_of(FEY, "DiffPool", "MUTAG").loss_weights == 0.0
+
+
+def test_diffpool_of_the_kernel_benchmark_is_what_pyg_computes_over_padded_graphs() -> None:
+    net = network(config_of(FEY, "DiffPool", "MUTAG", "model.hidden=8", "model.rows=12", "pool.k=3")).eval()
+    batch, edges, graph = graphs(net, (9, 4, 6), 7)
+    x, mask = to_dense_batch(batch.x, graph, max_num_nodes=12)
+    a = to_dense_adj(edges, graph, max_num_nodes=12)
+
+    def block(given: SAGEBlock, x: Tensor, a: Tensor, mask: Tensor | None) -> Tensor:
+        found = []
+        for layer in given.layers:
+            sage: Any = DenseSAGEConv(layer.neighbours.in_features, layer.neighbours.out_features)
+            sage.lin_rel.weight, sage.lin_root.weight = layer.neighbours.weight, layer.root.weight
+            sage.lin_root.bias = layer.root.bias
+            x = sage(x, a, mask).relu()
+            found.append(x)
+        return given.linear(torch.cat(found, -1))
+
+    with torch.no_grad():
+        s, first = block(net.pools[0].gnn, x, a, mask), block(net.blocks[0], x, a, mask).relu()
+        pooled, adj, *_ = dense_diff_pool(first, a, s, mask)
+        second = block(net.blocks[1], pooled, adj, None).relu()
+        expected = net.head(torch.cat([first.mean(1), second.mean(1)], -1))
+        torch.testing.assert_close(net(batch.x, batch.a).y, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_normalisation_over_padded_rows_is_that_of_the_padded_batch() -> None:
+    net = network(config_of(FEY, "DiffPool", "MUTAG"))
+    batch, _, graph = graphs(net, (9, 4, 6), 7)
+    padded, mask = to_dense_batch(batch.x, graph)
+    ours, theirs = PaddedNorm(7), nn.BatchNorm1d(7)
+    for _ in range(2):
+        expected = theirs(padded.reshape(-1, 7)).reshape(padded.shape)[mask]
+        torch.testing.assert_close(ours(batch.x, batch.a.nodes), expected)
+    assert not torch.allclose(expected, F.batch_norm(batch.x, None, None, training=True))
+    ours.eval()
+    torch.testing.assert_close(ours(batch.x, batch.a.nodes), theirs.eval()(batch.x))
+    torch.testing.assert_close(ours.norm.running_var, theirs.running_var)
