@@ -154,3 +154,65 @@ def test_normalisation_over_padded_rows_is_that_of_the_padded_batch() -> None:
     ours.eval()
     torch.testing.assert_close(ours(batch.x, batch.a.nodes), theirs.eval()(batch.x))
     torch.testing.assert_close(ours.norm.running_var, theirs.running_var)
+
+
+# ------------------------------------------------------------------------------------------------------ Baek et al. 2021
+
+GMT = "baek2021_gmt/tu_classification"
+
+
+def attention(n: int, m: int, layer_norm: bool, keys: bool = True) -> int:
+    """Queries, keys, values, what follows the sum, two normalisations."""
+    return (2 + keys) * linear(n, m) + linear(m, m) + 2 * 2 * m * layer_norm
+
+
+@pytest.mark.parametrize(("dataset", "width", "seeds", "layer_norm"), [
+    ("MUTAG", 7, 5, True), ("PROTEINS", 4, 10, False), ("IMDB-BINARY", 136, 5, False),
+])  # fmt: skip
+def test_gmt_has_the_weights_of_its_authors_network(dataset: str, width: int, seeds: int, layer_norm: bool) -> None:
+    config = config_of(GMT, "GMT", dataset)
+    net = network(config, DataFacts(in_channels=width, out_channels=2, mean_nodes=20.0))
+    convolutions = linear(width, 128) + 2 * linear(128, 128)
+    pools = seeds * 384 + attention(384, 384, layer_norm) + attention(384, 128, layer_norm)
+    pools += 128 + attention(128, 128, layer_norm, keys=False)  # theirs are given keys of which nothing hangs
+    assert parameters(net) == convolutions + pools + 2 * linear(128, 128) + linear(128, 64) + linear(64, 2)
+    assert [m.p for m in net.modules() if isinstance(m, nn.Dropout) and m.p > 0] == [0.5]
+    assert config.callbacks.patience == 51 and config.scheduler is not None
+    assert config.scheduler.arguments == {"warmup": 50, "T_max": 500}
+    assert config.trainer.gradient_clip_val == 1.0
+
+
+def test_gmts_nodes_are_shared_out_among_its_seeds() -> None:
+    net = network(config_of(GMT, "GMT", "MUTAG")).eval()
+    batch, _, graph = graphs(net, (9, 4), 7)
+    x, pool = torch.randn(13, 384), net.readout
+    a, sparse = torch.eye(13), batch.a.sparse()
+    a[sparse.row, sparse.col] += 1.0
+    a = a / (a.sum(1).sqrt()[:, None] * a.sum(0).sqrt())
+
+    def block(of: Any, q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        parts = [
+            qh + torch.softmax(qh @ kh.T / q.shape[1] ** 0.5, 0) @ vh  # over the seeds
+            for qh, kh, vh in zip(q.chunk(4, 1), keys.chunk(4, 1), values.chunk(4, 1), strict=True)
+        ]
+        y = of.norms[0](torch.cat(parts, 1))
+        return of.norms[1](y + of.mixed(y).relu())
+
+    expected = []
+    with torch.no_grad():
+        for number in range(2):
+            y = (a @ x)[graph == number]
+            first, second, third = pool.shared, pool.among, pool.joined
+            z = block(first, first.queries(pool.seeds.weight), first.keys(y), first.values(y))
+            z = block(second, second.queries(z), second.keys(z), second.values(z))
+            q, values = third.queries(pool.seed.weight), third.values(z)
+            expected.append(pool.last(block(third, q, torch.zeros_like(values), values)))
+        y = pool(x, batch.a.nodes, a=batch.a)
+    torch.testing.assert_close(y, torch.cat(expected), rtol=1e-4, atol=1e-5)
+
+
+def test_gin_of_gmt_is_normalised_between_two_activations() -> None:
+    net = network(config_of(GMT, "GIN + sum", "MUTAG"))
+    layers = [linear(n, 128) + linear(128, 128) + 2 * 128 for n in (7, 128, 128)]  # eps is 0
+    assert parameters(net) == sum(layers) + linear(384, 128) + linear(128, 64) + linear(64, 2)
+    assert all(block.norm_at == "between" for block in net.blocks)
