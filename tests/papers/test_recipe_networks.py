@@ -16,7 +16,7 @@ from poolbench.cli.commands.reproduce import composer
 from poolbench.cli.folders import conf_dir
 from poolbench.config import Config
 from poolbench.data.store import Batch, GraphStore
-from poolbench.learn.build import build_model
+from poolbench.learn.build import Parts, build_model
 from poolbench.nn.block import Block
 from poolbench.nn.diffpool import PaddedNorm, SAGEBlock
 from poolbench.nn.model import DataFacts
@@ -156,7 +156,7 @@ def test_normalisation_over_padded_rows_is_that_of_the_padded_batch() -> None:
     torch.testing.assert_close(ours.norm.running_var, theirs.running_var)
 
 
-# ------------------------------------------------------------------------------------------------------ Baek et al. 2021
+# ----------------------------------------------------------------------------------------------------- Baek et al. 2021
 
 GMT = "baek2021_gmt/tu_classification"
 
@@ -216,3 +216,24 @@ def test_gin_of_gmt_is_normalised_between_two_activations() -> None:
     layers = [linear(n, 128) + linear(128, 128) + 2 * 128 for n in (7, 128, 128)]  # eps is 0
     assert parameters(net) == sum(layers) + linear(384, 128) + linear(128, 64) + linear(64, 2)
     assert all(block.norm_at == "between" for block in net.blocks)
+
+
+# ------------------------------------------------------------------------------------------------ Hansen & Bianchi 2023
+
+HANSEN = "hansen2023_tvgnn/classification"
+
+
+def test_tvgnn_has_total_variation_layers_and_its_two_losses() -> None:
+    config = config_of(HANSEN, "TVGNN", "MUTAG")
+    net = network(config)
+    assert [layer.delta for block in net.blocks for layer in block.layers] == [2.0] * 3
+    pools = [linear(32, 32) + linear(32, k) for k in (14, 7)]  # half and a quarter of 28 nodes
+    assert parameters(net) == linear(7, 32) + 2 * linear(32, 32) + sum(pools) + linear(32, 2)
+    assert config.loss_weights == 0.5 and config.callbacks.patience == 10 and config.trainer.max_epochs == 100
+
+
+def test_tvgnn_is_run_in_five_folds_of_whose_rest_a_tenth_validates() -> None:
+    protocol = Parts.of(config_of(HANSEN, "Top-K", "MUTAG")).protocol
+    splits = [protocol.split(torch.arange(100) % 2, "f", fold) for fold in range(5)]
+    assert [s.sizes["test"] for s in splits] == [20] * 5 and [s.sizes["val"] for s in splits] == [8] * 5
+    assert sorted(graph for s in splits for graph in s.test.tolist()) == list(range(100))
