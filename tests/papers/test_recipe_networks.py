@@ -237,3 +237,57 @@ def test_tvgnn_is_run_in_five_folds_of_whose_rest_a_tenth_validates() -> None:
     splits = [protocol.split(torch.arange(100) % 2, "f", fold) for fold in range(5)]
     assert [s.sizes["test"] for s in splits] == [20] * 5 and [s.sizes["val"] for s in splits] == [8] * 5
     assert sorted(graph for s in splits for graph in s.test.tolist()) == list(range(100))
+
+
+# ------------------------------------------------------------------------------------------------ Bianchi et al. 2020
+
+MINCUT = "bianchi2020_mincut/classification"
+
+
+def gcs(n: int, m: int) -> int:
+    return 2 * n * m + m
+
+
+@pytest.mark.parametrize(("method", "kernels"), [
+    ("No-pool", [2 * 7 * 32, 2 * 32 * 32, 2 * 32 * 32]),
+    ("Dense (MLP only)", [7 * 32, 32 * 32, 32 * 32]),
+    # K is half and a quarter of 18, the rounded mean; the assignment has a hidden layer of 16.
+    ("MinCutPool", [2 * 7 * 32, 2 * 32 * 32, 2 * 32 * 32, 32 * 16 + 16 * 9, 32 * 16 + 16 * 4]),
+    ("DiffPool", [7 * 32 + 7 * 9, 32 * 32 + 32 * 4, 2 * 32 * 32]),
+])  # fmt: skip
+def test_squared_kernels_of_layers_and_pools_are_in_the_loss(method: str, kernels: list[int]) -> None:
+    config = config_of(MINCUT, method, "PROTEINS")
+    net = network(config).eval()
+    biases = {"No-pool": 3 * 32, "Dense (MLP only)": 3 * 32, "MinCutPool": 3 * 32 + 2 * 16 + 9 + 4, "DiffPool": 32}
+    assert parameters(net) == sum(kernels) + biases[method] + linear(32, 2)
+    batch, *_ = graphs(net, (19, 14), 7)
+    with torch.no_grad():
+        losses = net(batch.x, batch.a).losses
+    penalty = sum(float(value) for name, value in losses.items() if name == "l2" or "regularization" in name)
+    of_head = set(net.head.parameters())
+    squares = [float(p.detach().square().sum()) for p in net.parameters() if p.ndim == 2 and p not in of_head]
+    assert penalty == pytest.approx(1e-4 * sum(squares), rel=1e-5)
+    assert config.callbacks.monitor == "val/total_loss" and config.loss_weights == 1.0
+    assert config.batch_size == (1 if method in ("MinCutPool", "DiffPool") else 8)
+    assert not any(p.any() for p in net.parameters() if p.ndim == 1)  # biases begin at 0
+
+
+def test_features_of_mincut_are_one_hot_but_for_a_scaled_clustering_coefficient() -> None:
+    config = config_of(MINCUT, "No-pool", "PROTEINS")
+    assert config.feature_scale == "standard"
+    assert config.dataset.arguments["features"] == ["degree", "clustering", "attributes-one-hot", "labels"]
+
+
+def test_clusterings_of_mincut_have_no_hidden_layer_and_diffpool_none_before_it() -> None:
+    facts = DataFacts(in_channels=50, out_channels=0, mean_nodes=90.0, classes=7)
+    table = "bianchi2020_mincut/clustering"
+    net = network(config_of(table, "MinCutPool", "Cora"), facts)
+    assert parameters(net) == gcs(50, 16) + linear(16, 7)
+    alone = network(config_of(table, "DiffPool", "Cora"), facts)
+    assert parameters(alone) == 50 * 16 + 50 * 7
+    batch, *_ = graphs(alone, (30,), 50)
+    out = alone(batch.x, batch.a)
+    assert out.y.shape == (30, 7) and set(out.losses) == {"link", "entropy"}
+    torch.testing.assert_close(out.y.sum(-1), torch.ones(30))
+    drawn = [layer.weight for layer in net.block.modules() if isinstance(layer, nn.Linear)]
+    assert all(abs(float(w.std()) * 5.0 - 1.0) < 0.15 for w in drawn)  # He: sqrt(2 / 50) = 1 / 5

@@ -12,8 +12,8 @@ from poolbench.errors import PoolBenchError, nearest
 COLLECTION = "splits/dgcnn-10fold_idx"
 """In the cache, and on a mirror."""
 HOST = "https://raw.githubusercontent.com/JinheonBaek/GMT/a178b590b158b21423ac0dbc3fcf1b41a94fc52a/datasets"
-"""Of Baek, Kang, Hwang, ICLR 2021; the folds of Zhang, Cui, Neumann, Chen, "An End-to-End Deep Learning Architecture for
-Graph Classification", AAAI 2018."""
+"""Of Baek, Kang, Hwang, ICLR 2021; the folds of Zhang, Cui, Neumann, Chen, "An End-to-End Deep Learning Architecture
+for Graph Classification", AAAI 2018."""
 FOLDS = 10
 PUBLISHED = ("COLLAB", "DD", "ENZYMES", "IMDB-BINARY", "IMDB-MULTI", "NCI1", "PROTEINS")
 """Datasets of which graphs stand there in the order of the TU files; those of MUTAG do not."""
