@@ -291,3 +291,22 @@ def test_clusterings_of_mincut_have_no_hidden_layer_and_diffpool_none_before_it(
     torch.testing.assert_close(out.y.sum(-1), torch.ones(30))
     drawn = [layer.weight for layer in net.block.modules() if isinstance(layer, nn.Linear)]
     assert all(abs(float(w.std()) * 5.0 - 1.0) < 0.15 for w in drawn)  # He: sqrt(2 / 50) = 1 / 5
+
+
+# ------------------------------------------------------------------------------------------------ Tsitsulin et al. 2023
+
+DMON = "tsitsulin2023_dmon/clustering_citation"
+
+
+def test_dmon_has_a_trained_skip_and_dropout_on_an_orthogonal_assignment() -> None:
+    config = config_of(DMON, "DMoN", "Cora")
+    net = network(config, DataFacts(in_channels=50, out_channels=0, mean_nodes=90.0, classes=7))
+    # The weights, the bias, a number a column for the skip; the assignment.
+    assert parameters(net) == 50 * 64 + 64 + 64 + linear(64, 16)
+    (layer,) = net.block.layers
+    assert float(layer.omega.abs().max()) <= (6 / 128) ** 0.5 < 2 * float(layer.omega.abs().max())
+    (weight,) = [p for p in net.pool.parameters() if p.ndim == 2]
+    torch.testing.assert_close(weight @ weight.T, torch.eye(16), rtol=0, atol=1e-5)
+    assert config.pool.arguments["mlp_dropout"] == 0.5 and config.pool.arguments["collapse_regularization"] == 1.0
+    assert net.block.activations == [F.selu] and config.trainer.max_epochs == 1000
+    assert "normalize" not in config.dataset.arguments or not config.dataset.arguments["normalize"]
