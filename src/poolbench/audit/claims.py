@@ -41,6 +41,7 @@ TASKS = {
     "poolbench.nn.flat.Global": _EMBEDDED,
     "poolbench.nn.dgcnn.DGCNN": _EMBEDDED,
     "poolbench.nn.structurefree.StructureFree": _EMBEDDED,
+    "poolbench.nn.deepmultisets.DeepMultisets": _EMBEDDED,
     "poolbench.nn.unet.UNet": (*_EMBEDDED, "node-classification"),
     "poolbench.nn.clusterer.Clusterer": ("node-clustering",),
     "poolbench.nn.assigner.Assigner": ("node-clustering",),
