@@ -290,7 +290,7 @@ def test_clusterings_of_mincut_have_no_hidden_layer_and_diffpool_none_before_it(
     assert out.y.shape == (30, 7) and set(out.losses) == {"link", "entropy"}
     torch.testing.assert_close(out.y.sum(-1), torch.ones(30))
     drawn = [layer.weight for layer in net.block.modules() if isinstance(layer, nn.Linear)]
-    assert all(abs(float(w.std()) * 5.0 - 1.0) < 0.15 for w in drawn)  # He: sqrt(2 / 50) = 1 / 5
+    assert all(abs(float(w.detach().std()) * 5.0 - 1.0) < 0.15 for w in drawn)  # He: sqrt(2 / 50) = 1 / 5
 
 
 # ------------------------------------------------------------------------------------------------ Tsitsulin et al. 2023
@@ -367,3 +367,33 @@ def test_gin_and_the_baseline_of_the_fair_comparison_have_the_weights_of_their_s
     assert parameters(gin) == sum(layers) + 4 + linear(5 * 64, 6)
     sets = network(config_of(ERRICA, "Baseline (no structure)", "ENZYMES", "model.hidden=256"), ENZYMES)
     assert parameters(sets) == linear(21, 256) + linear(256, 256) + linear(256, 6)
+
+
+# ------------------------------------------------------------------------------- Bianchi & Lachi 2023, Wang et al. 2024
+
+
+def test_the_expressiveness_protocol_has_two_normalised_layers_before_its_pool_and_one_that_is_not_after() -> None:
+    config = config_of("bianchi2023_expressive/expwl1_accuracy", "MinCut", "CEXP-WL1")
+    net = network(config, DataFacts(in_channels=2, out_channels=2, mean_nodes=55.9))
+    before = [linear(n, 64) + linear(64, 64) + 2 * 64 for n in (2, 64)]
+    head = linear(64, 64) + linear(64, 32) + linear(32, 2)
+    assert parameters(net) == sum(before) + linear(64, 6) + linear(64, 64) + linear(64, 64) + head
+    assert config.loss_weights == {"cut": 0.5, "ortho": 1} and config.optimizer.arguments["lr"] == 1e-4
+    alone = network(config_of("bianchi2023_expressive/expwl1_accuracy", "SAGPool", "CEXP-WL1"),
+                    DataFacts(in_channels=2, out_channels=2, mean_nodes=55.9))  # fmt: skip
+    assert [len(block.layers) for block in alone.blocks] == [1, 1]
+
+
+def test_wang_et_als_diffpool_assigns_by_three_layers_of_what_its_level_is_given() -> None:
+    config = config_of("wang2024_poolbench/accuracy", "DiffPooling", "PROTEINS")
+    net = network(config, DataFacts(in_channels=4, out_channels=2, mean_nodes=39.0))
+
+    def assignment(n: int) -> int:
+        return linear(n, 64) + 2 * linear(64, 64) + 3 * 2 * 64
+
+    assert parameters(net) == (
+        linear(4, 64) + 2 * linear(64, 64) + assignment(4) + assignment(64) + linear(64, 32) + linear(32, 2)
+    )
+    assert config.loss_weights == 0.0 and config.callbacks.patience == 150 and config.callbacks.tolerance == 1e-4
+    split = Parts.of(config).protocol.split(torch.zeros(200, dtype=torch.int64), "f")
+    assert split.sizes["test"] == split.sizes["val"] == 30
