@@ -74,10 +74,12 @@ def test_every_pool_trains_in_every_model_or_is_refused_with_the_reason(pool: st
                 break
             torch.manual_seed(seed)
             net = model_of(pool, model, **changes)
-    optimizer = torch.optim.Adam(net.parameters(), 1e-2)
-    before = [p.detach().clone() for p in net.parameters()]
     out = net(batch.x, batch.a)
     assert out.y.shape == SHAPES[net.task]
+    if not list(net.parameters()):
+        return  # a control without layers around it
+    optimizer = torch.optim.Adam(net.parameters(), 1e-2)
+    before = [p.detach().clone() for p in net.parameters()]
     loss = sum(out.losses.values(), torch.zeros(()))
     if net.task == "graphs":
         loss = loss + F.cross_entropy(out.y, batch.y)
@@ -91,7 +93,8 @@ def test_every_pool_trains_in_every_model_or_is_refused_with_the_reason(pool: st
     optimizer.step()
     assert torch.isfinite(loss)
     moved = [not torch.equal(p, q) for p, q in zip(net.parameters(), before, strict=True)]
-    assert sum(moved) > len(moved) // 2
+    # Alone, DiffPool's embedding is in none of its losses.
+    assert sum(moved) >= len(moved) // 2 if model == "assigner" else sum(moved) > len(moved) // 2
     assert all(torch.isfinite(p).all() for p in net.parameters())
 
 

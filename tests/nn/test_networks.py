@@ -148,7 +148,7 @@ def test_hears_edges_at_every_level_that_is_read_out(build: Build) -> None:
 def test_global_hands_the_graph_to_its_readout(build: Build) -> None:
     net = build("model=baek2021", *WITH["baek2021"], "model.hidden=8")
     given, found = batch(net), []
-    net.readout.projection.register_forward_pre_hook(lambda _, args: found.append(args[0]))
+    net.readout.register_forward_pre_hook(lambda _, args: found.append(args[0]))
     y = net(given.x, given.a).y
     assert found[0].shape == (20, 24), "the three layers side by side"
     torch.testing.assert_close(y, net.head(net.readout(found[0], a=given.a)))

@@ -260,7 +260,7 @@ def test_a_plan_has_a_task_for_each_seed_and_fold() -> None:
 def test_a_nested_fold_leaves_several_records() -> None:
     (one,) = plan(own_recipe(line("errica2020_fair/diffpool", "protocol.folds=null")), compose, seeds=2)
     assert len(one.tasks) == 20 and one.tasks[0].seeds == (0, 1, 2) and one.tasks[10].seeds == (3, 4, 5)
-    assert reproduce.epochs(one.tasks[0]) == 200 * (3 + 2)
+    assert reproduce.epochs(one.tasks[0]) == 1000 * (3 + 2)
     config, chosen = one.tasks[0].config, {"optimizer.lr": 0.5, "model.hidden": 64}
     assert config.search is not None
     search = replace(config.search, chosen=chosen)

@@ -25,7 +25,8 @@ PROTOCOLS = {
         "Official": ("ogb", "val"), "Transductive": ("cluster", "train"), "Nodes": ("nodes", "val"),
         "LegacyCrossValidation": ("legacy-cv10", "test")}.items()
 } | {"poolbench.data.shift.Shift": ("shift", "val"),
-     "poolbench.data.paired.PairedComparison": ("brec", "train")}  # fmt: skip
+     "poolbench.data.paired.PairedComparison": ("brec", "train"),
+     "poolbench.data.published.PublishedFolds": ("published", "val")}  # fmt: skip
 """What the splits of a protocol are called (those of other folds than ten by their number), and the part on which it
 selects an epoch."""
 
@@ -35,11 +36,15 @@ SCORED = (*_GRAPHS, "node-classification")
 """Tasks of which a metric can select the epoch."""
 TASKS = {
     "poolbench.nn.hierarchical.Hierarchical": _EMBEDDED,
+    "poolbench.nn.penalised.Penalised": _EMBEDDED,
+    "poolbench.nn.diffpool.DiffPoolNet": _EMBEDDED,
     "poolbench.nn.flat.Global": _EMBEDDED,
     "poolbench.nn.dgcnn.DGCNN": _EMBEDDED,
     "poolbench.nn.structurefree.StructureFree": _EMBEDDED,
+    "poolbench.nn.deepmultisets.DeepMultisets": _EMBEDDED,
     "poolbench.nn.unet.UNet": (*_EMBEDDED, "node-classification"),
     "poolbench.nn.clusterer.Clusterer": ("node-clustering",),
+    "poolbench.nn.assigner.Assigner": ("node-clustering",),
     "poolbench.nn.autoencoder.Autoencoder": ("reconstruction",),
     "poolbench.nn.spectral.Spectral": ("structure-preservation",),
     "poolbench.learn.kernel.WeisfeilerLehman": ("graph-classification",),
