@@ -9,6 +9,8 @@ import networkx as nx
 import pytest
 import torch
 
+from poolbench.data.generators.csl import CSL
+from poolbench.data.prepare import prepare
 from poolbench.data.raw import RawGraphs
 from poolbench.data.sources.tu import TUDataset
 from poolbench.data.twins import Twins, deduplicate, find, take
@@ -179,3 +181,12 @@ def test_known_datasets(name: str) -> None:
     assert found.distinct == distinct and abs(found.ceiling - ceiling) < 1e-12
     assert TUDataset(name, deduplicate=True).load().num_graphs == distinct
     assert TUDataset(name, deduplicate="cleaned").load().num_graphs == cleaned
+
+
+def test_a_search_that_does_not_end_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Circulant graphs of one colour, of which none is another: backtracking would go through all of them."""
+    monkeypatch.setattr("poolbench.data.prepare.PATIENCE", 0.5)
+    found = prepare(CSL())
+    assert found["twins"] == "not counted: graphs that colours do not tell apart took more than 0.5 s"
+    assert found["to_predict"].startswith("10 classes") and "ceiling" not in found
+    assert prepare(CSL(skips=(2, 3), copies=2, nodes=11))["twins"] == "2"

@@ -145,6 +145,9 @@ def test_the_domain_of_training_is_shown_beside_another(record: Maker) -> None:
         ("names.pool", 'names.pool is no number in these records: "mincut", "topk", "none"'),
         ("dataset.lam", "a curve takes two values of dataset.lam with all else alike; there are 1.5"),
         ("seed", "seed is no dial: runs of one setting differ in it, 0, 1, 2"),
+        ("dataset", r"dataset is a group of keys; give a number in it, such as dataset\.\w+$"),
+        ("pool", "pool is a group of keys; give a number in it$"),
+        (" ", "--curve: an empty KEY; give a number of the configuration, such as dataset.mu or pool.ratio"),
     ],
 )
 def test_what_is_no_dial_is_refused(csbm: Records, key: str, message: str) -> None:

@@ -128,6 +128,8 @@ def sheets(boards: Sequence[Board], key: str) -> list[Sheet]:
     Raises:
         PoolBenchError: a key that is none, or no number, or in which runs do not differ or those of a setting do.
     """
+    if wrong := _no_number(boards, key):
+        raise PoolBenchError(wrong)
     found = list(_placed(boards, key))
     groups = _groups(found, key)
     if not groups:
@@ -239,6 +241,18 @@ def _sheet(key: str, title: str, group: Sequence[_Placed]) -> Sheet:
     column, sign = group[0].column, group[0].column.metric.sign
     ordered = sorted(curves, key=lambda c: (c.mean is None, -sign * (c.mean or 0.0), c.label))
     return Sheet(key, title, group[0].board.protocol, column, tuple(ordered))
+
+
+def _no_number(boards: Sequence[Board], key: str) -> str | None:
+    """What is wrong with a key that names a part of the configuration, or nothing; None: it names no such thing."""
+    if not key.strip():
+        return "--curve: an empty KEY; give a number of the configuration, such as dataset.mu or pool.ratio"
+    runs = [run for board in boards for cell in board.cells.values() for run in cell.runs]
+    if not any(isinstance(value_at(run.record.config, key), Mapping) for run in runs):
+        return None
+    inner = {name for run in runs for name, value in flatten(upgrade(run.record.config)).items()
+             if name.startswith(f"{key}.") and _is_number(value)}  # fmt: skip
+    return f"{key} is a group of keys; give a number in it" + (f", such as {min(inner)}" if inner else "")
 
 
 def _refusal(boards: Sequence[Board], key: str) -> str:
