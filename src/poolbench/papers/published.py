@@ -66,6 +66,11 @@ class PublishedTable:
         return max((len(f"{v.mean!r}".partition(".")[2]) for v in self.values.values()), default=3)
 
 
+def has_facts(paper: str) -> bool:
+    """Whether there are published numbers of a paper; a recipe of one's own may have none."""
+    return (published_dir() / f"{paper}.yaml").is_file()
+
+
 def published_table(paper: str, table: str, folder: Path | None = None) -> PublishedTable:
     """A table of the facts. Raises `PoolBenchError` where there is no such paper or table."""
     folder = folder or published_dir()

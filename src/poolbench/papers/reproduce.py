@@ -27,7 +27,7 @@ from poolbench.papers.comparison import (
     foreseen_text,
     written,
 )
-from poolbench.papers.published import published_table
+from poolbench.papers.published import has_facts, published_table
 from poolbench.papers.recipe import (
     Compose,
     Folders,
@@ -88,7 +88,9 @@ def reproduce(asked: Options, conf: Folders, compose: Compose) -> int:
         chosen = wanted(planned, asked.only)
         left = [(one, task) for one in chosen for task in to_do(one, found)]
         left_out = Forgotten.read(asked.results).notes()
-        cells = [] if asked.quick else compare(recipe, published_table(recipe.paper, recipe.table), chosen, found)
+        cells: list[Cell] = []
+        if not asked.quick and has_facts(recipe.paper):
+            cells = compare(recipe, published_table(recipe.paper, recipe.table), chosen, found)
         print("\n".join([planned_text(recipe, chosen, left, found, asked.jobs, cells), *left_out]))
         if asked.plan:
             return 0
