@@ -139,7 +139,8 @@ def test_an_order_that_is_no_more_alike_than_by_chance_has_no_small_p() -> None:
     assert same is not None and same.tau == 1 and same.p is not None and same.p < 0.001
 
 
-TABLES = sorted((Path(__file__).parents[2] / "results" / "tables").glob("*_*.csv"))
+RESULTS = Path(__file__).parents[2] / "results"
+TABLES = [path for folder in ("tables", "archive/tables") for path in sorted((RESULTS / folder).glob("*_*.csv"))]
 
 
 def number(text: str) -> float | None:
