@@ -344,7 +344,7 @@ def order_text(found: Whole) -> str:
     """Whether methods stand in the same order."""
     if found.tau is None or found.p is None:
         return "Order: too few methods on a dataset."
-    each = ", ".join(f"{name} {one.tau:+.2f}" for name, one in found.orders.items())
+    each = ", ".join(f"{name} {tau:+.2f}" for name, tau in found.orders.items())
     beside = f"; {each}" if len(found.orders) > 1 else ""
     return f"Order: Kendall's tau {found.tau:+.2f} (p {p_number(found.p)} where orders have nothing in common{beside})."
 

@@ -11,9 +11,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import fmean, stdev
 from typing import Literal
 
-from poolbench.statistics import LEVEL, MARGIN, POWER
+from poolbench.statistics import LEVEL, MARGIN, POWER, standard_error
+from poolbench.statistics.runs import student
 
 LEAST = 3
 """Fewer runs of ours say nothing."""
@@ -79,7 +81,7 @@ class Judgement:
         """Of the difference; None where we have too few numbers."""
         if self._error is None:
             return None
-        half = _t(level, self._error[1]) * self._error[0]
+        half = student((1 + level) / 2, self._error[1]) * self._error[0]
         return self.difference - half, self.difference + half
 
     @cached_property
@@ -149,25 +151,11 @@ def power(error: float, freedom: float, bound: float) -> float:
 
     if not error:
         return 1.0
-    reach = bound / error - _t(2 * LEVEL - 1, freedom)
+    reach = bound / error - student(LEVEL, freedom)
     return max(0.0, 2 * float(ndtr(reach)) - 1)
 
 
-def _t(level: float, freedom: float) -> float:
-    from scipy.special import stdtrit
-
-    return float(stdtrit(freedom, (1 + level) / 2))
-
-
 # -------------------------------------------------------------------------------------------------- a table as a whole
-
-
-@dataclass(frozen=True)
-class Order:
-    """Whether two lists rank methods alike: Kendall's tau-b on one dataset, or over several."""
-
-    tau: float
-    methods: int
 
 
 @dataclass(frozen=True)
@@ -175,8 +163,8 @@ class Whole:
     """What a table says as a whole, over the cells that have both numbers.
 
     bias: the mean of the differences, with its 95 % interval over cells. rmse: the root of their mean square. Both in
-    our unit, or of logarithms. orders: by dataset. tau, p: over all datasets, of pairs of methods on one dataset; p of
-    so high a tau where the orders have nothing in common.
+    our unit, or of logarithms. orders: Kendall's tau-b by dataset. tau, p: over all datasets, of pairs of methods on
+    one dataset; p of so high a tau where the orders have nothing in common.
     """
 
     cells: int
@@ -184,7 +172,7 @@ class Whole:
     low: float | None
     high: float | None
     rmse: float
-    orders: Mapping[str, Order]
+    orders: Mapping[str, float]
     tau: float | None
     p: float | None
 
@@ -198,15 +186,14 @@ def whole(differences: Sequence[float], pairs: Mapping[str, Sequence[tuple[float
     n = len(differences)
     if not n:
         return None
-    mean = sum(differences) / n
+    mean = fmean(differences)
     rmse = math.sqrt(sum(d * d for d in differences) / n)
     low = high = None
     if n > 2:
-        std = math.sqrt(sum((d - mean) ** 2 for d in differences) / (n - 1))
-        half = _t(LEVEL, n - 1) * std / math.sqrt(n)
+        half = student((1 + LEVEL) / 2, n - 1) * standard_error(stdev(differences), n, 0.0)
         low, high = mean - half, mean + half
     tau, p = _over(list(pairs.values()))
-    orders = {name: Order(_tau(one), len(one)) for name, one in pairs.items() if len(one) > 2 and _told(one)}
+    orders = {name: _tau(one) for name, one in pairs.items() if len(one) > 2 and _told(one)}
     return Whole(n, mean, low, high, rmse, orders, tau, p)
 
 

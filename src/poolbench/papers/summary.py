@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 from poolbench.disk import write_text
 from poolbench.errors import PoolBenchError
 from poolbench.papers.comparison import LACKS, VERDICTS, counts, file_stem, level_text, of_rows
-from poolbench.papers.criterion import Whole
+from poolbench.papers.criterion import Margin, Whole
 from poolbench.papers.recipe import Folders, Recipe, read_recipe, recipes
 
 TABLES = "tables"
@@ -92,8 +91,8 @@ def believed(rows: Sequence[Row]) -> str:
     found = of_rows(rows)
     if found is None or found.low is None or found.high is None:
         return "nothing yet: too few cells are judged."
-    margin, factor = float(rows[0]["margin"]), rows[0]["factor"] == "True"
-    return f"{_level(found, math.log(margin) if factor else margin)}; {_order(found)}."
+    margin = Margin(float(rows[0]["margin"]), rows[0]["factor"] == "True")
+    return f"{_level(found, margin.bound)}; {_order(found)}."
 
 
 def _level(found: Whole, bound: float) -> str:
