@@ -4,7 +4,9 @@
     python scripts/choose_network.py [RESULTS]
 
 A network is what the sweep varies of the model and the training. Of each, the mean validation accuracy of the last
-epoch by dataset, and the mean over datasets; a network that lacks a run of the others is named and not ranked.
+epoch by dataset, the mean over datasets, and the mean time of a run, a dataset counting as much as any other; a network
+that lacks a run of the others is named and not ranked. Chosen is the fastest of those within half a point of the best:
+nearer ones cannot be told apart, and the leaderboard pays for each.
 """
 
 from __future__ import annotations
@@ -21,11 +23,12 @@ from poolbench.records.frame import frame
 SEED = 1000
 KEYS = ["model.depth", "model.hidden", "model.norm", "trainer.max_epochs"]
 UNIT = ["names.dataset", "names.pool", "fold"]
-SCORE = "val/accuracy"
+SCORE, TIME = "val/accuracy", "time/total"
+NEAR = 0.005  # fixed before the runs
 
 
 def chosen(records: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Networks, best first, with a column a dataset, `mean` and `runs`; and what was left out, a line each.
+    """Networks, best first, with a column a dataset, `mean`, `seconds`, `runs`; and what was left out, a line each.
 
     Raises `PoolBenchError` where there are no runs of the sweep.
     """
@@ -41,11 +44,20 @@ def chosen(records: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         if lacking:
             said.append(f"{name}: {lacking} of {len(every)} runs are missing, not ranked")
             continue
-        by_dataset = runs.groupby("names.dataset")[SCORE].mean()
-        made.append({"network": name, **by_dataset, "mean": by_dataset.mean(), "runs": len(runs)})
+        by_dataset = runs.groupby("names.dataset")[[SCORE, TIME]].mean()
+        mean = by_dataset.mean()
+        made.append(
+            {"network": name, **by_dataset[SCORE], "mean": mean[SCORE], "seconds": mean[TIME], "runs": len(runs)}
+        )
     if not made:
         raise PoolBenchError(f"no network has all runs yet: {said[0]}")
     return pd.DataFrame(made).sort_values("mean", ascending=False, ignore_index=True), said
+
+
+def choice(found: pd.DataFrame) -> str:
+    """The fastest network of those whose mean lies within `NEAR` of the best's."""
+    near = found[found["mean"] >= found["mean"].max() - NEAR]
+    return str(near.loc[near["seconds"].idxmin(), "network"])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(found.to_string(index=False, float_format="{:.4f}".format))
     for line in said:
         print(line)
+    print(f"chosen: {choice(found)}")
     return 0
 
 

@@ -18,7 +18,7 @@ def runs() -> pd.DataFrame:
         score = 0.5 + 0.1 * (depth - 1) + (0.2 if depth == 2 and dataset == "B" else 0.0) + 0.01 * fold
         made.append({"seed": 1000, "evaluate_test": False, "status": "done", "model.depth": depth, "model.hidden": 64,
                      "model.norm": "batch", "trainer.max_epochs": 60, "names.dataset": dataset, "names.pool": pool,
-                     "fold": fold, "val/accuracy": score})  # fmt: skip
+                     "fold": fold, "val/accuracy": score, "time/total": 10.0 * depth})  # fmt: skip
     return pd.DataFrame(made)
 
 
@@ -26,8 +26,14 @@ def test_the_best_mean_over_datasets_comes_first() -> None:
     found, said = choose_network.chosen(runs())
     assert found["network"].tolist() == ["depth=2, hidden=64, norm=batch, max_epochs=60",
                                          "depth=1, hidden=64, norm=batch, max_epochs=60"]  # fmt: skip
-    assert found.loc[0, ["A", "B", "mean", "runs"]].tolist() == pytest.approx([0.605, 0.805, 0.705, 8])
+    assert found.loc[0, ["A", "B", "mean", "seconds", "runs"]].tolist() == pytest.approx([0.605, 0.805, 0.705, 20, 8])
     assert said == []
+
+
+def test_of_those_near_the_best_the_fastest_is_chosen() -> None:
+    found = pd.DataFrame({"network": list("abc"), "mean": [0.7, 0.696, 0.694], "seconds": [20.0, 10.0, 1.0]})
+    assert choose_network.choice(found) == "b"
+    assert choose_network.choice(found[found["network"] != "b"]) == "a"
 
 
 def test_what_lacks_a_run_or_is_another_sweeps_is_not_ranked() -> None:
