@@ -37,7 +37,10 @@ def test_what_was_found_is_written_once_and_is_there_for_the_next_start(
     path = tmp_path / "tuned/planted/topk.yaml"
     text = path.read_text()
     assert text.startswith("# @package _global_\n# Found by poolbench tune: search ") and "2 trials (2 done)" in text
-    assert "no trial saw the test split" in text and set(yaml.safe_load(text)) == {"optimizer", "pool"}
+    found = yaml.safe_load(text)
+    assert "no trial saw the test split" in text and set(found) == {"optimizer", "pool", "tuned"}
+    told = found.pop("tuned")
+    assert told == {"sampler": "quasi", "trials": 2, "chosen": found}
     runs = sorted((tmp_path / "results/runs").iterdir())
     assert len(runs) == 2
     assert tune_leaderboard.main(words) == 0 and path.read_text() == text

@@ -23,8 +23,8 @@ from msgspec.structs import replace
 
 from poolbench.errors import PoolBenchError, nearest
 
-__all__ = ["Callbacks", "Config", "Names", "Part", "Paths", "Search", "Split", "Trainer", "has", "hint",
-           "plain", "read", "replace", "with_values"]  # fmt: skip
+__all__ = ["Callbacks", "Config", "Names", "Part", "Paths", "Search", "Split", "Trainer", "Tuned", "has",
+           "hint", "plain", "read", "replace", "with_values"]  # fmt: skip
 
 LARGEST = 2**53
 """The largest whole number up to which every reader of JSON keeps each one."""
@@ -203,6 +203,15 @@ class Search(Struct, frozen=True, omit_defaults=True):
     chosen: dict[str, Any] | None = None  # of a final run of nested cross-validation: the values of the best trial
 
 
+class Tuned(Struct, frozen=True):
+    """What of a run was chosen by an earlier search, of this operator on this dataset (`conf/tuned`): tables compare
+    runs that were tuned in the same way, whatever was chosen."""
+
+    sampler: str
+    trials: Jobs
+    chosen: dict[str, Any]  # nested as the configuration, which has the same values
+
+
 class Config(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A run, or several where the protocol has folds."""
 
@@ -231,6 +240,7 @@ class Config(Struct, frozen=True, kw_only=True, omit_defaults=True):
     paths: Paths
     perturb: Part | None = None  # what is done to the graphs before anything is learnt from them
     search: Search | None = None
+    tuned: Tuned | None = None
     job_type: str | None = None  # of the run in W&B
 
     def __post_init__(self) -> None:
@@ -263,9 +273,28 @@ def _names_devices(devices: int | list[int] | str) -> bool:
 def read(values: Mapping[str, Any]) -> Config:
     """The configuration that plain dictionaries hold; nothing is shared with them.
 
+    What was tuned and then set to something else counts as tuned no more.
+
     Raises `PoolBenchError`, in one line that names the key: it is unknown or missing, or its value is no such thing.
     """
-    return _struct(Config, "", copy.deepcopy(values))
+    made = _struct(Config, "", copy.deepcopy(values))
+    if made.tuned is not None:
+        chosen = _common(made.tuned.chosen, values)
+        made = replace(made, tuned=replace(made.tuned, chosen=chosen) if chosen else None)
+    return made
+
+
+def _common(chosen: Mapping[str, Any], values: Any) -> dict[str, Any]:
+    """Those of nested values that other ones hold in the same places."""
+    kept = {}
+    for key, value in chosen.items():
+        own = values.get(key) if isinstance(values, Mapping) else None
+        if isinstance(value, Mapping):
+            if inner := _common(value, own):
+                kept[key] = inner
+        elif own == value:
+            kept[key] = copy.deepcopy(value)
+    return kept
 
 
 def plain(config: Config) -> dict[str, Any]:

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from poolbench.audit.rerun import command
 from poolbench.cli import folders
 from poolbench.cli.composing import Composer
 from poolbench.cli.door import composed, resolve, say_untuned, tuned
 from poolbench.cli.words import parsed
-from poolbench.config import plain
+from poolbench.config import plain, read
 from poolbench.errors import PoolBenchError
 
 CV = ["experiment=leaderboard_cv", "fold=0"]
 OWN = 2e-3  # of network=leaderboard
-FILE = "# @package _global_\noptimizer: {{lr: {lr}}}\npool: {{ratio: 0.25}}\n"
+FILE = """# @package _global_
+tuned: {{sampler: quasi, trials: 6, chosen: {{optimizer: {{lr: {lr}}}, pool: {{ratio: 0.25}}}}}}
+optimizer: {{lr: {lr}}}
+pool: {{ratio: 0.25}}
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +56,33 @@ def test_words_win_and_tuned_values_can_be_left_away_or_chosen() -> None:
     assert lr(*mutag, "tuned=PTC_MR/topk") == 0.0055
     assert lr("dataset=MUTAG", "pool=topk", "tuned=MUTAG/topk") == 0.0077, "of any experiment, or none"
     assert lr("experiment=leaderboard", "dataset=MUTAG", "pool=topk") == OWN, "no other experiment takes them"
+
+
+def test_a_run_says_what_of_it_was_tuned_and_no_more_of_it() -> None:
+    def said(*words: str) -> dict[str, object] | None:
+        config = resolve(composed([*CV, "dataset=MUTAG", "pool=topk", *words]))
+        made = plain(config).get("tuned")
+        assert read(plain(config)) == config
+        return made
+
+    how = {"sampler": "quasi", "trials": 6}
+    assert said() == {**how, "chosen": {"optimizer": {"lr": 0.0077}, "pool": {"ratio": 0.25}}}
+    assert said("optimizer.lr=0.5") == {**how, "chosen": {"pool": {"ratio": 0.25}}}
+    assert said("pool.ratio=0.25") == said()
+    assert said("optimizer.lr=0.5", "pool.ratio=0.1") is None
+    assert said("~tuned") is None
+
+
+def test_the_command_of_a_tuned_run_makes_it_again() -> None:
+    def compose(words: list[str]) -> dict[str, object]:
+        return plain(resolve(composed(words)))
+
+    wanted = compose([*CV, "dataset=MUTAG", "pool=topk"])
+    said = command(SimpleNamespace(config=wanted), compose)  # type: ignore[arg-type]
+    assert said is not None
+    made = compose(shlex.split(said)[2:])
+    apart = ("paths", "group", "tags", "callbacks", "logger")
+    assert {k: v for k, v in made.items() if k not in apart} == {k: v for k, v in wanted.items() if k not in apart}
 
 
 def test_what_is_not_there_is_said_or_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from poolbench.records.counting import Counted
 from poolbench.records.record import Record, Time
 from poolbench.report import leaderboard
 from poolbench.report.board import Board, Metric, epoch_seconds, points
+from poolbench.report.comparing import compared
 from poolbench.report.tables import ranks
 from poolbench.statistics import Estimate
 
@@ -199,6 +200,32 @@ def test_what_a_nested_search_chose_in_each_fold_is_one_setting(record: Maker) -
     (cell,) = board.cells.values()
     assert cell.estimate is not None and (cell.estimate.n, cell.estimate.mean) == (2, pytest.approx(0.75))
     assert [row.label for row in board.rows] == ["mincut"]
+
+
+def tuned(record: Maker, pool: str, rates: dict[str, float], trials: int = 6) -> Records:
+    """Ten runs on each dataset, with a learning rate that was chosen there."""
+    return [
+        record(s, 0.7 + 0.01 * s, pool, dataset, optimizer={"lr": rate, "name": "adam"},
+               tuned={"sampler": "quasi", "trials": trials, "chosen": {"optimizer": {"lr": rate}}})
+        for dataset, rate in rates.items() for s in range(10)
+    ]  # fmt: skip
+
+
+def test_tuned_operators_are_compared_whatever_was_chosen(record: Maker) -> None:
+    made = tuned(record, "none", {"A": 0.1, "B": 0.02}) + tuned(record, "topk", {"A": 0.3, "B": 0.001})
+    board = one(made)
+    assert [row.label for row in board.rows] == ["topk", "none"]
+    (found,) = compared(board, "none")
+    assert {(row.pool, column.dataset): pair.found.trainings for (row, column), pair in found.pairs.items()} == {
+        ("topk", "A"): 10, ("topk", "B"): 10
+    }  # fmt: skip
+
+
+def test_operators_that_were_tuned_otherwise_or_not_at_all_are_not_compared(record: Maker) -> None:
+    made = tuned(record, "none", {"A": 0.1}) + tuned(record, "topk", {"A": 0.1}, trials=60)
+    made += [record(s, 0.7, "sag", "A", optimizer={"lr": 0.1, "name": "adam"}) for s in range(10)]
+    board = one(made)
+    assert len(board.rows) == 3 and compared(board, "none") == []
 
 
 def test_seeds_on_a_fixed_split_are_independent_units(record: Maker) -> None:

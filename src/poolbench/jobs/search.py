@@ -40,7 +40,7 @@ Value = float | int | str | bool | None
 BOUNDS = {"low", "high", "log", "step"}
 #: What a run is measured on and by, which no search may choose.
 MEASURE = ("callbacks.mode", "callbacks.monitor", "dataset", "evaluate_test", "fold", "perturb", "protocol", "search",
-           "seed", "split")  # fmt: skip
+           "seed", "split", "tuned")  # fmt: skip
 
 
 class Pruned(Exception):

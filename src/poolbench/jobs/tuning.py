@@ -187,7 +187,12 @@ def experiment(
 
 def tuned(search: Search, trials: Sequence[FrozenTrial]) -> str:
     """The text of conf/tuned/DATASET/POOL.yaml: the best trial's values alone, for experiments of any protocol."""
-    return _file(search, trials, search.best(trials), {}, [])
+    best = search.best(trials)
+    chosen: dict[str, Any] = {}
+    for key, value in best.params.items():
+        _put(chosen, key, value)
+    told = {"sampler": search.search.sampler, "trials": search.budget, "chosen": chosen}
+    return _file(search, trials, best, {"tuned": told}, [])
 
 
 def _file(

@@ -99,9 +99,10 @@ def _content(record: Record, drawn: bool) -> str:
 def _setting(config: Mapping[str, Any]) -> dict[str, Any]:
     # The number of devices is execution to a configuration, and yet part of what a run is.
     execution = [key for key in EXECUTION_KEYS if key != "trainer.devices"]
-    # A nested protocol chooses hyper-parameters anew in every fold: the search is the setting, not what it chose.
-    chosen = list(value_at(config, "search.chosen") or ())
-    apart = ["dataset", "protocol", "seed", "split", "fold", "search.chosen"]
+    # A nested protocol chooses hyper-parameters anew in every fold, `tuned` did on every dataset: the search is the
+    # setting, not what it chose.
+    chosen = [*(value_at(config, "search.chosen") or ()), *flatten(value_at(config, "tuned.chosen") or {})]
+    apart = ["dataset", "protocol", "seed", "split", "fold", "search.chosen", "tuned.chosen"]
     return without(config, [*execution, *apart, *chosen])
 
 
