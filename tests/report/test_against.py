@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,12 @@ from poolbench.errors import PoolBenchError
 from poolbench.records.counting import Counted
 from poolbench.records.outcomes import pack
 from poolbench.records.record import Record, write_record
-from poolbench.report import against, comparing, leaderboard
+from poolbench.report import against, comparing, leaderboard, statements
 from poolbench.report.answers import answers
 from poolbench.report.comparing import Compared, Pair
 from poolbench.report.evidence import Evidence
 from poolbench.statistics import compare
+from poolbench.statistics.families import Difference
 
 Maker = Callable[..., Record]
 GRAPHS, FOLDS = 200, 10
@@ -107,16 +110,69 @@ def test_over_datasets_takes_real_sets_alone(record: Maker) -> None:
     names = ("MUTAG", "PROTEINS", "NCI1", "ENZYMES")
     records = [r for name in (*names, "CEXP-WL1") for r in runs(record, RATES, name)]
     boards = leaderboard.boards(Counted(made, "abc", "same") for made in records)
-    by_dataset, over = against.tables(comparing.all_compared(boards, "none"))
+    by_dataset, lines, over = against.tables(comparing.all_compared(boards, "none"))
     assert len(by_dataset.rows) == 15
     rows = {row[0]: row for row in over.rows}
     assert rows["mincut"][1] == "4" and rows["mincut"][5:7] == ("better", "better")
     assert rows["topk"][5] == "worse" and list(rows) == ["mincut", "sag", "topk"]
     (record_of_topk,) = (r for r in over.records if r["pool"] == "topk")
     assert record_of_topk["worse_1_prior_2"] > 0.95 > record_of_topk["better_1_prior_2"]
+    assert [row[0] for row in lines.rows] == list(rows) and lines.rows[0][1] == "better"
     three = [r for r in records if r.config["names"]["dataset"] in names[:2]]
     boards = leaderboard.boards(Counted(made, "abc", "same") for made in three)
     assert len(against.tables(comparing.all_compared(boards, "none"))) == 1
+
+
+def cost(record: Record, part: float) -> Record:
+    """The record of a run of so many seconds an epoch and times 100 MB."""
+    return replace(record, time=replace(record.time, epoch=part, epoch_cpu=part), memory_peak=int(part * 1e8))
+
+
+def test_a_line_an_operator_says_where_and_at_what_cost(record: Maker) -> None:
+    """topk harms on three of four sets; mincut costs three times as much."""
+    records = []
+    for number, name in enumerate(("MUTAG", "PROTEINS", "NCI1", "ENZYMES")):
+        rates = {"none": 0.0, "mincut": 0.5, "topk": 0.1 if number == 0 else -0.3, "random-dense": 0.1}
+        records += [cost(r, 0.3 if r.config["names"]["pool"] == "mincut" else 0.1) for r in runs(record, rates, name)]
+    (board,) = leaderboard.boards(Counted(made, "abc", "same") for made in records)
+    (one,) = comparing.compared(board, "none")
+    by = {row[0]: dict(zip(statements.table(board, one, "x").header, row, strict=True))
+          for row in statements.table(board, one, "x").rows}  # fmt: skip
+    assert list(by) == ["mincut", "random-dense (control)", "topk"]
+    assert (by["mincut"]["better on"], by["mincut"]["time"], by["mincut"]["memory"]) == (
+        "ENZYMES, MUTAG, NCI1, PROTEINS", "3 x", "3 x"
+    )  # fmt: skip
+    assert by["topk"]["worse on"] == "ENZYMES, NCI1, PROTEINS" and by["topk"]["time"] == "1 x"
+    for line in by.values():
+        assert (line["datasets that would decide"] == "–") == (line["over datasets, within 2 points"] != "undecided")
+    said = statements.sentences(board, one)
+    assert said[0].startswith("Over 4 real datasets") and said[1].startswith("Better than none: mincut (+")
+    every = {each.row.pool: each.decision for each in statements.statements(board, one)}
+    words = {"better": "Better", "worse": "Worse", "equivalent": "Equivalent", "undecided": "Undecided"}
+    for pool, decision in every.items():
+        (sentence,) = (one_said for one_said in said if one_said.startswith(words[decision]))
+        assert pool in sentence
+
+
+def test_how_many_repeats_would_decide_is_said_where_repeats_tell(record: Maker) -> None:
+    """1,000 graphs in three repeats; of the squared error of .010 the graphs have 3 parts of 10, repeats the rest."""
+    some = compared(runs(record, {"none": 0.0, "mincut": 0.1}))["MUTAG", "mincut"]
+
+    def pair(difference: float, by_graph: float | None = (0.3e-4 * 1000) ** 0.5, observations: int = 3000) -> Pair:
+        ends = {"joint_low": difference - 0.025, "joint_high": difference + 0.025}
+        found = Difference(difference, 1000, 30, observations, error=0.01, freedom=1e6, by_graph=by_graph, **ends)
+        return dataclasses.replace(some, found=found)
+
+    def repeats(error: float) -> float:
+        return 3 * 0.7e-4 / (error**2 - 0.3e-4)
+
+    told_from_0, small = repeats(0.024 / (2.5 + 0.8416)), repeats((0.02 - 0.004) / (1.6449 + 0.8416))
+    assert pair(0.024).repeats == pytest.approx(told_from_0, rel=1e-3)
+    assert pair(0.004).repeats == pytest.approx(small, rel=1e-3)
+    assert (pair(0.024).wanted, pair(0.004).wanted) == ("10 repeats", "19 repeats")
+    assert pair(0.01).repeats == math.inf and pair(0.01).wanted == "more graphs"
+    assert pair(0.01, None, 1000).repeats is None and pair(0.01, None, 1000).wanted == "–"
+    assert pair(0.03).verdict == "better" and pair(0.03).wanted == "–"
 
 
 def test_no_number_is_beyond_what_can_be(record: Maker) -> None:

@@ -120,14 +120,32 @@ def test_no_text_of_a_record_becomes_markup(written: Path) -> None:
     assert reason == NASTY
 
 
-def test_a_board_begins_with_its_matrix_and_says_it_in_words(written: Path) -> None:
+def test_a_board_begins_in_words_and_goes_on_with_its_matrix(written: Path) -> None:
     text = written.read_text()
     found = re.findall(r'<p class="answer" data-dataset="(\w+)">(.*?)</p>', holdout(text), re.DOTALL)
     answers = {name: plain(said) for name, said in found}
-    parts = [holdout(text).index(part) for part in ('class="matrix"', "Cost against gain", "In words", "leaderboard")]
+    parts = [holdout(text).index(part) for part in ("In words", 'class="matrix"', "Cost against gain", "leaderboard")]
     assert parts == sorted(parts)
     assert answers["PROTEINS"].startswith("PROTEINS Yes: mincut is better than none by 30.")
     assert answers["MUTAG"].startswith("MUTAG No: mincut is worse than none by 9.")
+
+
+def test_what_holds_over_datasets_comes_first_of_all(record: Maker, tmp_path: Path) -> None:
+    made = [
+        record(seed, 0.7 + 0.001 * seed + gain * (1 + 0.01 * (seed % 3)), pool, dataset)
+        for dataset in ("MUTAG", "PROTEINS", "ENZYMES")
+        for pool, gain in (("none", 0.0), ("mincut", 0.15), ("topk", -0.15))
+        for seed in range(8)
+    ]
+    text = page(build(made, current=lambda config: "abc"), {}, tmp_path, tmp_path)
+    found = re.search(r'<div class="answer" data-dataset=""><p>(.*?)</p><ul>(.*?)</ul></div>', text, re.DOTALL)
+    assert (
+        found
+        and found[1].startswith("Over 3 real datasets")
+        and found.start() < text.index('class="answer" data-dataset="E')
+    )
+    lines = [plain(line) for line in re.findall("<li>(.*?)</li>", found[2])]
+    assert [line.partition(" (")[0] for line in lines] == ["Better than none: mincut", "Worse than none: topk"]
 
 
 def test_each_number_leads_to_its_records(written: Path, report: Report, record: Maker) -> None:

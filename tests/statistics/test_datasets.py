@@ -73,6 +73,32 @@ def test_decisions(mean: float, deviation: float, decision: str) -> None:
     assert sum(posterior.within(0.01)) == pytest.approx(1.0)
 
 
+def normal(mean: float, deviation: float) -> Posterior:
+    return Posterior(np.ones(1), np.array([mean]), np.array([deviation]))
+
+
+@pytest.mark.parametrize(("mean", "region", "decision"), [(0.01, 0.02, "equivalent"), (-0.04, 0.02, "worse")])
+def test_the_datasets_that_are_wanted_decide_in_four_cases_of_five(mean: float, region: float, decision: str) -> None:
+    deviation, datasets = 0.012, 5
+    wanted = Mean("a", datasets, normal(mean, deviation), normal(mean, deviation)).wanted(region)
+    then = deviation * np.sqrt(datasets / wanted)
+    seen = np.random.default_rng(0).normal(mean, then, 4000)
+    decided = np.mean([Mean("a", wanted, normal(x, then), normal(x, then)).decision(region) == decision for x in seen])
+    assert wanted > datasets and decided == pytest.approx(0.8, abs=0.03)
+
+
+def test_no_number_of_datasets_decides_what_lies_at_the_bound() -> None:
+    assert Mean("a", 5, normal(0.02, 0.01), normal(0.02, 0.01)).wanted(0.02) >= 10**6
+
+
+def test_a_mixture_is_as_wide_as_its_draws() -> None:
+    one = Posterior(np.array([0.3, 0.7]), np.array([0.0, 0.05]), np.array([0.01, 0.02]))
+    rng = np.random.default_rng(0)
+    which = rng.random(200_000) < 0.7
+    drawn = np.where(which, rng.normal(0.05, 0.02, 200_000), rng.normal(0.0, 0.01, 200_000))
+    assert one.spread == pytest.approx(drawn.std(), rel=0.01)
+
+
 def test_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one dataset"):
         over([])

@@ -66,6 +66,27 @@ def test_repeats_average_trainings_out_and_never_graphs() -> None:
     assert eight.by_graph == pytest.approx((a - b).std(), rel=0.1) and fresh.by_graph < 0.3 * eight.by_graph
 
 
+def test_repeats_that_are_foreseen_have_the_error_that_is_foreseen() -> None:
+    """Over draws: what three repeats say of twelve is what twelve come to."""
+    generator = np.random.default_rng(5)
+    foreseen, reached = [], []
+    for _ in range(12):
+        (three,) = family(drawn(generator, 600, 3, 2, 1.0, 0.2)).differences.values()
+        (twelve,) = family(drawn(generator, 600, 12, 2, 1.0, 0.2)).differences.values()
+        assert three.error is not None and three.by_graph is not None and twelve.error is not None
+        graphs = three.by_graph**2 / 600
+        foreseen.append(np.sqrt(graphs + (three.error**2 - graphs) / 4))
+        reached.append(twelve.error)
+        assert three.repeats == 3.0 and three.repeats_for(foreseen[-1]) == pytest.approx(12.0)
+        assert three.repeats_for(0.99 * np.sqrt(graphs)) == np.inf
+    assert np.mean(foreseen) == pytest.approx(np.mean(reached), rel=0.07)
+
+
+def test_one_repeat_foresees_nothing() -> None:
+    (once,) = family([crossed(noise(1, 400)), crossed(noise(1, 400, seed=1))]).differences.values()
+    assert once.repeats_for(0.01) is None
+
+
 def test_a_training_that_fails_as_a_whole_is_seen_as_one() -> None:
     a, b = noise(3, 600), noise(3, 600)
     broken = crossed(a)

@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from poolbench.report.board import Board, Column, Metric, Row
+from poolbench.report import statements
+from poolbench.report.board import Board, Column, Metric
 from poolbench.report.comparing import REGION, Compared, Pair, short
 from poolbench.report.table import Table, p_number
 from poolbench.statistics import LEVEL, POWER
@@ -21,34 +22,37 @@ def tables(found: Sequence[tuple[Board, Sequence[Compared]]]) -> list[Table]:
 
 
 def of_board(board: Board, parts: Sequence[Compared], before: str = "") -> list[Table]:
-    """For each baseline: a line a dataset and operator, and a line an operator over datasets. before: their names."""
+    """For each baseline: a line a dataset and operator; where datasets are enough a line an operator that says where it
+    helps and what it costs, and one over datasets. before: their names."""
     made = []
     for number, one in enumerate(parts, 1):
         name = f"{before}against-{one.baseline.pool}" + (f"-{number}" if len(parts) > 1 else "")
         made.append(_by_dataset(board, one, name))
         if one.means:
+            made.append(statements.table(board, one, f"{name}-statements"))
             made.append(over_datasets(board, one, f"{name}-over"))
     return made
 
 
 def _by_dataset(board: Board, one: Compared, name: str) -> Table:
     header = ("dataset", "pool", "difference", f"{LEVEL:.0%} interval", "all at once", "one more training", "p",
-              "resampled p", "by", "n", "in words")  # fmt: skip
+              "resampled p", "by", "n", "would decide", "in words")  # fmt: skip
     rows, records = [], []
     for pair in sorted(one.pairs.values(), key=_order):
         d, beside, metric = pair.found, pair.resampled, pair.column.metric
         unit = "" if metric.points else f" {metric.unit}"
         rows.append((
-            pair.column.dataset, label(board, pair.row, one.baseline), signed(metric, d.difference) + unit,
-            interval(metric, d.low, d.high), interval(metric, d.joint_low, d.joint_high),
-            interval(metric, d.new_low, d.new_high), p_number(d.p), p_number(beside.p if beside else None), pair.by,
-            pair.counted, pair.words,
+            pair.column.dataset, board.label_beside(pair.row, one.baseline), metric.signed(d.difference) + unit,
+            metric.between(d.low, d.high), metric.between(d.joint_low, d.joint_high),
+            metric.between(d.new_low, d.new_high), p_number(d.p), p_number(beside.p if beside else None), pair.by,
+            pair.counted, pair.wanted, pair.words,
         ))  # fmt: skip
         records.append({
             "protocol": board.protocol, "dataset": pair.column.dataset, "against": one.baseline.pool,
             "pool": pair.row.pool, "model": pair.row.model, "setting": pair.row.options, "metric": metric.name,
             "by": pair.by, **vars(d), "resampled_p": beside and beside.p, "resampled_low": beside and beside.low,
-            "resampled_high": beside and beside.high, "verdict": pair.verdict,
+            "resampled_high": beside and beside.high, "repeats": d.repeats, "repeats_wanted": pair.repeats,
+            "verdict": pair.verdict,
         })  # fmt: skip
     title = f"Against {board.name(one.baseline)}, {board.protocol}"
     return Table(name, title, _caption(one), header, tuple(rows), 2, tuple(records))
@@ -77,7 +81,9 @@ def _caption(one: Compared) -> str:
     said.append(
         "p belongs to all at once, and words go by them. Resampled p: that test of whole runs alone, not corrected for "
         f"the number of operators. What could have been shown: at power {POWER}, for all at once. Equivalent: two "
-        f"one-sided tests show less than {short(REGION)} points."
+        f"one-sided tests show less than {short(REGION)} points. Would decide: about how many repeats of the whole "
+        f"protocol would with probability {POWER}, were the difference what it is estimated at; more graphs: no number "
+        "of repeats would; a dash: it is decided, or one repeat does not tell."
     )
     return " ".join(said)
 
@@ -103,8 +109,8 @@ def over_datasets(board: Board, one: Compared, name: str) -> Table:
         ends, following = mean.mean.interval(), mean.next.interval()
         metric = Metric()
         lines.append((
-            label(board, row, one.baseline), str(mean.datasets), signed(metric, mean.mean.expected),
-            interval(metric, *ends), interval(metric, *following), *decisions,
+            board.label_beside(row, one.baseline), str(mean.datasets), metric.signed(mean.mean.expected),
+            metric.between(*ends), metric.between(*following), *decisions,
             "the same" if all(o == decisions for o in other) else "; ".join(", ".join(o) for o in other),
         ))  # fmt: skip
         record: dict[str, Any] = {
@@ -129,23 +135,3 @@ def over_datasets(board: Board, one: Compared, name: str) -> Table:
     )
     title = f"Over datasets against {board.name(one.baseline)}, {board.protocol}"
     return Table(name, title, caption, header, tuple(lines), 1, tuple(records))
-
-
-def label(board: Board, row: Row, baseline: Row) -> str:
-    """How a line is named."""
-    return board.name_beside(row, baseline) + (" (control)" if row.control else "")
-
-
-def signed(metric: Metric, value: float) -> str:
-    """A difference without its unit, with its sign; 0 has none but a plus."""
-    # Rounded first, so that nothing is written as -0.0.
-    return f"{round(100 * value, 1) + 0.0:+.1f}" if metric.points else f"{value:+.3g}"
-
-
-def interval(metric: Metric, low: float | None, high: float | None) -> str:
-    """Cut at what a difference of two shares can be."""
-    if low is None or high is None:
-        return "–"
-    if metric.points:
-        low, high = max(low, -1.0), min(high, 1.0)
-    return f"{signed(metric, low)} to {signed(metric, high)}"

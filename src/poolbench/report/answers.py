@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from poolbench.report.against import interval
 from poolbench.report.board import BASELINE, Column, Row
 from poolbench.report.comparing import REGION, Pair, short
 from poolbench.report.evidence import Evidence
@@ -47,7 +46,7 @@ def _answer(found: Sequence[Pair]) -> str:
 
 
 def _proven(pair: Pair) -> str:
-    ends = interval(pair.column.metric, pair.found.joint_low, pair.found.joint_high)
+    ends = pair.column.metric.between(pair.found.joint_low, pair.found.joint_high)
     verdict, _, size = pair.words.partition(" ")
     return (
         f"{pair.row.label} is {verdict} than {BASELINE} {size} ({LEVEL:.0%} interval {ends}, p "

@@ -63,6 +63,19 @@ class Metric:
         """A difference without its unit: points where the metric has them."""
         return points(difference) if self.points else f"{difference:.3g}"
 
+    def signed(self, difference: float) -> str:
+        """The same with its sign; 0 has none but a plus."""
+        # Rounded first, so that nothing is written as -0.0.
+        return f"{round(100 * difference, 1) + 0.0:+.1f}" if self.points else f"{difference:+.3g}"
+
+    def between(self, low: float | None, high: float | None) -> str:
+        """The interval of a difference, cut at what a difference of two shares can be."""
+        if low is None or high is None:
+            return "–"
+        if self.points:
+            low, high = max(low, -1.0), min(high, 1.0)
+        return f"{self.signed(low)} to {self.signed(high)}"
+
     @property
     def unit(self) -> str:
         return "points" if self.points else self.name
@@ -302,6 +315,10 @@ class Board:
         shared = set(_OPTION.split(baseline.options))
         own = ", ".join(part for part in _OPTION.split(row.options) if part not in shared)
         return self.name(row).replace(row.label, replace(row, options=own).label, 1)
+
+    def label_beside(self, row: Row, baseline: Row) -> str:
+        """The same, of a line that says whether it is a control."""
+        return self.name_beside(row, baseline) + (" (control)" if row.control else "")
 
     @property
     def gauges(self) -> list[Gauge]:

@@ -8,6 +8,7 @@ intervals that hold for all operators of the dataset at once, and `statistics.da
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ from poolbench.wording import count
 
 REGION = REGIONS[1]
 """On one dataset, a difference that is shown to be within two points is called equivalent."""
+
+MANY = 100
+"""Repeats, or datasets, that would decide: more are nobody's to run."""
 
 MEANS = ("accuracy", "acc")
 """Metrics that are the share of right answers, and so have a part in each graph."""
@@ -100,6 +104,30 @@ class Pair:
         if verdict == "equivalent":
             return f"equivalent: within {short(REGION)} points"
         return f"undecided: {self.shown} could have been shown"
+
+    @cached_property
+    def repeats(self) -> float | None:
+        """About how many repeats of the protocol would decide with `POWER`, were the difference what it is estimated
+        at; infinitely many where none would, None where it is decided or cannot be told."""
+        d = self.found
+        if self.verdict != "undecided" or d.error is None or d.freedom is None or d.joint_high is None:
+            return None
+        beyond = runs.student(statistics.POWER, d.freedom)
+        size, critical = abs(d.difference), (d.joint_high - d.difference) / d.error
+        errors = [size / (critical + beyond)]  # it is told from 0 ...
+        if self.column.metric.points:  # ... or shown to be small
+            errors.append((REGION - size) / (runs.student(statistics.LEVEL, d.freedom) + beyond))
+        return d.repeats_for(max(errors))
+
+    @property
+    def wanted(self) -> str:
+        """The same in words."""
+        wanted = self.repeats
+        if wanted is None:
+            return "–"
+        if math.isinf(wanted):
+            return "more graphs"
+        return f"over {MANY} repeats" if wanted > MANY else count(math.ceil(wanted), "repeat")
 
     @property
     def shown(self) -> str:

@@ -16,13 +16,14 @@ equivalence and its decisions: Benavoli et al., JMLR 18, 2017.)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from poolbench.statistics.runs import LEVEL
+from poolbench.statistics.runs import LEVEL, POWER
 
 SCALES = (0.01, 0.02, 0.04)
 """Of the prior of tau: 1, 2 and 4 points. The middle one is what is decided by."""
@@ -65,6 +66,11 @@ class Posterior:
     def expected(self) -> float:
         return float(self.weight @ self.mean)
 
+    @property
+    def spread(self) -> float:
+        """The standard deviation."""
+        return math.sqrt(float(self.weight @ (self.deviation**2 + self.mean**2)) - self.expected**2)
+
     def quantile(self, p: float) -> float:
         low, high = ((self.mean + sign * 12 * self.deviation) for sign in (-1, 1))
         a, b = float(low.min()), float(high.max())
@@ -100,6 +106,15 @@ class Mean:
             if p >= level:
                 return name  # type: ignore[return-value]
         return "undecided"
+
+    def wanted(self, region: float, level: float = LEVEL, power: float = POWER) -> int:
+        """About how many datasets like these decide with probability `power`, were the mean what it is estimated at:
+        the posterior's spread is taken to go by one over the root of their number."""
+        from scipy.special import ndtri
+
+        room = abs(abs(self.mean.expected) - region)
+        parts = float(ndtri(level) + ndtri(power)) * self.mean.spread / room if room else math.inf
+        return max(LEAST, math.ceil(self.datasets * parts**2)) if parts < 1e3 else 10**6 * self.datasets
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -45,6 +46,20 @@ class Difference:
     by_graph: float | None = None
     by_training: float | None = None
     rest: float | None = None
+
+    @property
+    def repeats(self) -> float | None:
+        """How often a graph was tested on average; None where whole runs are compared."""
+        return None if self.graphs is None else self.observations / self.graphs
+
+    def repeats_for(self, error: float) -> float | None:
+        """With about how many repeats the standard error is as small as `error`: infinitely many where the graphs' own
+        part is larger; None where that part is not known, since each graph was tested once."""
+        if self.by_graph is None or self.graphs is None or self.error is None or self.repeats is None:
+            return None
+        graphs = self.by_graph**2 / self.graphs
+        room = error**2 - graphs
+        return self.repeats * max(0.0, self.error**2 - graphs) / room if room > 0 else math.inf
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from poolbench import __version__
-from poolbench.report import against
+from poolbench.report import against, statements
 from poolbench.report.board import BASELINE, MEMORY
 from poolbench.report.comparing import REGION, short
 from poolbench.report.dial import all_sheets
@@ -137,7 +137,7 @@ def _board(evidence: Evidence, figures: Sequence[Drawn], charts: list[Chart]) ->
     drawn = "\n".join(map(_figure, (figure for figure in figures if figure.name not in DRAWN_ANEW)))
     return (
         f'<article data-protocol="{escape(board.protocol)}">\n<h2>{escape(board.protocol)}</h2>\n'
-        f"{matrix(evidence)}\n{turned}\n{spent}\n{in_words(evidence)}\n{comparisons(evidence)}\n{leaderboard(evidence)}\n"
+        f"{in_words(evidence)}\n{matrix(evidence)}\n{turned}\n{spent}\n{comparisons(evidence)}\n{leaderboard(evidence)}\n"
         f"{more}\n{no_ranks}\n{drawn}\n</article>"
     )
 
@@ -147,7 +147,8 @@ def _more(evidence: Evidence) -> Iterable[str]:
     board = evidence.board
     for one in evidence.compared:
         if one.means:
-            names = {against.label(board, row, one.baseline): row for row in one.rows}
+            names = {board.label_beside(row, one.baseline): row for row in one.rows}
+            yield folded(board, statements.table(board, one, ""), names)
             yield folded(board, against.over_datasets(board, one, ""), names)
     names = {board.name(row): row for row in board.rows}
     yield from (folded(board, table, names) for table in (ranks(board), failures(board)) if table.rows)

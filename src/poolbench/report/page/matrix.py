@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
-from poolbench.report import against
 from poolbench.report.board import BASELINE, Column, Row, points
 from poolbench.report.comparing import Pair
 from poolbench.report.evidence import Evidence, Group, Shade
@@ -157,7 +156,7 @@ def pair_lines(pair: Pair) -> list[str]:
 
 def joint(pair: Pair) -> str:
     """The interval for all at once, in words; a dash where there is none."""
-    return against.interval(pair.column.metric, pair.found.joint_low, pair.found.joint_high)
+    return pair.column.metric.between(pair.found.joint_low, pair.found.joint_high)
 
 
 def _signed(text: str) -> str:

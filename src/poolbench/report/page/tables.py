@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 from urllib.parse import quote
 
+from poolbench.report import statements
 from poolbench.report.answers import answers
 from poolbench.report.board import BASELINE, Board, Column, Row
 from poolbench.report.comparing import Pair
@@ -106,14 +107,21 @@ def _line(order: int, board: Board, row: Row, column: Column, entries: Iterable[
 
 
 def in_words(evidence: Evidence) -> str:
-    """What everybody opens the page for, a sentence a dataset."""
+    """What everybody opens the page for: over datasets, then a sentence a dataset."""
+    over = [_paragraph(statements.sentences(evidence.board, one)) for one in evidence.compared if one.means]
     said = "\n".join(
         f'<p class="answer" data-dataset="{escape(column.dataset)}"><strong>{escape(column.dataset)}</strong> '
         f"{escape(' '.join(answers(evidence, column)))}</p>"
         for column in evidence.board.columns
     )
     title = f"In words: does pooling beat {BASELINE}?"
-    return f'<section class="part" aria-label="In words"><h3>{title}</h3>\n{said}</section>'
+    return f'<section class="part" aria-label="In words"><h3>{title}</h3>\n{"".join(over)}{said}</section>'
+
+
+def _paragraph(sentences: Sequence[str]) -> str:
+    head, *lines = map(escape, sentences)
+    items = "".join(f"<li>{line}</li>" for line in lines)
+    return f'<div class="answer" data-dataset=""><p>{head}</p><ul>{items}</ul></div>\n'
 
 
 def comparisons(evidence: Evidence) -> str:
