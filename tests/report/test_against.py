@@ -154,6 +154,26 @@ def test_a_line_an_operator_says_where_and_at_what_cost(record: Maker) -> None:
         assert pool in sentence
 
 
+def test_many_operators_that_are_open_are_counted(record: Maker) -> None:
+    rng = np.random.default_rng(0)
+    made = [
+        record(seed, 0.7 + float(rng.normal(0, 0.05)), pool, dataset)
+        for dataset in ("MUTAG", "PROTEINS", "NCI1", "ENZYMES")
+        for pool in ("none", *(f"own{number}" for number in range(9)))
+        for seed in range(8)
+    ]
+    (board,) = leaderboard.boards(Counted(one, "abc", "same") for one in made)
+    (one,) = comparing.compared(board, "none")
+    said = statements.sentences(board, one)
+    assert len(said) == 2 and said[1].startswith("Undecided: 9 operators, with mean gains from ")
+    few = [r for r in made if r.config["seed"] < 3]
+    (board,) = leaderboard.boards(Counted(one, "abc", "same") for one in few)
+    (column, *_) = board.columns
+    assert answers(Evidence(board), column) == [
+        "Cannot tell for 9 operators (too few runs: 3 splits of both, 5 are the least)."
+    ]
+
+
 def test_how_many_repeats_would_decide_is_said_where_repeats_tell(record: Maker) -> None:
     """1,000 graphs in three repeats; of the squared error of .010 the graphs have 3 parts of 10, repeats the rest."""
     some = compared(runs(record, {"none": 0.0, "mincut": 0.1}))["MUTAG", "mincut"]

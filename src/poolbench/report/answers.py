@@ -39,7 +39,8 @@ def _answer(found: Sequence[Pair]) -> str:
                      f"{short(REGION)} points")  # fmt: skip
     if undecided:
         parts.append(_undecided(undecided))
-    parts += [f"cannot tell for {pair.row.label} ({pair.words})" for pair in few]
+    for words in dict.fromkeys(pair.words for pair in few):
+        parts.append(f"cannot tell for {_named([pair for pair in few if pair.words == words])} ({words})")
     head = "Yes" if by_verdict["better"] else "Not shown" if undecided else "No" if len(few) < len(found) else ""
     text = f"{head}: {'; '.join(parts)}." if head else f"{'; '.join(parts)}."
     return text[0].upper() + text[1:]
@@ -65,10 +66,8 @@ def _undecided(found: Sequence[Pair]) -> str:
     sizes = sorted(found, key=lambda pair: pair.found.joint_detectable or 0.0)
     least, most = sizes[0].shown, sizes[-1].shown
     which = "smallest " if len(found) > 1 else ""
-    return (
-        f"undecided for {_named(found)} ({which}p {_p(closest)}); {closest.counted} could have shown "
-        f"{least if least == most else f'{least} to {most}'}"
-    )
+    shown = most if least == most else f"{least.removesuffix(' points')} to {most}"
+    return f"undecided for {_named(found)} ({which}p {_p(closest)}); {closest.counted} could have shown {shown}"
 
 
 def _named(found: Sequence[Pair]) -> str:

@@ -14,6 +14,9 @@ from poolbench.statistics import LEVEL, POWER
 from poolbench.statistics.datasets import Decision, Mean
 from poolbench.wording import count
 
+NAMED = 8
+"""Operators in one sentence; of more it says how many."""
+
 
 @dataclass(frozen=True)
 class Statement:
@@ -123,7 +126,14 @@ def sentences(board: Board, one: Compared) -> list[str]:
         ("better", f"Better than {base}"), ("worse", f"Worse than {base}"), ("equivalent", f"Equivalent to {base}"),
     )  # fmt: skip
     made += [f"{words}: {named(by[decision], gain)}." for decision, words in decided if by[decision]]
-    if by["undecided"]:
-        open_ = named(by["undecided"], lambda each: f"{gain(each)}: {each.wanted}")
-        made.append(f"Undecided, with the number of such datasets that would decide: {open_}.")
+    undecided = sorted(by["undecided"], key=lambda each: each.mean.wanted(REGION))
+    if len(undecided) > NAMED:
+        ends = [Metric().signed(each.mean.mean.expected) for each in (by["undecided"][-1], by["undecided"][0])]
+        made.append(
+            f"Undecided: {count(len(undecided), 'operator')}, with mean gains from {ends[0]} to {ends[1]}; "
+            f"{undecided[0].wanted} to {undecided[-1].wanted} such datasets would decide."
+        )
+    elif undecided:
+        said = named(undecided, lambda each: f"{gain(each)}: {each.wanted}")
+        made.append(f"Undecided, with the number of such datasets that would decide: {said}.")
     return made
