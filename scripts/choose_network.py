@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Print which network of the sweep `experiment=network` validates best, over datasets and controls alike.
+"""Print which network of the sweep `experiment=leaderboard/network` validates best, over datasets and controls alike.
 
     python scripts/choose_network.py [RESULTS]
 
@@ -35,7 +35,7 @@ def chosen(records: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     own = records[(records["seed"] == SEED) & ~records["evaluate_test"].astype(bool) & (records["status"] == "done")]
     own = own.drop_duplicates([*KEYS, *UNIT])
     if own.empty:
-        raise PoolBenchError("no runs of experiment=network: python train.py -m experiment=network")
+        raise PoolBenchError("no runs yet: python train.py -m experiment=leaderboard/network")
     every = set(map(tuple, own[UNIT].to_numpy()))
     made, said = [], []
     for network, runs in own.groupby(KEYS):

@@ -5,8 +5,8 @@
     python scripts/tune_leaderboard.py --plan            # how many runs are missing; nothing is done
     python scripts/tune_leaderboard.py --pools topk,sag --datasets PROTEINS trainer.max_epochs=60 paths.results=FOLDER
 
-Each search is `experiment=leaderboard_tuning`: six trials on a hold-out whose test part is never looked at. Datasets
-and operators are those that experiment=leaderboard_cv sweeps, unless they are named; words that follow are as train.py
+Each search is `experiment=leaderboard/tuning`: six trials on a hold-out whose test part is never looked at. Datasets
+and operators are those that experiment=leaderboard/cv sweeps, unless they are named; words that follow are as train.py
 takes them. Operators that return auxiliary losses have these weighed, too (search=leaderboard-losses). The exit code is
 1 where all trials of a search failed: nothing is written of it, and the others are done.
 """
@@ -34,7 +34,7 @@ from poolbench.jobs.search import Search
 from poolbench.learn.build import STAND_IN, build_model
 from poolbench.linalg import Ragged, Sparse
 
-EXPERIMENT, SWEPT, SEARCH = "leaderboard_tuning", "leaderboard_cv", "leaderboard"
+EXPERIMENT, SWEPT, SEARCH = "leaderboard/tuning", "leaderboard/cv", "leaderboard"
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from poolbench.cli.words import parsed
 from poolbench.config import plain, read
 from poolbench.errors import PoolBenchError
 
-CV = ["experiment=leaderboard_cv", "fold=0"]
+CV = ["experiment=leaderboard/cv", "fold=0"]
 OWN = 2e-3  # of network=leaderboard
 FILE = """# @package _global_
 tuned: {{sampler: quasi, trials: 6, chosen: {{optimizer: {{lr: {lr}}}, pool: {{ratio: 0.25}}}}}}
@@ -98,9 +98,21 @@ def test_what_is_not_there_is_said_or_refused(capsys: pytest.CaptureFixture[str]
 def test_what_is_tuned_is_what_is_run() -> None:
     words = ["dataset=MUTAG", "pool=sag"]
     one, other = (plain(resolve(composed([f"experiment={name}", *words])))
-                  for name in ("leaderboard_tuning", "leaderboard_cv"))  # fmt: skip
+                  for name in ("leaderboard/tuning", "leaderboard/cv"))  # fmt: skip
     assert (one["seed"], one["evaluate_test"], other["seed"], other["evaluate_test"]) == (1000, False, 0, True)
     assert one["protocol"]["select"] == other["protocol"]["select"] == "last"
     for key in ("seed", "split", "evaluate_test", "protocol", "search", "names"):
         one.pop(key, None), other.pop(key, None)
     assert one == other
+
+
+def test_readouts_are_ranked_in_the_network_of_the_leaderboard() -> None:
+    """In as many layers: before and after a pool, or all before the readout."""
+    words = ["dataset=MUTAG", "fold=0"]
+    other, one = (plain(resolve(composed([f"experiment=leaderboard/{name}", *words]))) for name in ("cv", "readouts"))
+    assert one["model"].pop("depth") == 2 * other["model"].pop("depth")
+    shared = one["model"].keys() & other["model"].keys() - {"_target_"}
+    assert {"hidden", "norm", "mp", "head_layers"} <= shared
+    assert {key: one["model"][key] for key in shared} == {key: other["model"][key] for key in shared}
+    for key in ("batch_size", "optimizer", "scheduler", "trainer", "protocol", "dataset", "callbacks"):
+        assert one[key] == other[key], key
