@@ -146,18 +146,11 @@ def over(measured: Sequence[Measured], scale: float = SCALES[1]) -> Over:
     # The grid is finer where tau is small: roots of it are even, up to where prior or data leave nothing.
     widest = max(6 * scale, 3 * max(float(np.abs(one.difference).max()) for one in measured))
     tau = widest * ((np.arange(_STEPS) + 0.5) / _STEPS) ** 2
-    jacobian = np.sqrt(tau)
-    logs, means, covariances = [], [], []
-    for value in tau:
-        log, mean, covariance = _given(measured, places, len(names), float(value))
-        logs.append(log - 0.5 * (value / scale) ** 2)
-        means.append(mean)
-        covariances.append(np.diag(covariance))
-    posterior = np.array(logs)
-    weight = np.exp(posterior - posterior.max()) * jacobian
+    log, found, variance = _given(measured, places, len(names), tau)
+    posterior = log - 0.5 * (tau / scale) ** 2
+    weight = np.exp(posterior - posterior.max()) * np.sqrt(tau)  # by the grid's own width
     weight /= weight.sum()
-    found = np.array(means)
-    variance = np.clip(np.array(covariances), 1e-18, None)
+    variance = np.clip(variance, 1e-18, None)
     counts = [sum(name in one.names for one in measured) for name in names]
     made = tuple(
         Mean(name, counts[i], Posterior(weight, found[:, i], np.sqrt(variance[:, i])),
@@ -168,20 +161,21 @@ def over(measured: Sequence[Measured], scale: float = SCALES[1]) -> Over:
 
 
 def _given(
-    measured: Sequence[Measured], places: Sequence[np.ndarray], n: int, tau: float
-) -> tuple[float, np.ndarray, np.ndarray]:
-    """For one tau: the log of the likelihood with mu integrated out, and mu's mean [n] and covariance [n, n]."""
-    precision, right, log = np.zeros((n, n)), np.zeros(n), 0.0
-    square = 0.0
+    measured: Sequence[Measured], places: Sequence[np.ndarray], n: int, tau: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each tau: the log of the likelihood with mu integrated out [t], and mu's mean and variances [t, n]."""
+    t = len(tau)
+    precision, right, log, square = np.zeros((t, n, n)), np.zeros((t, n)), np.zeros(t), np.zeros(t)
     for one, place in zip(measured, places, strict=True):
         k = len(place)
-        v = one.covariance + 0.5 * tau**2 * (np.eye(k) + np.ones((k, k)))
+        v = one.covariance + 0.5 * tau[:, None, None] ** 2 * (np.eye(k) + np.ones((k, k)))
         inverse = np.linalg.inv(v)
-        precision[np.ix_(place, place)] += inverse
-        right[place] += inverse @ one.difference
-        log -= 0.5 * float(np.linalg.slogdet(v)[1])
-        square += float(one.difference @ inverse @ one.difference)
+        precision[:, place[:, None], place] += inverse
+        told = inverse @ one.difference
+        right[:, place] += told
+        log -= 0.5 * np.linalg.slogdet(v)[1]
+        square += told @ one.difference
     covariance = np.linalg.inv(precision)
-    mean = covariance @ right
-    log += 0.5 * float(np.linalg.slogdet(covariance)[1]) - 0.5 * (square - float(right @ mean))
-    return log, mean, covariance
+    mean = (covariance @ right[:, :, None])[:, :, 0]
+    log += 0.5 * np.linalg.slogdet(covariance)[1] - 0.5 * (square - (right * mean).sum(1))
+    return log, mean, np.diagonal(covariance, axis1=1, axis2=2)

@@ -80,7 +80,7 @@ def command(
     if gather:
         gathered.add(gathered.gather(folder), folder)
     query = [canonical(word) for word in words if "=" in word]
-    with resting():
+    with resting(last=True):
         made = reports.of_folder(folder, query, all_code, curves=out is not None and not parts)
         if parts:
             _one(made, curve, against, format_ or "md", out)
