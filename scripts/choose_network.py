@@ -5,8 +5,8 @@
 
 A network is what the sweep varies of the model and the training. Of each, the mean validation accuracy of the last
 epoch by dataset, the mean over datasets, and the mean time of a run, a dataset counting as much as any other; a network
-that lacks a run of the others is named and not ranked. Chosen is the fastest of those within half a point of the best:
-nearer ones cannot be told apart, and the leaderboard pays for each.
+that lacks a run of the others is not ranked, and named with what it reached where it has all. Chosen is the fastest of
+those within half a point of the best: nearer ones cannot be told apart, and the leaderboard pays for each.
 """
 
 from __future__ import annotations
@@ -36,15 +36,16 @@ def chosen(records: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     own = own.drop_duplicates([*KEYS, *UNIT])
     if own.empty:
         raise PoolBenchError("no runs yet: python train.py -m experiment=leaderboard/network")
-    every = set(map(tuple, own[UNIT].to_numpy()))
+    every = own[UNIT].drop_duplicates().groupby("names.dataset").size()
     made, said = [], []
     for network, runs in own.groupby(KEYS):
-        lacking = len(every - set(map(tuple, runs[UNIT].to_numpy())))
-        name = ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in zip(KEYS, network, strict=True))
-        if lacking:
-            said.append(f"{name}: {lacking} of {len(every)} runs are missing, not ranked")
-            continue
+        name = ", ".join(f"{key.rpartition('.')[2]}={_word(value)}" for key, value in zip(KEYS, network, strict=True))
         by_dataset = runs.groupby("names.dataset")[[SCORE, TIME]].mean()
+        if lacking := int(every.sum()) - len(runs):
+            whole = runs.groupby("names.dataset").size().reindex(every.index) == every
+            reached = [f", {each} {by_dataset.loc[each, SCORE]:.4f}" for each in whole.index[whole]]
+            said.append(f"{name}: {lacking} of {every.sum()} runs are missing, not ranked{''.join(reached)}")
+            continue
         mean = by_dataset.mean()
         made.append(
             {"network": name, **by_dataset[SCORE], "mean": mean[SCORE], "seconds": mean[TIME], "runs": len(runs)}
@@ -52,6 +53,11 @@ def chosen(records: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     if not made:
         raise PoolBenchError(f"no network has all runs yet: {said[0]}")
     return pd.DataFrame(made).sort_values("mean", ascending=False, ignore_index=True), said
+
+
+def _word(value: object) -> str:
+    """Whole numbers as they are, which a column that lacks some holds as others."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def choice(found: pd.DataFrame) -> str:

@@ -40,8 +40,11 @@ def test_what_lacks_a_run_or_is_another_sweeps_is_not_ranked() -> None:
     lacking = runs().drop(index=15)
     found, said = choose_network.chosen(lacking)
     assert len(found) == 1 and said == [
-        "depth=2, hidden=64, norm=batch, max_epochs=60: 1 of 8 runs are missing, not ranked"
+        "depth=2, hidden=64, norm=batch, max_epochs=60: 1 of 8 runs are missing, not ranked, A 0.6050"
     ]
+    never = runs()[lambda all: (all["model.depth"] == 1) | (all["names.dataset"] == "A")]
+    found, said = choose_network.chosen(never)
+    assert len(found) == 1 and said[0].endswith("4 of 8 runs are missing, not ranked, A 0.6050")
     tested, other, failed = runs(), runs(), runs()
     tested["evaluate_test"], other["seed"], failed["status"] = True, 0, "failed"
     for frame in (tested, other, failed):
