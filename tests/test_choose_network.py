@@ -18,7 +18,7 @@ def runs() -> pd.DataFrame:
         score = 0.5 + 0.1 * (depth - 1) + (0.2 if depth == 2 and dataset == "B" else 0.0) + 0.01 * fold
         made.append({"seed": 1000, "evaluate_test": False, "status": "done", "model.depth": depth, "model.hidden": 64,
                      "model.norm": "batch", "trainer.max_epochs": 60, "names.dataset": dataset, "names.pool": pool,
-                     "fold": fold, "val/accuracy": score, "time/total": 10.0 * depth})  # fmt: skip
+                     "names.protocol": "cv10", "fold": fold, "val/accuracy": score, "time/total": 10.0 * depth})  # fmt: skip
     return pd.DataFrame(made)
 
 
@@ -34,6 +34,21 @@ def test_of_those_near_the_best_the_fastest_is_chosen() -> None:
     found = pd.DataFrame({"network": list("abc"), "mean": [0.7, 0.696, 0.694], "seconds": [20.0, 10.0, 1.0]})
     assert choose_network.choice(found) == "b"
     assert choose_network.choice(found[found["network"] != "b"]) == "a"
+
+
+def test_none_in_ten_folds_stands_beside_what_is_wanted() -> None:
+    one = runs().query("`model.depth` == 1 and `names.dataset` == 'A' and `names.pool` == 'none' and fold == 0")
+    ten = pd.concat([one.assign(fold=fold, **{"names.dataset": "NCI1", "val/accuracy": 0.8 + 0.01 * (fold % 2)})
+                     for fold in range(10)])  # fmt: skip
+    (line,) = choose_network.good(pd.concat([runs(), ten]))
+    assert line.endswith("depth=1, hidden=64, norm=batch, max_epochs=60: NCI1 0.805 ± 0.002 (0.800 wanted)")
+    assert choose_network.good(runs()) == []
+    assert choose_network.chosen(pd.concat([runs(), ten.query("fold > 2")]))[0].equals(choose_network.chosen(runs())[0])
+
+
+def test_a_search_with_the_same_seed_is_no_run_of_the_sweep() -> None:
+    search = runs().assign(**{"names.protocol": "holdout", "val/accuracy": 0.1})
+    assert choose_network.chosen(pd.concat([search, runs()]))[0].equals(choose_network.chosen(runs())[0])
 
 
 def test_what_lacks_a_run_or_is_another_sweeps_is_not_ranked() -> None:
