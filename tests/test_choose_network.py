@@ -16,9 +16,23 @@ def runs() -> pd.DataFrame:
     made = []
     for depth, dataset, pool, fold in itertools.product((1, 2), ("A", "B"), ("none", "random-dense"), (0, 1)):
         score = 0.5 + 0.1 * (depth - 1) + (0.2 if depth == 2 and dataset == "B" else 0.0) + 0.01 * fold
-        made.append({"seed": 1000, "evaluate_test": False, "status": "done", "model.depth": depth, "model.hidden": 64,
-                     "model.norm": "batch", "trainer.max_epochs": 60, "names.dataset": dataset, "names.pool": pool,
-                     "names.protocol": "cv10", "fold": fold, "val/accuracy": score, "time/total": 10.0 * depth})  # fmt: skip
+        made.append(
+            {
+                "seed": 1000,
+                "evaluate_test": False,
+                "status": "done",
+                "model.depth": depth,
+                "model.hidden": 64,
+                "model.norm": "batch",
+                "trainer.max_epochs": 60,
+                "names.dataset": dataset,
+                "names.pool": pool,
+                "names.protocol": "cv10",
+                "fold": fold,
+                "val/accuracy": score,
+                "time/total": 10.0 * depth,
+            }
+        )
     return pd.DataFrame(made)
 
 
