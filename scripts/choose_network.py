@@ -1,17 +1,19 @@
 #!/usr/bin/env python3
 """Print which network of the sweep `experiment=leaderboard/network` validates best, over datasets and controls alike.
 
-    python scripts/choose_network.py [RESULTS]
+    python scripts/choose_network.py [RESULTS] [--folds 3]
 
 A network is what the sweep varies of the model and the training. Of each, the mean validation accuracy of the last
 epoch by dataset, the mean over datasets, and the mean time of a run, a dataset counting as much as any other; a network
 that lacks a run of the others is not ranked, and named with what it reached where it has all. Chosen is the fastest of
-those within half a point of the best: nearer ones cannot be told apart, and the leaderboard pays for each. Where `none`
+those within half a point of the best: nearer ones cannot be told apart, and the leaderboard pays for each. More folds
+rank fewer networks, those that have them. Where `none`
 has all ten folds, what it reaches stands beside what GIN of Errica et al. (ICLR 2020) does, less a point.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +28,6 @@ KEYS = ["model.depth", "model.hidden", "model.norm", "trainer.max_epochs"]
 UNIT = ["names.dataset", "names.pool", "fold"]
 SCORE, TIME = "val/accuracy", "time/total"
 NEAR = 0.005  # fixed before the runs
-FOLDS = 3  # that are ranked by
 GIN = {"ENZYMES": 0.596, "NCI1": 0.800, "PROTEINS": 0.733, "IMDB-BINARY": 0.712}  # their table 3, of the test parts
 
 
@@ -58,13 +59,13 @@ def _named(network: Sequence[object]) -> str:
     return ", ".join(f"{key.rpartition('.')[2]}={_word(value)}" for key, value in zip(KEYS, network, strict=True))
 
 
-def chosen(records: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+def chosen(records: pd.DataFrame, folds: int = 3) -> tuple[pd.DataFrame, list[str]]:
     """Networks, best first, with a column a dataset, `mean`, `seconds`, `runs`; and what was left out, a line each.
 
     Raises `PoolBenchError` where there are no runs of the sweep.
     """
     own = of_sweep(records)
-    own = own[own["fold"] < FOLDS]
+    own = own[own["fold"] < folds]
     every = own[UNIT].drop_duplicates().groupby("names.dataset").size()
     made, said = [], []
     for network, runs in own.groupby(KEYS):
@@ -97,12 +98,13 @@ def choice(found: pd.DataFrame) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table; returns the exit code."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(description="Which network of experiment=leaderboard/network validates best?")
+    parser.add_argument("results", type=Path, nargs="?", default=Path("results"), help="a results folder")
+    parser.add_argument("--folds", type=int, default=3, help="how many folds of each dataset count")
+    given = parser.parse_args(argv)
     try:
-        if len(words) > 1:
-            raise PoolBenchError(f"{words[1]}: give one results folder")
-        records = frame(Path(words[0] if words else "results"))
-        (found, said), reached = chosen(records), good(records)
+        records = frame(given.results)
+        (found, said), reached = chosen(records, given.folds), good(records)
     except PoolBenchError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -81,7 +82,14 @@ def test_what_lacks_a_run_or_is_another_sweeps_is_not_ranked() -> None:
             choose_network.chosen(frame)
 
 
-def test_bad_words_are_one_line(capsys: pytest.CaptureFixture[str], tmp_path: object) -> None:
-    assert choose_network.main(["a", "b"]) == 2
+def test_more_folds_rank_those_that_have_them() -> None:
+    more = runs().query("`model.depth` == 1").assign(fold=lambda all: all["fold"] + 3)
+    found, said = choose_network.chosen(pd.concat([runs(), more]), 10)
+    assert found["runs"].tolist() == [16] and len(said) == 1 and "8 of 16 runs are missing" in said[0]
+
+
+def test_a_folder_without_runs_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert choose_network.main([str(tmp_path)]) == 2
-    assert len(capsys.readouterr().err.splitlines()) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    with pytest.raises(SystemExit, match="2"):
+        choose_network.main(["a", "b"])
