@@ -5,10 +5,12 @@
 
 A network is what the sweep varies of the model and the training. Of each, the mean validation accuracy of the last
 epoch by dataset, the mean over datasets, and the mean time of a run, a dataset counting as much as any other; a network
-that lacks a run of the others is not ranked, and named with what it reached where it has all. Chosen is the fastest of
-those within half a point of the best: nearer ones cannot be told apart, and the leaderboard pays for each. More folds
-rank fewer networks, those that have them. Where `none`
-has all ten folds, what it reaches stands beside what GIN of Errica et al. (ICLR 2020) does, less a point.
+that lacks a run of the others is not ranked, and named with what it reached where it has all. More folds rank fewer
+networks, those that have them.
+
+A network is good enough where `none` reaches what GIN of Errica et al. (ICLR 2020) does, less a point, on each dataset
+of which it has all ten folds. Of those it is the fastest within half a point of the best: nearer ones cannot be told
+apart, and the leaderboard pays for each.
 """
 
 from __future__ import annotations
@@ -40,19 +42,16 @@ def of_sweep(records: pd.DataFrame) -> pd.DataFrame:
     return own
 
 
-def good(records: pd.DataFrame) -> list[str]:
-    """A line each network of which `none` has ten folds of a dataset: what it reaches, and what is wanted."""
+def reached(records: pd.DataFrame) -> pd.DataFrame:
+    """What `none` reaches in ten folds, a row a network and dataset that has them, beside what is wanted."""
     own = of_sweep(records)
     own = own[own["names.pool"] == "none"]
-    said = []
-    for network, runs in own.groupby(KEYS):
-        found = runs.groupby("names.dataset")[SCORE].agg(["mean", "sem", "size"])
-        found = found[found["size"] == 10]
-        parts = [
-            f"{name} {row['mean']:.3f} ± {row['sem']:.3f} ({GIN[name]:.3f} wanted)" for name, row in found.iterrows()
-        ]
-        said += [f"none in ten folds of {_named(network)}: {', '.join(parts)}"] if parts else []
-    return said
+    rows = []
+    for (*network, dataset), runs in own.groupby([*KEYS, "names.dataset"]):
+        if len(runs) == 10:
+            rows.append({"network": _named(network), "dataset": dataset, "mean": runs[SCORE].mean(),
+                         "error": runs[SCORE].sem(), "wanted": GIN[dataset]})  # fmt: skip
+    return pd.DataFrame(rows, columns=["network", "dataset", "mean", "error", "wanted"])
 
 
 def _named(network: Sequence[object]) -> str:
@@ -90,9 +89,18 @@ def _word(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def choice(found: pd.DataFrame) -> str:
-    """The fastest network of those whose mean lies within `NEAR` of the best's."""
-    near = found[found["mean"] >= found["mean"].max() - NEAR]
+def choice(found: pd.DataFrame, none: pd.DataFrame) -> str:
+    """The fastest of the good networks whose mean lies within `NEAR` of the best of them.
+
+    Args:
+        found: see `chosen`. none: see `reached`.
+
+    Raises `PoolBenchError` where no network is good enough.
+    """
+    good = found[~found["network"].isin(none.loc[none["mean"] < none["wanted"], "network"])]
+    if good.empty:
+        raise PoolBenchError("no network is good enough: none lacks what is wanted on a dataset")
+    near = good[good["mean"] >= good["mean"].max() - NEAR]
     return str(near.loc[near["seconds"].idxmin(), "network"])
 
 
@@ -104,16 +112,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser.parse_args(argv)
     try:
         records = frame(given.results)
-        (found, said), reached = chosen(records, given.folds), good(records)
+        (found, said), none = chosen(records, given.folds), reached(records)
+        best = choice(found, none)
     except PoolBenchError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     print(found.to_string(index=False, float_format="{:.4f}".format))
     for line in said:
         print(line)
-    print(f"chosen: {choice(found)}")
-    for line in reached:
-        print(line)
+    if len(none):
+        print("none in ten folds:")
+        print(none.to_string(index=False, float_format="{:.3f}".format))
+    print(f"chosen: {best}")
     return 0
 
 

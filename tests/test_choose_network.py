@@ -45,19 +45,33 @@ def test_the_best_mean_over_datasets_comes_first() -> None:
     assert said == []
 
 
+NONE = choose_network.reached(runs())
+
+
 def test_of_those_near_the_best_the_fastest_is_chosen() -> None:
     found = pd.DataFrame({"network": list("abc"), "mean": [0.7, 0.696, 0.694], "seconds": [20.0, 10.0, 1.0]})
-    assert choose_network.choice(found) == "b"
-    assert choose_network.choice(found[found["network"] != "b"]) == "a"
+    assert choose_network.choice(found, NONE) == "b"
+    assert choose_network.choice(found[found["network"] != "b"], NONE) == "a"
+
+
+def test_a_network_in_which_none_lacks_what_is_wanted_is_not_chosen() -> None:
+    found = pd.DataFrame({"network": list("abc"), "mean": [0.7, 0.696, 0.694], "seconds": [20.0, 10.0, 1.0]})
+    none = pd.DataFrame({"network": list("ab"), "dataset": "NCI1", "mean": [0.81, 0.79], "error": 0.01, "wanted": 0.8})
+    assert choose_network.choice(found, none) == "a"
+    none["mean"] = 0.79
+    assert choose_network.choice(found, none) == "c"
+    with pytest.raises(PoolBenchError, match="no network is good enough"):
+        choose_network.choice(found[found["network"] != "c"], none)
 
 
 def test_none_in_ten_folds_stands_beside_what_is_wanted() -> None:
     one = runs().query("`model.depth` == 1 and `names.dataset` == 'A' and `names.pool` == 'none' and fold == 0")
     ten = pd.concat([one.assign(fold=fold, **{"names.dataset": "NCI1", "val/accuracy": 0.8 + 0.01 * (fold % 2)})
                      for fold in range(10)])  # fmt: skip
-    (line,) = choose_network.good(pd.concat([runs(), ten]))
-    assert line.endswith("depth=1, hidden=64, norm=batch, max_epochs=60: NCI1 0.805 ± 0.002 (0.800 wanted)")
-    assert choose_network.good(runs()) == []
+    (row,) = choose_network.reached(pd.concat([runs(), ten])).to_dict("records")
+    assert row == {"network": "depth=1, hidden=64, norm=batch, max_epochs=60", "dataset": "NCI1", "wanted": 0.8,
+                   "mean": pytest.approx(0.805), "error": pytest.approx(0.005 / 3)}  # fmt: skip
+    assert NONE.empty
     assert choose_network.chosen(pd.concat([runs(), ten.query("fold > 2")]))[0].equals(choose_network.chosen(runs())[0])
 
 
