@@ -5,8 +5,8 @@
 
 A network is what the sweep varies of the model and the training. Of each, the mean validation accuracy of the last
 epoch by dataset, the mean over datasets, and the mean time of a run, a dataset counting as much as any other; a network
-that lacks a run of the others is not ranked, and named with what it reached where it has all. More folds rank fewer
-networks, those that have them.
+that lacks a run that two others have is not ranked, and named with what it reached where it has all. More folds rank
+fewer networks, those that have them.
 
 A network is good enough where `none` reaches what GIN of Errica et al. (ICLR 2020) does, less a point, on each dataset
 of which it has all ten folds. Of those it is the fastest within half a point of the best: nearer ones cannot be told
@@ -64,7 +64,7 @@ def chosen(records: pd.DataFrame, folds: int = 3) -> tuple[pd.DataFrame, list[st
     Raises `PoolBenchError` where there are no runs of the sweep.
     """
     own = of_sweep(records)
-    own = own[own["fold"] < folds]
+    own = own[(own["fold"] < folds) & (own.groupby(UNIT)[SCORE].transform("size") > 1)]
     every = own[UNIT].drop_duplicates().groupby("names.dataset").size()
     made, said = [], []
     for network, runs in own.groupby(KEYS):

@@ -81,14 +81,17 @@ def test_a_search_with_the_same_seed_is_no_run_of_the_sweep() -> None:
 
 
 def test_what_lacks_a_run_or_is_another_sweeps_is_not_ranked() -> None:
-    lacking = runs().drop(index=15)
-    found, said = choose_network.chosen(lacking)
-    assert len(found) == 1 and said == [
+    third = runs().query("`model.depth` == 1").assign(**{"model.depth": 3})
+    found, said = choose_network.chosen(pd.concat([runs().drop(index=15), third]))
+    assert len(found) == 2 and said == [
         "depth=2, hidden=64, norm=batch, max_epochs=60: 1 of 8 runs are missing, not ranked, A 0.6050"
     ]
     never = runs()[lambda all: (all["model.depth"] == 1) | (all["names.dataset"] == "A")]
+    found, said = choose_network.chosen(pd.concat([never, third]))
+    assert len(found) == 2 and len(said) == 1
+    assert said[0].endswith("4 of 8 runs are missing, not ranked, A 0.6050")
     found, said = choose_network.chosen(never)
-    assert len(found) == 1 and said[0].endswith("4 of 8 runs are missing, not ranked, A 0.6050")
+    assert found["runs"].tolist() == [4, 4] and said == [], "what one network alone has ranks nobody"
     tested, other, failed = runs(), runs(), runs()
     tested["evaluate_test"], other["seed"], failed["status"] = True, 0, "failed"
     for frame in (tested, other, failed):
@@ -97,9 +100,12 @@ def test_what_lacks_a_run_or_is_another_sweeps_is_not_ranked() -> None:
 
 
 def test_more_folds_rank_those_that_have_them() -> None:
-    more = runs().query("`model.depth` == 1").assign(fold=lambda all: all["fold"] + 3)
-    found, said = choose_network.chosen(pd.concat([runs(), more]), 10)
-    assert found["runs"].tolist() == [16] and len(said) == 1 and "8 of 16 runs are missing" in said[0]
+    one = runs().query("`model.depth` == 1")
+    both = pd.concat([one, one.assign(**{"model.depth": 3})])
+    more = pd.concat([runs(), both.query("`model.depth` == 3"), both.assign(fold=lambda all: all["fold"] + 3)])
+    found, said = choose_network.chosen(more, 10)
+    assert found["runs"].tolist() == [16, 16] and len(said) == 1 and "8 of 16 runs are missing" in said[0]
+    assert len(choose_network.chosen(more)[0]) == 3
 
 
 def test_a_folder_without_runs_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
