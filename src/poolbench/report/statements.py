@@ -134,6 +134,6 @@ def sentences(board: Board, one: Compared) -> list[str]:
             f"{undecided[0].wanted} to {undecided[-1].wanted} such datasets would decide."
         )
     elif undecided:
-        said = named(undecided, lambda each: f"{gain(each)}: {each.wanted}")
-        made.append(f"Undecided, with the number of such datasets that would decide: {said}.")
+        names = named(undecided, lambda each: f"{gain(each)}: {each.wanted}")
+        made.append(f"Undecided, with the number of such datasets that would decide: {names}.")
     return made
