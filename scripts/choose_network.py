@@ -45,7 +45,7 @@ def of_sweep(records: pd.DataFrame) -> pd.DataFrame:
 def reached(records: pd.DataFrame) -> pd.DataFrame:
     """What `none` reaches in ten folds, a row a network and dataset that has them, beside what is wanted."""
     own = of_sweep(records)
-    own = own[own["names.pool"] == "none"]
+    own = own[(own["names.pool"] == "none") & own["names.dataset"].isin(GIN)]
     rows = []
     for (*network, dataset), runs in own.groupby([*KEYS, "names.dataset"]):
         if len(runs) == 10:
@@ -65,6 +65,8 @@ def chosen(records: pd.DataFrame, folds: int = 3) -> tuple[pd.DataFrame, list[st
     """
     own = of_sweep(records)
     own = own[(own["fold"] < folds) & (own.groupby(UNIT)[SCORE].transform("size") > 1)]
+    if own.empty:
+        raise PoolBenchError("no run was made in two networks: python train.py -m experiment=leaderboard/network")
     every = own[UNIT].drop_duplicates().groupby("names.dataset").size()
     made, said = [], []
     for network, runs in own.groupby(KEYS):
@@ -72,8 +74,8 @@ def chosen(records: pd.DataFrame, folds: int = 3) -> tuple[pd.DataFrame, list[st
         by_dataset = runs.groupby("names.dataset")[[SCORE, TIME]].mean()
         if lacking := int(every.sum()) - len(runs):
             whole = runs.groupby("names.dataset").size().reindex(every.index) == every
-            reached = [f", {each} {by_dataset.loc[each, SCORE]:.4f}" for each in whole.index[whole]]
-            said.append(f"{name}: {lacking} of {every.sum()} runs are missing, not ranked{''.join(reached)}")
+            parts = [f", {each} {by_dataset.loc[each, SCORE]:.4f}" for each in whole.index[whole]]
+            said.append(f"{name}: {lacking} of {every.sum()} runs are missing, not ranked{''.join(parts)}")
             continue
         mean = by_dataset.mean()
         made.append(

@@ -108,6 +108,13 @@ def test_more_folds_rank_those_that_have_them() -> None:
     assert len(choose_network.chosen(more)[0]) == 3
 
 
+def test_one_network_alone_and_another_dataset_end_in_no_traceback() -> None:
+    with pytest.raises(PoolBenchError, match="no run was made in two networks"):
+        choose_network.chosen(runs().query("`model.depth` == 1"))
+    one = runs().query("`model.depth` == 1 and `names.dataset` == 'A' and `names.pool` == 'none' and fold == 0")
+    assert choose_network.reached(pd.concat([one.assign(fold=fold) for fold in range(10)])).empty
+
+
 def test_a_folder_without_runs_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert choose_network.main([str(tmp_path)]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1

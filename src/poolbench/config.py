@@ -293,7 +293,7 @@ def _common(chosen: Mapping[str, Any], values: Any) -> dict[str, Any]:
             if inner := _common(value, own):
                 kept[key] = inner
         elif own == value:
-            kept[key] = copy.deepcopy(value)
+            kept[key] = value
     return kept
 
 

@@ -188,9 +188,7 @@ def experiment(
 def tuned(search: Search, trials: Sequence[FrozenTrial]) -> str:
     """The text of conf/tuned/DATASET/POOL.yaml: the best trial's values alone, for experiments of any protocol."""
     best = search.best(trials)
-    chosen: dict[str, Any] = {}
-    for key, value in best.params.items():
-        _put(chosen, key, value)
+    chosen = _with({}, best)
     told = {"sampler": search.search.sampler, "trials": search.budget, "chosen": chosen}
     return _file(search, trials, best, {"tuned": told}, [])
 
@@ -199,11 +197,17 @@ def _file(
     search: Search, trials: Sequence[FrozenTrial], best: FrozenTrial, values: Mapping[str, Any], head: Sequence[str]
 ) -> str:
     """Where it comes from, `head`, and `values` with those of the best trial among them."""
+    made = _with(values, best)
+    lines = ["# @package _global_", *_provenance(search, trials, best), *head, ""]
+    return "\n".join(lines) + OmegaConf.to_yaml(OmegaConf.create(made))
+
+
+def _with(values: Mapping[str, Any], best: FrozenTrial) -> dict[str, Any]:
+    """Nested values with those of a trial among them."""
     made = copy.deepcopy(dict(values))
     for key, value in best.params.items():
         _put(made, key, value)
-    lines = ["# @package _global_", *_provenance(search, trials, best), *head, ""]
-    return "\n".join(lines) + OmegaConf.to_yaml(OmegaConf.create(made))
+    return made
 
 
 def _provenance(search: Search, trials: Sequence[FrozenTrial], best: FrozenTrial) -> list[str]:
