@@ -8,11 +8,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
 
 from poolbench.audit.rerun import command
 from poolbench.cli import folders
 from poolbench.cli.composing import Composer
 from poolbench.cli.door import composed, resolve, say_untuned, tuned
+from poolbench.cli.names import choices
 from poolbench.cli.words import parsed
 from poolbench.config import plain, read
 from poolbench.errors import PoolBenchError
@@ -116,3 +118,19 @@ def test_readouts_are_ranked_in_the_network_of_the_leaderboard() -> None:
     assert {key: one["model"][key] for key in shared} == {key: other["model"][key] for key in shared}
     for key in ("batch_size", "optimizer", "scheduler", "trainer", "protocol", "dataset", "callbacks"):
         assert one[key] == other[key], key
+
+
+def test_operators_of_the_leaderboard_stand_in_one_place() -> None:
+    """What sweeps all of them sweeps the same; with GCN there is one control less."""
+    from_one_place = ("leaderboard/cv", "leaderboard/molbbbp", "separating/own", "separating/csbm", "separating/motif")
+    names = swept("leaderboard/operators")
+    assert len(names) == len(set(names)) == 18 and set(names) <= set(choices("pool"))
+    for experiment in from_one_place:
+        assert swept(experiment) == names, experiment
+    assert swept("leaderboard/gcn") == [name for name in names if name != "none-normalised"]
+
+
+def swept(experiment: str) -> list[str]:
+    """The operators that an experiment sweeps."""
+    composed([f"experiment={experiment}"])
+    return [name.strip() for name in HydraConfig.get().sweeper.params["pool"].split(",")]
