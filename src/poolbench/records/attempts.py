@@ -46,9 +46,9 @@ def _read_or_warn(path: Path) -> Record | None:
 
 def iter_records(results_dir: Path) -> Iterator[tuple[Path, Record]]:
     """(path, record) of every record that counts, by id and attempt; each unreadable one costs a warning."""
-    runs, forgotten = Path(results_dir) / "runs", Forgotten.read(results_dir)
-    for run in sorted(runs.iterdir()) if runs.is_dir() else ():
-        yield from _records(run, forgotten)
+    forgotten = Forgotten.read(results_dir)
+    for id in sorted(run_ids(results_dir)):
+        yield from _records(run_folder(results_dir, id), forgotten)
 
 
 def attempts_of(results_dir: Path, id: str) -> Iterator[tuple[Path, Record]]:
@@ -61,6 +61,12 @@ def _records(run: Path, forgotten: Forgotten) -> Iterator[tuple[Path, Record]]:
         path = folder / RECORD
         if path.exists() and (record := _read_or_warn(path)) and record not in forgotten:
             yield path, record
+
+
+def run_ids(results_dir: Path) -> set[str]:
+    """The runs that have a folder."""
+    runs = Path(results_dir) / "runs"
+    return {run.name for run in runs.iterdir()} if runs.is_dir() else set()
 
 
 def run_folder(results_dir: Path, id: str) -> Path:

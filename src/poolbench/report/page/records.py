@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from poolbench.records.attempts import run_folder
+from poolbench.records.attempts import run_folder, run_ids
 from poolbench.records.clock import hardware
 from poolbench.records.gathered import key, places
 from poolbench.records.record import RECORD, Record
@@ -40,18 +40,20 @@ Link = Callable[[Record], Where]
 
 def links(results: Path, out: Path, gathered: bool) -> Link:
     """Where a record lies, from the page: its own file, or the file and line that it is gathered in."""
-    files, start = places(results), out.resolve()
+    files, start, ids = places(results), out.resolve(), run_ids(results)
 
     @cache
     def address(target: Path) -> str:
         return quote(Path(os.path.relpath(target.resolve(), start)).as_posix())
 
+    def own(record: Record) -> Path:
+        return run_folder(results, record.id) / str(record.attempt) / RECORD
+
     def link(record: Record) -> Where:
         kept = files.get(key(record))
-        own = run_folder(results, record.id) / str(record.attempt) / RECORD
-        if kept and (gathered or not own.is_file()):
+        if kept and (gathered or record.id not in ids or not own(record).is_file()):
             return Where(f"{address(kept.path)}#L{kept.line}", f"{kept.path.name}, line {kept.line}")
-        return Where(address(own), RECORD)
+        return Where(address(own(record)), RECORD)
 
     return link
 
