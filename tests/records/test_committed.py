@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from omegaconf import OmegaConf
+
+from poolbench import conf_dir
+from poolbench.jobs.search import reached
 from poolbench.records.changes import upgrade
 from poolbench.records.gathered import FULL, files, found_records
 from poolbench.records.identity import run_identity
@@ -40,3 +45,20 @@ def test_each_class_is_where_its_configuration_says() -> None:
 def test_files_are_small() -> None:
     for path in (*files(RESULTS), *files(RESULTS / "archive")):
         assert path.stat().st_size <= FULL, path
+
+
+def test_tuned_values_are_those_of_the_best_of_their_trials() -> None:
+    trials = [record for record in committed() if not record.config["evaluate_test"]]
+    paths = sorted((conf_dir() / "tuned").glob("*/*.yaml"))
+    assert paths
+    for path in paths:
+        found = re.search("run ([0-9a-f]{16}): val/accuracy", path.read_text())
+        tuned = OmegaConf.to_container(OmegaConf.load(path).tuned)
+        assert found and isinstance(tuned, dict), path
+        (best,) = [record for record in trials if record.id == found[1]]
+        names = best.config["names"]
+        assert (names["dataset"], names["pool"]) == (path.parent.name, path.stem)
+        assert OmegaConf.merge(best.config, tuned["chosen"]) == best.config, path  # it was run with what was chosen
+        alike = [record for record in trials if (record.config["names"], record.splits) == (names, best.splits)]
+        scores = {record.id: reached(record, "metric") or 0.0 for record in alike}
+        assert len(scores) == tuned["trials"] and scores[best.id] == max(scores.values()), path
