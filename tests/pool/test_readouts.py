@@ -1,4 +1,4 @@
-"""SortPool, GlobalAttentionPool, GlobalAttnSumPool: exact values, dense formulas, modes, gradients, edge cases."""
+"""SortPool, SortConvPool and the two attentions: exact values, dense formulas, modes, gradients, edge cases."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd import gradcheck
 
 from poolbench.linalg import Ragged
-from poolbench.pool import GlobalAttentionPool, GlobalAttnSumPool, SortPool
+from poolbench.pool import GlobalAttentionPool, GlobalAttnSumPool, SortConvPool, SortPool
 
 F64 = torch.float64
 SIZES = [5, 1, 0, 9, 3]
@@ -18,12 +18,15 @@ SIZES = [5, 1, 0, 9, 3]
 
 def readouts() -> list[Any]:
     torch.manual_seed(0)
+    sortconv = SortConvPool(6, 4, 3, in_channels=3).double()
+    torch.nn.init.uniform_(sortconv.convolution.bias)  # windows of zero rows alone are not at the kink of relu then
     return [
         SortPool(4),
         SortPool(4, flatten=True),
         SortPool(20),
         GlobalAttentionPool(6, bias_initializer="random_normal", in_channels=3).double(),
         GlobalAttnSumPool(in_channels=3).double(),
+        sortconv,
     ]
 
 
@@ -150,6 +153,28 @@ def test_sortpool_widths() -> None:
     assert SortPool(4.0).k == 4
     assert SortPool(4).out_channels(3) == 3
     assert SortPool(4, flatten=True).out_channels(3) == 12
+
+
+# ---- SortConvPool ---------------------------------------------------------------------------------
+
+
+def test_sortconv_is_a_convolution_over_the_sorted_nodes() -> None:
+    x, i = batch()
+    pool = SortConvPool(6, 4, 3, in_channels=3).double()
+    weight = pool.convolution.weight.reshape(4, 3, 3)
+    conv = torch.nn.functional.conv1d(SortPool(6)(x, i).mT, weight, pool.convolution.bias)
+    expected = conv.relu().flatten(1) * (torch.tensor(SIZES) > 0)[:, None]
+    assert expected.count_nonzero() > 20
+    torch.testing.assert_close(pool(x, i), expected)
+    assert pool.out_channels(3) == 16 == SortConvPool(6, 4, 3).out_channels(3)
+
+
+def test_sortconv_of_few_nodes_reads_them_at_once() -> None:
+    pool = SortConvPool(3, 4, 5, in_channels=3).double()
+    rows = SortPool(3)(*batch())[0]
+    torch.testing.assert_close(pool(*batch())[0], pool.convolution(rows.T.flatten()).relu())
+    with pytest.raises(ValueError, match="channels=0: a whole number of at least 1"):
+        SortConvPool(9, 0)
 
 
 # ---- attention ------------------------------------------------------------------------------------
