@@ -366,11 +366,12 @@ def _trained(board: Board, where: Column) -> int:
 
 
 def _by_draw(board: Board, where: Column) -> list[Difference]:
-    base = next((one for one in board.rows if one.pool == "none"), None)
+    there = [one for one in board.rows if board.cells[one, where].runs]  # other rows are of other datasets
+    base = next((one for one in there if one.pool == "none"), None)
     if base is None:
         return []
     found = []
-    for one in board.rows:
+    for one in there:
         if one == base or one.context != base.context:
             continue
         cells = (board.cells[base, where], board.cells[one, where])
