@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,17 @@ from poolbench.records.record import SCHEMA, Metrics, Provenance, Record, Seeds,
 # `nohup ... &` starts the suite with interrupts ignored, and what a test starts would inherit that and never stop.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """`POOLBENCH_TESTS_UNTIL`, in seconds as of `date +%s`, is when the tests must have ended: a slow one whose time
+    limit goes beyond it is skipped, so that a slow machine does those that fit, and says how many did not."""
+    until = os.environ.get("POOLBENCH_TESTS_UNTIL")
+    if until and item.get_closest_marker("slow"):
+        own = item.get_closest_marker("timeout")
+        limit = float(own.args[0] if own else item.config.getini("timeout"))
+        if time.time() + limit > float(until):
+            pytest.skip("no time was left for it")
 
 
 @pytest.fixture(autouse=True)
