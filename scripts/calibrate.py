@@ -602,7 +602,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("words", nargs="*", metavar="RESULTS", help="folders of records; KEY=VALUE: only such runs")
     parser.add_argument("--out", type=Path, default=DATA, help="the folder of the tables; another one leaves the page")
     parser.add_argument("--quick", action="store_true", help="a few repetitions of everything")
-    options = parser.parse_args(argv)
+    options = parser.parse_intermixed_args(argv)
     try:
         if options.part != "page":
             calibrate(options.part, options.words, options.out, options.quick)

@@ -139,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--plan", action="store_true", help="say how many runs are missing, and do nothing")
     parser.add_argument("--to", type=Path, default=conf_dir() / "tuned", help="the folder for what was found")
     parser.add_argument("words", nargs="*", help="such as trainer.max_epochs=60 or paths.results=FOLDER")
-    given = parser.parse_args(argv)
+    given = parser.parse_intermixed_args(argv)
     try:
         todo = tunings(given.datasets, given.pools, given.words)
         if given.plan:

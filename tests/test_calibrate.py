@@ -106,7 +106,7 @@ def test_the_command(record: Maker, results: Path, tmp_path: Path, capsys: pytes
     for made in crossed(record):
         write_record(results / "runs" / f"{made.id}-{made.config['fold']}" / "1", made)
     out = tmp_path / "out"
-    assert calibrate.main(["aa", str(results), "--quick", "--out", str(out)]) == 0
+    assert calibrate.main(["aa", "--quick", str(results), "--out", str(out)]) == 0
     lines = list(csv.DictReader((out / "aa.csv").open()))
     assert {line["runs"] for line in lines} == {"real", "simulated"} and (out / "components.csv").exists()
     for line in lines:
@@ -126,11 +126,12 @@ def test_coverage_is_counted_by_draw(record: Maker) -> None:
             seed = draw + (1000 if protocol == "holdout" else 0)
             for fold in range(10) if protocol == "cv10" else (None,):
                 right = generator.random(graphs) < (0.8 if pool == "none" else 0.7)
-                one = record(seed, float(right.mean()), pool, "csbm", protocol=protocol, fold=fold)
+                one = record(seed, float(right.mean()), pool, "csbm", protocol=protocol, fold=fold, batch_size=32)
                 tested = np.arange(graphs) + graphs * (fold or 0)
                 config = {**one.config, "dataset": {"name": "csbm", "seed": seed}}
                 one = replace(one, config=config, splits=replace(one.splits, dataset=f"{seed:064d}"))
                 made.append(replace(one, outcomes=pack(tested, right.astype(int), right, 300)))
+    made += crossed(record)  # another network, on another dataset, in the same folder
     boards = leaderboard.boards(Counted(one, "abc", "same") for one in made)
     mean, one = calibrate.coverage(boards, False)
     assert (mean["draws"], mean["trainings"], mean["graphs"]) == (24, 22, 6600)
