@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import ndtri, owens_t
+from scipy.special import ndtr, ndtri, owens_t
 from scipy.stats import binomtest
 
 from poolbench.disk import write_text
@@ -54,6 +54,8 @@ FAMILIES = ((4, 1), (4, 3), (17, 3))
 """Operators beside the baseline and repeats of the cross-validation that are simulated; the last is a leaderboard's."""
 DEALT = 4
 """Operators beside the baseline of a family that is dealt of real repeats."""
+SHARES = (0.0, 0.002, 0.01)
+"""Of a training in the variance of an answer, where coverage is simulated: differences vary by 0, 2 and 5 points."""
 SPREADS = (0.0, 0.01, 0.02)
 """From dataset to dataset, of the hierarchical model."""
 
@@ -336,8 +338,6 @@ class Draws(NamedTuple):
 
     small: list[Difference]
     truth: np.ndarray
-    tested: int
-    """Graphs that the truth was tested on."""
 
 
 def draws(boards: Sequence[Board]) -> Draws | None:
@@ -354,8 +354,7 @@ def draws(boards: Sequence[Board]) -> Draws | None:
                 and len(theirs) >= LEAST_DRAWS
                 and _trained(board, where) == _trained(other, there)
             ):
-                values = np.array([found.difference for found in theirs])
-                return Draws(ours, values, sum(found.graphs or 0 for found in theirs))
+                return Draws(ours, np.array([found.difference for found in theirs]))
     return None
 
 
@@ -390,23 +389,42 @@ def coverage(boards: Sequence[Board], quick: bool) -> list[Line]:
     if found is None:
         say(f"fewer than {LEAST_DRAWS} draws with answers of two operators, or of their truth", "coverage",
             "coverage_truth")  # fmt: skip
-        return []
-    known = [d for d in found.small if d.low is not None and d.high is not None]
-    truth, n = float(found.truth.mean()), len(known)
-    error = float(found.truth.std(ddof=1)) / math.sqrt(len(found.truth))
-    ends = np.array([(d.low, d.high, d.new_low, d.new_high) for d in known], dtype=float)
+    made = [] if found is None else _covering(
+        {"runs": "real", "part of a training": ""}, found.small, float(found.truth.mean()), found.truth,
+        float(found.truth.std(ddof=1)) / math.sqrt(len(found.truth)))  # fmt: skip
+    generator, difference = np.random.default_rng(4), -REGION
+    for repeats, share in itertools.product((1, 3), SHARES):
+        of = Components("simulated", 2, 10 * repeats, 1000, 10, 0.75, 0.5, 0.02, share)
+        # What one training of each comes to, were it tested on every graph.
+        ends = np.array([ndtri(of.right), ndtri(of.right + difference)])
+        ends = ends + math.sqrt(share) * generator.standard_normal((4000, 2))
+        once = np.diff(ndtr(ends / math.sqrt(1 - share)), axis=1)[:, 0]
+        small = [compared(simulated(generator, of, repeats, [difference])).differences["1"]
+                 for _ in range(40 if quick else 1000)]  # fmt: skip
+        made += _covering({"runs": "simulated", "part of a training": float(once.std())}, small, difference, once)
+    return made
+
+
+def _covering(
+    line: Line, small: Sequence[Difference], truth: float, once: np.ndarray, error: float = 0.0
+) -> list[Line]:
+    """How often the intervals of draws hold the true mean, and what one more training comes to.
+
+    once: of some trainings, each a difference as it would be on every graph. error: of the truth.
+    """
+    known = [d for d in small if d.low is not None and d.high is not None]
+    ends, n = np.array([(d.low, d.high, d.new_low, d.new_high) for d in known], dtype=float), len(known)
     mean = (ends[:, 0] <= truth) & (truth <= ends[:, 1])
-    one = (ends[:, 2:3] <= found.truth) & (found.truth <= ends[:, 3:])
+    one = (ends[:, 2:3] <= once) & (once <= ends[:, 3:])
     low, high = binomial(int(mean.sum()), n)
-    spread = 1.96 * math.sqrt(float(one.mean(1).var(ddof=1)) / n + float(one.mean(0).var(ddof=1)) / len(found.truth))
+    spread = 1.96 * math.sqrt(float(one.mean(1).var(ddof=1)) / n + float(one.mean(0).var(ddof=1)) / len(once))
     covered = float(one.mean())
-    shared = {"draws": n, "without an interval": len(found.small) - n, "truth": truth, "its error": error,
-              "trainings": len(found.truth), "graphs": found.tested}  # fmt: skip
+    line = {**line, "draws": n, "graphs": known[0].graphs, "trainings": known[0].trainings, "truth": truth,
+            "its error": error or ""}  # fmt: skip
+    width, wider = (float(np.mean(ends[:, k + 1] - ends[:, k])) for k in (0, 2))
     return [
-        {"interval": "95 % interval", "of": "the mean over trainings on other draws", **shared,
-         "width": float(np.mean(ends[:, 1] - ends[:, 0])), "covered": float(mean.mean()), "low": low, "high": high},
-        {"interval": "one more training", "of": "one training on another draw", **shared,
-         "width": float(np.mean(ends[:, 3] - ends[:, 2])), "covered": covered, "low": max(0.0, covered - spread),
+        {"interval": "95 % interval", **line, "width": width, "covered": float(mean.mean()), "low": low, "high": high},
+        {"interval": "one more training", **line, "width": wider, "covered": covered, "low": max(0.0, covered - spread),
          "high": min(1.0, covered + spread)},
     ]  # fmt: skip
 
@@ -536,7 +554,7 @@ PARTS: dict[str, Callable[[Sequence[Board], bool], list[Line]]] = {
 }  # fmt: skip
 
 PERCENT = ("false", "share", "covered", "low", "high", "right", "graph", "own", "training")
-POINTS = ("difference", "truth", "its error", "width", "spread", "prior")
+POINTS = ("difference", "truth", "its error", "part of a training", "width", "spread", "prior")
 
 
 def say(what: str, *experiments: str) -> None:

@@ -112,10 +112,9 @@ def test_the_command(record: Maker, results: Path, tmp_path: Path, capsys: pytes
     for line in lines:
         assert 0 <= float(line["low"]) <= float(line["false"]) <= float(line["high"])
     capsys.readouterr()
-    assert calibrate.main(["coverage", str(results), "--out", str(out)]) == 2
-    said = capsys.readouterr().err
-    assert "experiment=calibration/coverage_truth" in said and "error: coverage" in said
-    assert not (out / "coverage.csv").exists()
+    assert calibrate.main(["coverage", "--quick", str(results), "--out", str(out)]) == 0
+    assert "experiment=calibration/coverage_truth" in capsys.readouterr().err
+    assert {line["runs"] for line in csv.DictReader((out / "coverage.csv").open())} == {"simulated"}
 
 
 def test_coverage_is_counted_by_draw(record: Maker) -> None:
@@ -133,10 +132,13 @@ def test_coverage_is_counted_by_draw(record: Maker) -> None:
                 made.append(replace(one, outcomes=pack(tested, right.astype(int), right, 300)))
     made += crossed(record)  # another network, on another dataset, in the same folder
     boards = leaderboard.boards(Counted(one, "abc", "same") for one in made)
-    mean, one = calibrate.coverage(boards, False)
-    assert (mean["draws"], mean["trainings"], mean["graphs"]) == (24, 22, 6600)
+    mean, new, *simulated = calibrate.coverage(boards, True)
+    assert (mean["runs"], mean["draws"], mean["graphs"], mean["trainings"]) == ("real", 24, 200, 10)
     assert mean["truth"] == pytest.approx(-0.1, abs=0.03)
-    assert 0.7 < mean["covered"] <= 1 and 0.7 < one["covered"] <= 1 and mean["width"] < one["width"]
+    assert 0.7 < mean["covered"] <= 1 and 0.7 < new["covered"] <= 1 and mean["width"] < new["width"]
+    parts = [line["part of a training"] for line in simulated if line["interval"] == "one more training"]
+    assert parts == pytest.approx([0, 0.021, 0.047] * 2, abs=0.003)
+    assert all(line["runs"] == "simulated" and 0.8 < line["covered"] <= 1 for line in simulated)
 
 
 def test_what_is_asked_for_without_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
