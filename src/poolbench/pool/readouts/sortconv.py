@@ -39,6 +39,7 @@ class SortConvPool(GlobalPool):
         self.sort = SortPool(k)
         self.channels, self.kernel = whole("channels", channels), min(whole("kernel", kernel), self.sort.k)
         self.convolution = Linear(None if in_channels is None else in_channels * self.kernel, self.channels)
+        self.convolution.sides = self.kernel  # type: ignore[assignment]  # of f, at a time: `explain.width_of`
 
     def out_channels(self, in_channels: int) -> int:
         return (self.sort.k - self.kernel + 1) * self.channels
