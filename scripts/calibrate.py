@@ -338,6 +338,8 @@ class Draws(NamedTuple):
 
     small: list[Difference]
     truth: np.ndarray
+    tested: int
+    """Graphs that the truth was tested on."""
 
 
 def draws(boards: Sequence[Board]) -> Draws | None:
@@ -354,7 +356,8 @@ def draws(boards: Sequence[Board]) -> Draws | None:
                 and len(theirs) >= LEAST_DRAWS
                 and _trained(board, where) == _trained(other, there)
             ):
-                return Draws(ours, np.array([found.difference for found in theirs]))
+                values = np.array([found.difference for found in theirs])
+                return Draws(ours, values, sum(found.graphs or 0 for found in theirs))
     return None
 
 
@@ -389,9 +392,10 @@ def coverage(boards: Sequence[Board], quick: bool) -> list[Line]:
     if found is None:
         say(f"fewer than {LEAST_DRAWS} draws with answers of two operators, or of their truth", "coverage",
             "coverage_truth")  # fmt: skip
-    made = [] if found is None else _covering(
-        {"runs": "real", "part of a training": ""}, found.small, float(found.truth.mean()), found.truth,
-        float(found.truth.std(ddof=1)) / math.sqrt(len(found.truth)))  # fmt: skip
+        return []
+    truth, error = float(found.truth.mean()), float(found.truth.std(ddof=1)) / math.sqrt(len(found.truth))
+    measured = {"truth": truth, "its error": error, "trainings": len(found.truth), "graphs": found.tested}
+    made = _covering({"runs": "real", "part of a training": "", **measured}, found.small, truth, found.truth)
     generator, difference = np.random.default_rng(4), -REGION
     for repeats, share in itertools.product((1, 3), SHARES):
         of = Components("simulated", 2, 10 * repeats, 1000, 10, 0.75, 0.5, 0.02, share)
@@ -401,16 +405,16 @@ def coverage(boards: Sequence[Board], quick: bool) -> list[Line]:
         once = np.diff(ndtr(ends / math.sqrt(1 - share)), axis=1)[:, 0]
         small = [compared(simulated(generator, of, repeats, [difference])).differences["1"]
                  for _ in range(40 if quick else 1000)]  # fmt: skip
-        made += _covering({"runs": "simulated", "part of a training": float(once.std())}, small, difference, once)
+        known = {"truth": difference, "its error": "", "trainings": "", "graphs": ""}
+        made += _covering({"runs": "simulated", "part of a training": float(once.std()), **known}, small, difference,
+                          once)  # fmt: skip
     return made
 
 
-def _covering(
-    line: Line, small: Sequence[Difference], truth: float, once: np.ndarray, error: float = 0.0
-) -> list[Line]:
+def _covering(line: Line, small: Sequence[Difference], truth: float, once: np.ndarray) -> list[Line]:
     """How often the intervals of draws hold the true mean, and what one more training comes to.
 
-    once: of some trainings, each a difference as it would be on every graph. error: of the truth.
+    once: of some trainings, each a difference as it would be on every graph.
     """
     known = [d for d in small if d.low is not None and d.high is not None]
     ends, n = np.array([(d.low, d.high, d.new_low, d.new_high) for d in known], dtype=float), len(known)
@@ -419,8 +423,8 @@ def _covering(
     low, high = binomial(int(mean.sum()), n)
     spread = 1.96 * math.sqrt(float(one.mean(1).var(ddof=1)) / n + float(one.mean(0).var(ddof=1)) / len(once))
     covered = float(one.mean())
-    line = {**line, "draws": n, "graphs": known[0].graphs, "trainings": known[0].trainings, "truth": truth,
-            "its error": error or ""}  # fmt: skip
+    line = {**line, "draws": n, "without an interval": len(small) - n, "graphs a draw": known[0].graphs,
+            "trainings a draw": known[0].trainings}  # fmt: skip
     width, wider = (float(np.mean(ends[:, k + 1] - ends[:, k])) for k in (0, 2))
     return [
         {"interval": "95 % interval", **line, "width": width, "covered": float(mean.mean()), "low": low, "high": high},

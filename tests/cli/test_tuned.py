@@ -122,7 +122,8 @@ def test_readouts_are_ranked_in_the_network_of_the_leaderboard() -> None:
 
 def test_operators_of_the_leaderboard_stand_in_one_place() -> None:
     """What sweeps all of them sweeps the same; with GCN there is one control less."""
-    from_one_place = ("leaderboard/cv", "leaderboard/molbbbp", "separating/own", "separating/csbm", "separating/motif")
+    from_one_place = ("leaderboard/cv", "leaderboard/molbbbp",
+                      *(f"separating/{name}" for name in ("cexp", "csbm", "motif", "own")))  # fmt: skip
     names = swept("leaderboard/operators")
     assert len(names) == len(set(names)) == 18 and set(names) <= set(choices("pool"))
     for experiment in from_one_place:
