@@ -10,7 +10,7 @@ from poolbench.cli.composing import Composer
 from poolbench.cli.door import composed, resolve
 from poolbench.config import Config
 
-RUNS = {"csbm": 200, "cexp": 40, "cexp_ratio": 50, "motif": 40, "own": 200, "brec": 40}
+RUNS = {"csbm": 450, "cexp": 90, "cexp_ratio": 50, "motif": 90, "own": 450, "brec": 40}
 
 
 @pytest.mark.slow
