@@ -1,4 +1,4 @@
-"""The committed tables against an operator, computed once more from the committed records with nothing of the package."""
+"""The committed tables against an operator, computed once more from the records with nothing of the package."""
 
 from __future__ import annotations
 
