@@ -78,6 +78,26 @@ def answers(one: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     return np.flatnonzero(mask), right[: one["outcomes"]["count"]].astype(float)
 
 
+def variances(row: Mapping[str, str]) -> tuple[float, float]:
+    """Of the mean difference of a row, by graph and what trainings add; its counts and its mean are checked."""
+    theirs, ours = chosen(row, row["against"], ""), chosen(row, row["pool"], row["setting"])
+    graph, training, d = [], [], []
+    for number, key in enumerate(theirs.keys() & ours.keys()):
+        (g, a), (same, b) = answers(ours[key]), answers(theirs[key])
+        assert (g == same).all()
+        graph += [f"{ours[key]['splits']['dataset']} {n}" for n in g]
+        training += [number] * len(g)
+        d += list(a - b)
+    graphs, trainings = (np.unique(part, return_inverse=True)[1] for part in (graph, training))
+    m, n_g, n_t = len(d), graphs.max() + 1, trainings.max() + 1
+    assert (m, n_g, n_t) == tuple(int(row[key]) for key in ("observations", "graphs", "trainings"))
+    assert np.mean(d) == pytest.approx(float(row["difference"]), abs=1e-12)
+    r = (np.array(d) - np.mean(d)) / m
+    by_graph = (np.bincount(graphs, r) ** 2).sum() * n_g / (n_g - 1)
+    by_training = (np.bincount(trainings, r) ** 2).sum() * n_t / (n_t - 1)
+    return by_graph, by_training - (r**2).sum() * m / (m - 1)
+
+
 @pytest.mark.parametrize("path", TABLES, ids=lambda path: str(path.relative_to(RESULTS)))
 def test_differences_and_errors_are_those_of_the_records(path: Path) -> None:
     families = defaultdict(list)
@@ -85,24 +105,7 @@ def test_differences_and_errors_are_those_of_the_records(path: Path) -> None:
         if row["by"] == "graphs":
             families[row["dataset"], row["model"], row["against"]].append(row)
     for rows in families.values():
-        parts = []
-        for row in rows:
-            theirs, ours = chosen(row, row["against"], ""), chosen(row, row["pool"], row["setting"])
-            graph, training, d = [], [], []
-            for number, key in enumerate(theirs.keys() & ours.keys()):
-                (g, a), (same, b) = answers(ours[key]), answers(theirs[key])
-                assert (g == same).all()
-                graph += [f"{ours[key]['splits']['dataset']} {n}" for n in g]
-                training += [number] * len(g)
-                d += list(a - b)
-            graphs, trainings = (np.unique(part, return_inverse=True)[1] for part in (graph, training))
-            m, n_g, n_t = len(d), graphs.max() + 1, trainings.max() + 1
-            assert (m, n_g, n_t) == tuple(int(row[key]) for key in ("observations", "graphs", "trainings"))
-            assert np.mean(d) == pytest.approx(float(row["difference"]), abs=1e-12)
-            r = (np.array(d) - np.mean(d)) / m
-            by_graph = (np.bincount(graphs, r) ** 2).sum() * n_g / (n_g - 1)
-            by_training = (np.bincount(trainings, r) ** 2).sum() * n_t / (n_t - 1)
-            parts.append((by_graph, by_training - (r**2).sum() * m / (m - 1)))
+        parts = [variances(row) for row in rows]
         known = [part for part, row in zip(parts, rows, strict=True) if row["error"]]
         shares = sorted(extra / by_graph for by_graph, extra in known)
         share = max(0.0, shares[(len(shares) - 1) // 2]) if shares else 0.0
