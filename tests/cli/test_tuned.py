@@ -57,7 +57,7 @@ def test_words_win_and_tuned_values_can_be_left_away_or_chosen() -> None:
     assert lr(*mutag, "~tuned") == OWN
     assert lr(*mutag, "tuned=PTC_MR/topk") == 0.0055
     assert lr("dataset=MUTAG", "pool=topk", "tuned=MUTAG/topk") == 0.0077, "of any experiment, or none"
-    assert lr("experiment=leaderboard", "dataset=MUTAG", "pool=topk") == OWN, "no other experiment takes them"
+    assert lr("dataset=MUTAG", "pool=topk", "network=leaderboard") == OWN, "nothing takes them that does not say so"
 
 
 def test_a_run_says_what_of_it_was_tuned_and_no_more_of_it() -> None:
