@@ -131,6 +131,13 @@ def test_operators_of_the_leaderboard_stand_in_one_place() -> None:
     assert swept("leaderboard/gcn") == [name for name in names if name != "none-normalised"]
 
 
+def test_a_sweep_of_the_leaderboard_is_as_far_with_every_operator() -> None:
+    """The operator changes from job to job: it is the last axis."""
+    for experiment in ("cv", "gcn", "levels", "ratio", "molbbbp"):
+        composed([f"experiment=leaderboard/{experiment}"])
+        assert list(HydraConfig.get().sweeper.params)[-1] in ("pool", "pool.ratio"), experiment
+
+
 def swept(experiment: str) -> list[str]:
     """The operators that an experiment sweeps."""
     composed([f"experiment={experiment}"])
