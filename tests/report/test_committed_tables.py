@@ -32,8 +32,8 @@ TABLES = [
     and any(row["by"] == "graphs" for row in read(path))
 ]  # fmt: skip
 
-QUERIES = {"tables/cv10-against-none.csv": "dataset.deduplicate=True, split.seed=0"}
-"""What docs/results.md asks for and a row does not name, where records hold other runs of its dataset too."""
+QUERIES = {"cv10": {"dataset.deduplicate": {"True"}, "split.seed": {"0", "1"}}}
+"""By protocol what docs/results.md asks for and a row does not name, as records hold other runs of its datasets too."""
 
 
 @cache
@@ -61,14 +61,16 @@ def has(config: Any, keys: list[str], value: str) -> bool:
     return str(config) == value or (isinstance(config, int | float) and float(config) == float(value))
 
 
-def chosen(row: Mapping[str, str], pool: str, setting: str, query: str) -> dict[Training, dict[str, Any]]:
+def chosen(row: Mapping[str, str], pool: str, setting: str) -> dict[Training, dict[str, Any]]:
     """The runs of a cell by training."""
     name, _, dial = row["dataset"].removesuffix(")").partition(" (")
+    query = QUERIES.get(row["protocol"].partition(" ")[0], {})
     made: dict[Training, dict[str, Any]] = {}
     for one in runs()[row["protocol"].partition(" ")[0], name, pool]:
         config = one["config"]
         alike = [has(config["dataset"], *part) for part in said(dial)]
-        alike += [has(config, *part) for part in (*said(setting), *said(query))]
+        alike += [has(config, *part) for part in said(setting)]
+        alike += [any(has(config, key.split("."), one) for one in values) for key, values in query.items()]
         if all(alike):
             training = (one["splits"]["hash"], config["seed"])
             assert training not in made, "the table does not say which of two runs it is of"
@@ -82,9 +84,9 @@ def answers(one: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     return np.flatnonzero(mask), right[: one["outcomes"]["count"]].astype(float)
 
 
-def variances(row: Mapping[str, str], query: str) -> tuple[float, float]:
+def variances(row: Mapping[str, str]) -> tuple[float, float]:
     """Of the mean difference of a row, by graph and what trainings add; its counts and its mean are checked."""
-    theirs, ours = chosen(row, row["against"], "", query), chosen(row, row["pool"], row["setting"], query)
+    theirs, ours = chosen(row, row["against"], ""), chosen(row, row["pool"], row["setting"])
     graph, training, d = [], [], []
     for number, key in enumerate(theirs.keys() & ours.keys()):
         (g, a), (same, b) = answers(ours[key]), answers(theirs[key])
@@ -109,7 +111,7 @@ def test_differences_and_errors_are_those_of_the_records(path: Path) -> None:
         if row["by"] == "graphs":
             families[row["dataset"], row["model"], row["against"]].append(row)
     for rows in families.values():
-        parts = [variances(row, QUERIES.get(str(path.relative_to(RESULTS)), "")) for row in rows]
+        parts = [variances(row) for row in rows]
         known = [part for part, row in zip(parts, rows, strict=True) if row["error"]]
         shares = sorted(extra / by_graph for by_graph, extra in known)
         share = max(0.0, shares[(len(shares) - 1) // 2]) if shares else 0.0

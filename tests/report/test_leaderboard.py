@@ -275,6 +275,13 @@ def test_ranks_are_over_datasets(record: Maker) -> None:
     )
 
 
+def test_ranks_go_by_what_all_were_scored_on_and_say_what_is_left_out(record: Maker) -> None:
+    made = several(record, 3)
+    assert "left out" not in ranks(one(made)).caption
+    fewer = [each for each in made if (each.config["names"]["pool"], each.config["seed"]) != ("topk", 2)]
+    assert "up to 1 further split of a dataset, which some lack, is left out." in ranks(one(fewer)).caption
+
+
 def test_a_setting_with_a_failed_run_has_no_rank(record: Maker) -> None:
     made = several(record, 3)
     failed = record(9, None, "topk", "D0")

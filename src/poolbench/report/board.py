@@ -256,7 +256,7 @@ class Board:
     @cached_property
     def ranking(self) -> Ranking | str:
         """Average ranks over datasets of the settings that ran on all of them, or why there are none."""
-        rows = [row for row in self.rows if not row.code and row not in self.twins and self._complete(row)]
+        rows = self._ranked
         scores = [found for column in self.columns if (found := self._comparable(rows, column))]
         if len(rows) < 2 or len(scores) < 2:
             return (
@@ -264,6 +264,17 @@ class Board:
                 f"there are {len(scores)} and {len(rows)}."
             )
         return statistics.rank(np.array(scores), [self.name(row) for row in rows])
+
+    @cached_property
+    def _ranked(self) -> list[Row]:
+        return [row for row in self.rows if not row.code and row not in self.twins and self._complete(row)]
+
+    @property
+    def not_ranked_by(self) -> int:
+        """How many units (splits, draws) of a dataset the ranks leave out at most, since not every setting has them."""
+        rows = self._ranked
+        return max((len(set().union(*of)) - len(set.intersection(*of)) for column in self.columns
+                    if (of := [set(self.cells[row, column].scores) for row in rows])), default=0)  # fmt: skip
 
     @property
     def unranked(self) -> list[str]:

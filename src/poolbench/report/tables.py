@@ -13,6 +13,7 @@ from poolbench.report.evidence import Evidence
 from poolbench.report.table import Table, p_number
 from poolbench.statistics import LEVEL
 from poolbench.statistics.families import ENOUGH
+from poolbench.wording import count
 
 
 def tables(evidence: Evidence) -> list[Table]:
@@ -185,6 +186,12 @@ def ranks(board: Board) -> Table:
         f"Over {found.datasets} datasets; Friedman p = {p_number(found.p)}; ranks closer than the critical difference "
         f"of {found.critical_difference:.2f} cannot be told apart (Nemenyi)."
     )
+    if board.not_ranked_by:
+        further = count(board.not_ranked_by, "further split")
+        caption += (
+            f" By what all of them were scored on: up to {further} of a dataset, which some lack, "
+            f"{'is' if board.not_ranked_by == 1 else 'are'} left out."
+        )
     if board.unranked:
         caption += f" Without a rank, since runs failed or are missing: {', '.join(board.unranked)}."
     for twin, first in board.twins.items():
