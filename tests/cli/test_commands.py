@@ -207,7 +207,7 @@ def test_hydras_words_and_options_go_through_wherever_they_stand(capsys: pytest.
 def test_names_are_found_whatever_their_case(capsys: pytest.CaptureFixture[str]) -> None:
     said = printed(["dataset=proteins", "pool=Top-K", "model=Global", "--cfg", "job"], capsys)
     assert "name: PROTEINS" in said and "TopKPool" in said
-    swept = composed(["pool=MINCUT", "dataset=mutag", "experiment=Leaderboard"])
+    swept = composed(["pool=MINCUT", "dataset=mutag", "experiment=Leaderboard/CV"])
     assert swept.dataset.name == "MUTAG" and swept.pool._target_.endswith("MinCutPool")
     with pytest.raises(Exception, match="dataset=Proteinss is unknown"):
         composed(["dataset=Proteinss"])
