@@ -21,6 +21,9 @@ from poolbench.errors import PoolBenchError
 
 CV = ["experiment=leaderboard/cv", "fold=0"]
 OWN = 2e-3  # of network=leaderboard
+FROM_ONE_PLACE = ("leaderboard/cv", "leaderboard/molbbbp",
+                  *(f"separating/{name}" for name in ("cexp", "csbm", "motif", "own")))  # fmt: skip
+"""The experiments that sweep the operators of leaderboard/operators."""
 FILE = """# @package _global_
 tuned: {{sampler: quasi, trials: 6, chosen: {{optimizer: {{lr: {lr}}}, pool: {{ratio: 0.25}}}}}}
 optimizer: {{lr: {lr}}}
@@ -57,7 +60,7 @@ def test_words_win_and_tuned_values_can_be_left_away_or_chosen() -> None:
     assert lr(*mutag, "~tuned") == OWN
     assert lr(*mutag, "tuned=PTC_MR/topk") == 0.0055
     assert lr("dataset=MUTAG", "pool=topk", "tuned=MUTAG/topk") == 0.0077, "of any experiment, or none"
-    assert lr("dataset=MUTAG", "pool=topk", "network=leaderboard") == OWN, "nothing takes them that does not say so"
+    assert lr("experiment=leaderboard/molbbbp", "dataset=MUTAG", "pool=topk") == OWN, "no other experiment takes them"
 
 
 def test_a_run_says_what_of_it_was_tuned_and_no_more_of_it() -> None:
@@ -122,20 +125,20 @@ def test_readouts_are_ranked_in_the_network_of_the_leaderboard() -> None:
 
 def test_operators_of_the_leaderboard_stand_in_one_place() -> None:
     """What sweeps all of them sweeps the same; with GCN there is one control less."""
-    from_one_place = ("leaderboard/cv", "leaderboard/molbbbp",
-                      *(f"separating/{name}" for name in ("cexp", "csbm", "motif", "own")))  # fmt: skip
     names = swept("leaderboard/operators")
     assert len(names) == len(set(names)) == 18 and set(names) <= set(choices("pool"))
-    for experiment in from_one_place:
+    for experiment in FROM_ONE_PLACE:
         assert swept(experiment) == names, experiment
     assert swept("leaderboard/gcn") == [name for name in names if name != "none-normalised"]
 
 
 def test_a_sweep_of_the_leaderboard_is_as_far_with_every_operator() -> None:
     """The operator changes from job to job: it is the last axis."""
-    for experiment in ("cv", "gcn", "levels", "ratio", "molbbbp"):
-        composed([f"experiment=leaderboard/{experiment}"])
-        assert list(HydraConfig.get().sweeper.params)[-1] in ("pool", "pool.ratio"), experiment
+    for experiment in (*FROM_ONE_PLACE, "leaderboard/gcn", "leaderboard/levels"):
+        composed([f"experiment={experiment}"])
+        assert list(HydraConfig.get().sweeper.params)[-1] == "pool", experiment
+    composed(["experiment=leaderboard/ratio"])
+    assert list(HydraConfig.get().sweeper.params)[-2:] == ["pool", "pool.ratio"]
 
 
 def swept(experiment: str) -> list[str]:

@@ -257,7 +257,7 @@ class Board:
     def ranking(self) -> Ranking | str:
         """Average ranks over datasets of the settings that ran on all of them, or why there are none."""
         rows = self._ranked
-        scores = [found for column in self.columns if (found := self._comparable(rows, column))]
+        scores = [found for column in self.columns if (found := self._comparable(column))]
         if len(rows) < 2 or len(scores) < 2:
             return (
                 f"No ranks: they need two datasets and two settings that ran on all of them without a failure; "
@@ -272,9 +272,7 @@ class Board:
     @property
     def not_ranked_by(self) -> int:
         """How many units (splits, draws) of a dataset the ranks leave out at most, since not every setting has them."""
-        rows = self._ranked
-        return max((len(set().union(*of)) - len(set.intersection(*of)) for column in self.columns
-                    if (of := [set(self.cells[row, column].scores) for row in rows])), default=0)  # fmt: skip
+        return max((len(of_any - of_all) for of_all, of_any in map(self._units, self.columns)), default=0)
 
     @property
     def unranked(self) -> list[str]:
@@ -302,12 +300,17 @@ class Board:
         cells = [self.cells[row, column] for column in self.columns]
         return all(cell.scores and not cell.count("failed") and not cell.count("pruned") for cell in cells)
 
-    def _comparable(self, rows: Sequence[Row], column: Column) -> list[float] | None:
-        """Mean score of each row over the units that all of them have, higher is better; None without such a unit."""
-        cells = [self.cells[row, column] for row in rows]
-        common = set.intersection(*(set(cell.scores) for cell in cells)) if cells else set()
-        sign = column.metric.sign
-        return [sign * fmean(cell.scores[unit] for unit in sorted(common)) for cell in cells] if common else None
+    def _units(self, column: Column) -> tuple[set[str], set[str]]:
+        """The units of a dataset that all settings with a rank were scored on, and those that any of them was."""
+        units = [set(self.cells[row, column].scores) for row in self._ranked]
+        return (set.intersection(*units), set.union(*units)) if units else (set(), set())
+
+    def _comparable(self, column: Column) -> list[float] | None:
+        """Mean score of each setting with a rank over the units that all of them have, higher is better; None without
+        such a unit."""
+        common = sorted(self._units(column)[0])
+        cells = [self.cells[row, column] for row in self._ranked]
+        return [column.metric.sign * fmean(cell.scores[unit] for unit in common) for cell in cells] if common else None
 
     def name(self, row: Row) -> str:
         """A row's label, with its model where a row of another model has the same label."""
